@@ -1,0 +1,84 @@
+/** The one error class. Its code decides the HTTP status and the exit code; its message names the subject. */
+
+const STATUS = {
+  /** A parameter is wrong; `subject` is its name. */
+  invalid_request: 400,
+  /** The prompt and `max_tokens` cannot fit, whatever else runs. */
+  context_length_exceeded: 400,
+  /** No API key, or one that is not served. */
+  unauthorized: 401,
+  not_found: 404,
+  model_not_found: 404,
+  method_not_allowed: 405,
+  payload_too_large: 413,
+  /** More requests wait than the queue may hold. */
+  too_many_requests: 429,
+  /** A flag, variable or config file is wrong; only at start-up. */
+  bad_config: 400,
+  /** A model file is missing, cut off or malformed. */
+  bad_model: 422,
+  /** No kernel, no architecture or no feature for this. */
+  unsupported: 422,
+  /** A download or a source failed. */
+  download_failed: 502,
+  port_in_use: 500,
+  out_of_memory: 503,
+  /** Draining, or the engine has stopped. */
+  unavailable: 503,
+  internal: 500,
+} as const;
+
+export type ErrorCode = keyof typeof STATUS;
+
+export interface ErrorDetails {
+  /** The field, flag, tensor or file that is wrong. */
+  readonly subject?: string;
+  /** What to do next. */
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+export class KvEngineError extends Error {
+  readonly code: ErrorCode;
+  readonly subject: string | undefined;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = "KvEngineError";
+    this.code = code;
+    this.subject = details.subject;
+    this.hint = details.hint;
+  }
+
+  get status(): number {
+    return STATUS[this.code];
+  }
+}
+
+/** The error itself, or any other thrown value as an `internal` one that keeps it as its cause. */
+export function toKvEngineError(thrown: unknown): KvEngineError {
+  if (thrown instanceof KvEngineError) return thrown;
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  return new KvEngineError("internal", message, { cause: thrown });
+}
+
+/** Plain data that crosses threads and the native edge. */
+export interface ErrorData {
+  readonly code: string;
+  readonly message: string;
+  readonly subject?: string | undefined;
+  readonly hint?: string | undefined;
+}
+
+export function errorToData(error: KvEngineError): ErrorData {
+  return { code: error.code, message: error.message, subject: error.subject, hint: error.hint };
+}
+
+export function errorFromData(data: ErrorData): KvEngineError {
+  const code = data.code in STATUS ? (data.code as ErrorCode) : "internal";
+  return new KvEngineError(code, data.message, {
+    ...(data.subject === undefined ? {} : { subject: data.subject }),
+    ...(data.hint === undefined ? {} : { hint: data.hint }),
+  });
+}

@@ -1,0 +1,157 @@
+//! A backend computes ops on one device. The op is data, so the trait stays small; each backend's `match` over [`Op`]
+//! is the compiler's checklist.
+
+use crate::arena::Arena;
+use crate::dtype::DType;
+use crate::error::{Failure, Result};
+use crate::op::{Op, Rows};
+use crate::seats::Seats;
+use crate::step::Step;
+
+pub mod cpu;
+pub mod reference;
+
+/// Handle of a buffer on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferId(pub usize);
+
+/// Handle of weights in the form a backend wants them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PreparedId(pub usize);
+
+/// A checkpoint tensor: `rows` x `cols` elements of `dtype`, row after row. `bytes` has exactly
+/// `rows * dtype.row_bytes(cols)` bytes (checked by `weights.rs`) and lives as long as the program (it is a mapped file).
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a> {
+    /// Name in the checkpoint.
+    pub name: &'a str,
+    /// Element type.
+    pub dtype: DType,
+    /// Outer dimension (1 for a vector).
+    pub rows: usize,
+    /// Inner, contiguous dimension.
+    pub cols: usize,
+    /// The elements.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Tensor<'a> {
+    /// The bytes of a row.
+    pub fn row(&self, row: usize) -> &'a [u8] {
+        let len = self.dtype.row_bytes(self.cols);
+        &self.bytes[row * len..(row + 1) * len]
+    }
+}
+
+/// Where a value lies in the activation buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// Bytes from the start of the buffer, a multiple of 64.
+    pub offset: usize,
+    /// Columns (f32); rows lie one after another without padding.
+    pub width: usize,
+    /// What the row count follows.
+    pub rows: Rows,
+}
+
+/// An op with its places filled in. `inputs` and `outputs` are in the order of [`Op::inputs`] and [`Op::outputs`]. An
+/// output may share memory with an input that dies at the op only for `Rope`, `Add` and `AddRmsNorm` (same offset then).
+#[derive(Clone, Debug)]
+pub struct Instruction {
+    /// What to do.
+    pub op: Op,
+    /// Values read.
+    pub inputs: Vec<Operand>,
+    /// Values written.
+    pub outputs: Vec<Operand>,
+    /// Answer of [`Backend::prepare`].
+    pub prepared: PreparedId,
+}
+
+/// What a launch may touch.
+pub struct Launch<'a> {
+    /// The step, tokens resolved.
+    pub step: &'a Step,
+    /// The activation buffer that operands lie in.
+    pub activations: BufferId,
+    /// KV pages.
+    pub arena: &'a Arena,
+    /// Sampler state of each sequence.
+    pub seats: &'a mut Seats,
+    /// What [`Op::Sample`] picked, one entry a sampled position, in order.
+    pub sampled: &'a mut Vec<Sampled>,
+}
+
+/// A picked token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampled {
+    /// The token, or -1 when the seat was frozen before this step (the row is surplus).
+    pub token: i32,
+    /// Why the seat froze with this token: 0 not frozen, 1 a stop id, 2 `max_tokens`.
+    pub finish: u8,
+    /// Natural log of the token's probability under the model (before temperature and filters).
+    pub logprob: f32,
+}
+
+/// A device that runs ops. Methods are called from one thread at a time.
+pub trait Backend: Send {
+    /// Short name, with the instruction set where there is a choice (`cpu/avx2`).
+    fn name(&self) -> String;
+
+    /// Whether the op can run with weights of these types and shapes; the error says what is supported.
+    ///
+    /// # Errors
+    /// `unsupported`, without the label (the caller adds it).
+    fn supports(&self, op: &Op, weights: &[Tensor<'_>]) -> Result<()>;
+
+    /// Brings the op's weights into the backend's own form (repacked, uploaded), once, at load.
+    ///
+    /// # Errors
+    /// `out_of_memory`, `unsupported`.
+    fn prepare(&mut self, op: &Op, weights: &[Tensor<'static>]) -> Result<PreparedId>;
+
+    /// Bytes that [`Self::prepare`] has taken so far, mapped files not counted.
+    fn prepared_bytes(&self) -> usize;
+
+    /// A zeroed buffer, aligned to 64 bytes at least.
+    ///
+    /// # Errors
+    /// `out_of_memory` with the size asked for.
+    fn alloc(&mut self, bytes: usize) -> Result<BufferId>;
+
+    /// Copies host bytes into a buffer.
+    fn upload(&mut self, to: BufferId, offset: usize, bytes: &[u8]);
+
+    /// Copies a buffer's bytes to the host; waits for launches before it.
+    fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]);
+
+    /// Bytes of one KV element.
+    fn kv_element_bytes(&self) -> usize;
+
+    /// Runs one op over the step.
+    ///
+    /// # Errors
+    /// `internal`: everything else was refused by [`Self::supports`].
+    fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()>;
+
+    /// Waits until all launches have ended.
+    ///
+    /// # Errors
+    /// What an asynchronous device reports late.
+    fn synchronize(&mut self) -> Result<()>;
+}
+
+/// Names that [`create`] knows.
+pub const NAMES: [&str; 2] = ["cpu", "reference"];
+
+/// A backend by name. `isa` chooses the instruction set where there is a choice (`auto` = the best of this machine).
+///
+/// # Errors
+/// `unsupported`, naming what there is.
+pub fn create(name: &str, isa: &str, threads: usize) -> Result<Box<dyn Backend>> {
+    match name {
+        "cpu" => Ok(Box::new(cpu::CpuBackend::new(isa, threads)?)),
+        "reference" => Ok(Box::new(reference::ReferenceBackend::new(threads))),
+        _ => Err(Failure::unsupported(format!("backend {name}: there is none; there are {}", NAMES.join(", ")))),
+    }
+}
