@@ -1,0 +1,238 @@
+/**
+ * From what was written (flags, variables, a config file's keys) to checked values. Pure: reads nothing by itself.
+ */
+
+import {
+  camelCase,
+  envName,
+  OPTIONS,
+  optionsOf,
+  type EngineConfig,
+  type OptionName,
+  type OptionValues,
+} from "./config.ts";
+import { KvEngineError } from "./errors.ts";
+import type { CommandName, Option } from "./option.ts";
+
+/** What the user wrote, by option name. The first source that has a name wins. */
+export interface ConfigSources {
+  /** Names must be options of the command (cli/flags.ts sees to it). */
+  readonly flags: ReadonlyMap<OptionName, string | boolean>;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** A parsed config file and its path for messages. Options of other commands are allowed in it. */
+  readonly file?: { readonly path: string; readonly table: Readonly<Record<string, unknown>> };
+}
+
+export interface ResolvedConfig {
+  readonly values: OptionValues;
+  /** For people: `KVENGINE_*` variables that mean nothing. */
+  readonly warnings: readonly string[];
+}
+
+/** Variables of ours that are not options. */
+const OTHER_VARIABLES = new Set(["KVENGINE_TMPDIR", "KVENGINE_TEST_MODEL"]);
+/** What Kubernetes sets for a service named kvengine. */
+const KUBERNETES_VARIABLE = /^KVENGINE_(SERVICE_|PORT_\d)/;
+
+/**
+ * Every option's value: flag, else variable, else config file, else default. Throws `bad_config` for an unknown key of
+ * the file and for a value that is not allowed, whoever wrote it.
+ */
+export function resolveConfig(command: CommandName, sources: ConfigSources): ResolvedConfig {
+  if (sources.file !== undefined) checkKeys(sources.file.path, sources.file.table);
+  const values: Record<string, unknown> = {};
+  for (const [name, option] of Object.entries(OPTIONS) as [OptionName, Option][]) {
+    values[camelCase(name)] = option.default;
+  }
+  for (const [name, option] of optionsOf(command)) {
+    const written = lookUp(name, sources);
+    if (written !== undefined)
+      values[camelCase(name)] = parseValue(option, written.value, written.subject);
+  }
+  return { values: values as OptionValues, warnings: unknownVariables(sources.env) };
+}
+
+function lookUp(
+  name: OptionName,
+  sources: ConfigSources,
+): { value: unknown; subject: string } | undefined {
+  const flag = sources.flags.get(name);
+  if (flag !== undefined) return { value: flag, subject: `--${name}` };
+  const variable = sources.env[envName(name)];
+  // An empty variable is how a shell or a compose file says "not set".
+  if (variable !== undefined && variable !== "") return { value: variable, subject: envName(name) };
+  const entry = sources.file?.table[name];
+  if (entry !== undefined) return { value: entry, subject: `\`${name}\` in ${sources.file?.path}` };
+  return undefined;
+}
+
+function checkKeys(path: string, table: Readonly<Record<string, unknown>>): void {
+  for (const key of Object.keys(table)) {
+    if (key in OPTIONS && key !== "config") continue;
+    const near = nearest(key, Object.keys(OPTIONS));
+    throw new KvEngineError(
+      "bad_config",
+      `unknown key \`${key}\` in ${path}${near ? `: did you mean \`${near}\`?` : ""}`,
+      {
+        subject: key,
+        hint: "keys are the names of flags without the dashes: `port`, `max-num-seqs`",
+      },
+    );
+  }
+}
+
+function unknownVariables(env: ConfigSources["env"]): string[] {
+  const known = new Map(Object.keys(OPTIONS).map((name) => [envName(name), name]));
+  const warnings: string[] = [];
+  for (const name of Object.keys(env)) {
+    if (!name.startsWith("KVENGINE_") || known.has(name)) continue;
+    if (OTHER_VARIABLES.has(name) || KUBERNETES_VARIABLE.test(name)) continue;
+    const near = nearest(name, [...known.keys(), ...OTHER_VARIABLES]);
+    warnings.push(`the variable ${name} means nothing${near ? `: did you mean ${near}?` : ""}`);
+  }
+  return warnings;
+}
+
+/** `written` as the option's type, or `bad_config` saying what is allowed. `subject` names where it was written. */
+export function parseValue(option: Option, written: unknown, subject: string): unknown {
+  const refuse = (): never => {
+    const shown = option.type === "text" && option.secret ? "its value" : `\`${String(written)}\``;
+    throw new KvEngineError(
+      "bad_config",
+      `${subject}: ${shown} is not allowed; allowed is ${allowed(option)}`,
+      {
+        subject,
+        hint: hintFor(option, written, subject),
+      },
+    );
+  };
+  switch (option.type) {
+    case "boolean":
+      if (written === true || written === "true" || written === "1") return true;
+      if (written === false || written === "false" || written === "0") return false;
+      return refuse();
+    case "choice":
+      return option.choices.includes(String(written)) ? String(written) : refuse();
+    case "text":
+    case "path":
+      return typeof written === "string" && written !== "" ? written : refuse();
+    case "list": {
+      const parts = Array.isArray(written) ? written : String(written).split(",");
+      const numbers = parts.map((part) => parseNumber(String(part).trim(), "integer"));
+      return numbers.length > 0 && numbers.every((n) => inRange(n, option)) ? numbers : refuse();
+    }
+    default: {
+      if (typeof written !== "string" && typeof written !== "number") return refuse();
+      const number = parseNumber(String(written).trim(), option.type);
+      return inRange(number, option) ? number : refuse();
+    }
+  }
+}
+
+function inRange(value: number, range: { readonly min: number; readonly max: number }): boolean {
+  return value >= range.min && value <= range.max;
+}
+
+const BYTE_UNITS: Readonly<Record<string, number>> = {
+  "": 1,
+  B: 1,
+  kB: 1e3,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40,
+};
+
+/** NaN for what is not a number of this type, so that no range contains it. */
+function parseNumber(text: string, type: "integer" | "number" | "bytes"): number {
+  if (type === "bytes") {
+    const match = /^(\d+(?:\.\d+)?) ?([kKMGT]?i?B|)$/.exec(text);
+    const unit = BYTE_UNITS[match?.[2] ?? "none"];
+    return unit === undefined ? Number.NaN : Math.floor(Number(match?.[1]) * unit);
+  }
+  if (type === "integer") {
+    const value = /^-?\d[\d_]*$/.test(text) ? Number(text.replaceAll("_", "")) : Number.NaN;
+    return Number.isSafeInteger(value) ? value : Number.NaN;
+  }
+  return /^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
+}
+
+/** The engine's part of the values, with the file of the model. */
+export function engineConfig(modelPath: string, values: OptionValues): EngineConfig {
+  return {
+    modelPath,
+    backend: values.backend,
+    isa: values.isa,
+    threads: values.threads,
+    maxNumSeqs: values.maxNumSeqs,
+    maxNumBatchedTokens: values.maxNumBatchedTokens,
+    maxModelLen: values.maxModelLen,
+    blockSize: values.blockSize,
+    numGpuBlocksOverride: values.numGpuBlocksOverride,
+    kvCacheMemory: values.kvCacheMemory,
+  };
+}
+
+/** The values an option takes, for messages and help. */
+export function allowed(option: Option): string {
+  switch (option.type) {
+    case "boolean":
+      return "true or false";
+    case "choice":
+      return option.choices.join(", ");
+    case "text":
+    case "path":
+      return `a ${option.hint}`;
+    default: {
+      const range = `${option.min} to ${option.max}${option.unit ? ` ${option.unit}` : ""}`;
+      if (option.type === "list") return `integers of ${range} joined by commas`;
+      if (option.type === "bytes") return `${range}, plain or as 512MiB, 2GiB, 500MB`;
+      return option.type === "integer" ? `an integer of ${range}` : `a number of ${range}`;
+    }
+  }
+}
+
+function hintFor(option: Option, written: unknown, subject: string): string {
+  if (subject === envName("port") && String(written).startsWith("tcp://")) {
+    return "Kubernetes sets this variable for a service named kvengine: rename the service or set enableServiceLinks: false";
+  }
+  const near = option.type === "choice" ? nearest(String(written), option.choices) : undefined;
+  return near ? `did you mean \`${near}\`?` : `an example is \`${option.example}\``;
+}
+
+/** The candidate with the fewest edits from `word`, if that is at most a third of it. */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(word, candidate);
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+  }
+  return best;
+}
+
+/** Insertions, deletions, substitutions and swaps of neighbours. */
+function editDistance(a: string, b: string): number {
+  let beforeLast: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1];
+      let cost = Math.min(
+        (last[j] ?? 0) + 1,
+        (row[j - 1] ?? 0) + 1,
+        (last[j - 1] ?? 0) + (same ? 0 : 1),
+      );
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
+        cost = Math.min(cost, (beforeLast[j - 2] ?? 0) + 1);
+      row.push(cost);
+    }
+    [beforeLast, last] = [last, row];
+  }
+  return last[b.length] ?? 0;
+}

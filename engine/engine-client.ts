@@ -1,0 +1,243 @@
+/** The engine's verbs on the HTTP side. Owns the Worker, knows none of its objects. */
+
+import type { EngineConfig } from "./config.ts";
+import type { FromEngine, ToEngine } from "./engine-messages.ts";
+import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
+import type { EngineInfo, EngineStats, Finish, GenerateRequest, TokenEvent } from "./request.ts";
+import { checkRequest, type RequestLimits } from "./request-limits.ts";
+import type { StepEvents } from "./scheduler/step-events.ts";
+import { TokenStream } from "./token-stream.ts";
+
+export interface EngineClient {
+  readonly info: EngineInfo;
+  /** As of the last message from the engine. */
+  stats(): EngineStats;
+  /**
+   * Queues a request at once. Throws, before anything is queued, when it can never be served (`invalid_request`,
+   * `context_length_exceeded`) or nothing is served any more (`unavailable`). The iterable can be iterated once; its last
+   * event has `finish`, also after an error. Leaving it early aborts the request.
+   */
+  generate(request: GenerateRequest): AsyncIterable<TokenEvent>;
+  /** Ends a live request of this id; its stream ends with reason `abort`. */
+  abort(id: string): void;
+  /** Refuses new requests, waits up to `timeoutMs` for those that run, aborts the rest, ends the engine. */
+  shutdown(timeoutMs: number): Promise<void>;
+  /** Called once when the engine has died; every request has had its error then. At once if it is dead already. */
+  onFatal(callback: (error: KvEngineError) => void): void;
+}
+
+/** Starts the engine in a Worker. Throws what the model file, the options or the memory forbid. */
+export async function createEngineClient(config: EngineConfig): Promise<EngineClient> {
+  // Inside a compiled executable every module has the executable's address, and entry points lie at their own path.
+  const entry = Bun.isStandaloneExecutable ? "./engine/engine-worker.js" : "./engine-worker.ts";
+  return connectEngine(new Worker(new URL(entry, import.meta.url)), config);
+}
+
+/** Speaks to a Worker that runs an `EngineHost`. */
+export async function connectEngine(worker: Worker, config: EngineConfig): Promise<EngineClient> {
+  const client = new WorkerEngineClient(worker);
+  await client.start(config);
+  return client;
+}
+
+interface LiveRequest {
+  readonly request: GenerateRequest;
+  readonly stream: TokenStream;
+}
+
+class WorkerEngineClient implements EngineClient {
+  readonly #worker: Worker;
+  readonly #live = new Map<number, LiveRequest>();
+  readonly #handles = new Map<string, number>();
+  readonly #onFatal: ((error: KvEngineError) => void)[] = [];
+  readonly #ready: PromiseWithResolvers<void> = Promise.withResolvers();
+  readonly #ended: PromiseWithResolvers<void> = Promise.withResolvers();
+  #onIdle: (() => void) | undefined;
+  #info: EngineInfo | undefined;
+  #limits: RequestLimits | undefined;
+  #stats: EngineStats | undefined;
+  #fatal: KvEngineError | undefined;
+  #stopping = false;
+  #stopped = false;
+  #nextHandle = 1;
+
+  constructor(worker: Worker) {
+    this.#worker = worker;
+    worker.addEventListener("message", (event: MessageEvent<FromEngine>) =>
+      this.#receive(event.data),
+    );
+    worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      this.#die({ code: "internal", message: `the engine's thread failed: ${event.message}` });
+    });
+    worker.addEventListener("close", () =>
+      this.#die({ code: "internal", message: "the engine's thread ended" }),
+    );
+  }
+
+  async start(config: EngineConfig): Promise<void> {
+    this.#post({ type: "start", config });
+    await this.#ready.promise;
+  }
+
+  get info(): EngineInfo {
+    if (this.#info === undefined)
+      throw new KvEngineError("unavailable", "the engine has not started");
+    return this.#info;
+  }
+
+  stats(): EngineStats {
+    if (this.#stats === undefined)
+      throw new KvEngineError("unavailable", "the engine has not started");
+    return this.#stats;
+  }
+
+  generate(request: GenerateRequest): AsyncIterable<TokenEvent> {
+    if (this.#fatal !== undefined) {
+      const { message } = this.#fatal;
+      throw new KvEngineError("unavailable", `the engine has stopped: ${message}`, {
+        cause: this.#fatal,
+      });
+    }
+    if (this.#stopping || this.#limits === undefined) {
+      throw new KvEngineError("unavailable", "the engine takes no requests", {
+        subject: request.id,
+      });
+    }
+    checkRequest(request, this.#limits);
+    if (this.#handles.has(request.id)) {
+      throw new KvEngineError("invalid_request", `a request with id ${request.id} is running`, {
+        subject: "id",
+      });
+    }
+    const handle = this.#nextHandle++;
+    const stream = new TokenStream(() => this.#abandon(handle));
+    this.#live.set(handle, { request, stream });
+    this.#handles.set(request.id, handle);
+    this.#post({ type: "add", handle, request: withOwnPrompt(request) });
+    return stream;
+  }
+
+  abort(id: string): void {
+    const handle = this.#handles.get(id);
+    if (handle !== undefined) this.#post({ type: "abort", handle });
+  }
+
+  async shutdown(timeoutMs: number): Promise<void> {
+    if (this.#stopping || this.#fatal !== undefined) return this.#ended.promise;
+    this.#stopping = true;
+    if (this.#live.size > 0) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#onIdle = resolve;
+      const timer = setTimeout(resolve, timeoutMs);
+      await promise;
+      clearTimeout(timer);
+    }
+    this.#post({ type: "stop" });
+    await this.#ended.promise;
+  }
+
+  onFatal(callback: (error: KvEngineError) => void): void {
+    const fatal = this.#fatal;
+    if (fatal === undefined) this.#onFatal.push(callback);
+    else callback(fatal);
+  }
+
+  #post(message: ToEngine): void {
+    this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromEngine): void {
+    switch (message.type) {
+      case "ready":
+        this.#info = message.info;
+        this.#limits = message.limits;
+        this.#stats = message.stats;
+        this.#ready.resolve();
+        break;
+      case "events":
+        this.#stats = message.stats;
+        this.#deliver(message.events);
+        break;
+      case "refused":
+        this.#fail(message.handle, message.error);
+        break;
+      case "stopped":
+        this.#end();
+        break;
+      case "fatal":
+        this.#die(message.error);
+        break;
+    }
+  }
+
+  #deliver(events: StepEvents): void {
+    const { handles, tokenStart, tokenIds, logprobs, finishes } = events;
+    let next = 0;
+    for (let i = 0; i < handles.length; i++) {
+      const finish = finishes[next]?.index === i ? finishes[next++]?.finish : undefined;
+      const from = tokenStart[i] as number;
+      const to = tokenStart[i + 1] as number;
+      this.#push(handles[i] as number, {
+        tokenIds: Array.from(tokenIds.subarray(from, to)),
+        logprobs: Array.from(logprobs.subarray(from, to)),
+        ...(finish === undefined ? {} : { finish }),
+      });
+    }
+  }
+
+  /** Events of a request that its reader has left are dropped. */
+  #push(handle: number, event: TokenEvent): void {
+    const live = this.#live.get(handle);
+    if (live === undefined) return;
+    if (event.finish !== undefined) this.#forget(handle, live);
+    live.stream.push(event);
+  }
+
+  #fail(handle: number, error: ErrorData): void {
+    const promptTokens = this.#live.get(handle)?.request.promptTokenIds.length ?? 0;
+    const usage = { promptTokens, completionTokens: 0, cachedTokens: 0 };
+    const finish: Finish = { reason: "error", error, usage };
+    this.#push(handle, { tokenIds: [], logprobs: [], finish });
+  }
+
+  #abandon(handle: number): void {
+    const live = this.#live.get(handle);
+    if (live === undefined) return;
+    this.#forget(handle, live);
+    if (this.#fatal === undefined) this.#post({ type: "abort", handle });
+  }
+
+  #forget(handle: number, { request }: LiveRequest): void {
+    this.#live.delete(handle);
+    this.#handles.delete(request.id);
+    if (this.#live.size === 0) this.#onIdle?.();
+  }
+
+  /** After `stopped`: the thread has nothing left to do. */
+  #end(): void {
+    const error = errorToData(new KvEngineError("unavailable", "the engine has stopped"));
+    for (const handle of this.#live.keys()) this.#fail(handle, error);
+    this.#stopped = true;
+    this.#worker.terminate();
+    this.#ended.resolve();
+  }
+
+  #die(data: ErrorData): void {
+    if (this.#fatal !== undefined || this.#stopped) return;
+    const error = errorFromData(data);
+    this.#fatal = error;
+    for (const handle of this.#live.keys()) this.#fail(handle, data);
+    this.#worker.terminate();
+    this.#ready.reject(error);
+    this.#ended.resolve();
+    for (const callback of this.#onFatal) callback(error);
+  }
+}
+
+/** A view into a larger buffer would cross with all of it. */
+function withOwnPrompt(request: GenerateRequest): GenerateRequest {
+  const { promptTokenIds } = request;
+  if (promptTokenIds.byteLength === promptTokenIds.buffer.byteLength) return request;
+  return { ...request, promptTokenIds: promptTokenIds.slice() };
+}

@@ -1,0 +1,87 @@
+/** The engine's end of the messages: turns them into calls of an `Engine` and its events into messages. */
+
+import type { EngineConfig } from "./config.ts";
+import { Engine } from "./engine.ts";
+import type { FromEngine, ToEngine } from "./engine-messages.ts";
+import { errorToData, KvEngineError, toKvEngineError } from "./errors.ts";
+import type { EngineInfo } from "./request.ts";
+import type { ModelRunner } from "./runner/model-runner.ts";
+import type { Scheduler } from "./scheduler/scheduler.ts";
+
+/** What an engine is made of, ready to serve. */
+export interface EngineParts {
+  readonly scheduler: Scheduler;
+  readonly runner: ModelRunner;
+  readonly info: EngineInfo;
+}
+
+export class EngineHost {
+  readonly #post: (message: FromEngine) => void;
+  readonly #start: (config: EngineConfig) => Promise<EngineParts>;
+  #engine: Engine | undefined;
+  #stopped = false;
+
+  constructor(
+    post: (message: FromEngine) => void,
+    start: (config: EngineConfig) => Promise<EngineParts>,
+  ) {
+    this.#post = post;
+    this.#start = start;
+  }
+
+  receive(message: ToEngine): void {
+    switch (message.type) {
+      case "start":
+        void this.#serve(message.config);
+        break;
+      case "add":
+        try {
+          this.#running().add(message.handle, message.request);
+        } catch (thrown) {
+          this.#post({
+            type: "refused",
+            handle: message.handle,
+            error: errorToData(toKvEngineError(thrown)),
+          });
+        }
+        break;
+      case "abort":
+        this.#engine?.abort(message.handle);
+        break;
+      case "stop":
+        void this.#stop();
+        break;
+    }
+  }
+
+  async #serve(config: EngineConfig): Promise<void> {
+    try {
+      const { scheduler, runner, info } = await this.#start(config);
+      const engine = new Engine(scheduler, runner, (events, stats) =>
+        this.#post({ type: "events", events, stats }),
+      );
+      this.#engine = engine;
+      this.#post({ type: "ready", info, limits: scheduler.limits, stats: engine.stats });
+      await engine.run();
+    } catch (thrown) {
+      if (!this.#stopped)
+        this.#post({ type: "fatal", error: errorToData(toKvEngineError(thrown)) });
+    }
+  }
+
+  async #stop(): Promise<void> {
+    this.#stopped = true;
+    try {
+      await this.#engine?.stop();
+      this.#post({ type: "stopped" });
+    } catch (thrown) {
+      this.#post({ type: "fatal", error: errorToData(toKvEngineError(thrown)) });
+    }
+  }
+
+  #running(): Engine {
+    if (this.#engine === undefined)
+      throw new KvEngineError("unavailable", "the engine has not started");
+    return this.#engine;
+  }
+}

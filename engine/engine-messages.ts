@@ -1,0 +1,30 @@
+/** What crosses between the HTTP side and the engine's worker. Plain data; requests go by number. */
+
+import type { EngineConfig } from "./config.ts";
+import type { ErrorData } from "./errors.ts";
+import type { EngineInfo, EngineStats, GenerateRequest } from "./request.ts";
+import type { RequestLimits } from "./request-limits.ts";
+import type { StepEvents } from "./scheduler/step-events.ts";
+
+export type ToEngine =
+  /** First and once; answered by `ready` or `fatal`. */
+  | { readonly type: "start"; readonly config: EngineConfig }
+  | { readonly type: "add"; readonly handle: number; readonly request: GenerateRequest }
+  | { readonly type: "abort"; readonly handle: number }
+  /** Aborts what runs; answered by `stopped`, after which nothing comes. */
+  | { readonly type: "stop" };
+
+export type FromEngine =
+  | {
+      readonly type: "ready";
+      readonly info: EngineInfo;
+      readonly limits: RequestLimits;
+      readonly stats: EngineStats;
+    }
+  /** What one step, or an abort, brought. */
+  | { readonly type: "events"; readonly events: StepEvents; readonly stats: EngineStats }
+  /** The request was not queued. */
+  | { readonly type: "refused"; readonly handle: number; readonly error: ErrorData }
+  | { readonly type: "stopped" }
+  /** The engine could not start, or cannot go on. */
+  | { readonly type: "fatal"; readonly error: ErrorData };

@@ -1,0 +1,31 @@
+/** Entry of the engine's Worker. An extra entry point of the compiled executable: see `engine-client.ts`. */
+
+import { EngineHost, type EngineParts } from "./engine-host.ts";
+import type { FromEngine, ToEngine } from "./engine-messages.ts";
+import type { EngineConfig } from "./config.ts";
+import { startModel } from "./runner/native-runner.ts";
+import { Scheduler } from "./scheduler/scheduler.ts";
+import type { StopChecker } from "./scheduler/sequence.ts";
+import { Detokenizer } from "./tokenizer/detokenizer.ts";
+import { StopMatcher } from "./tokenizer/stop-matcher.ts";
+import { createTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
+
+declare const self: Worker;
+/** The other end is the thread that started this one. */
+const port: Worker = self;
+
+async function start(config: EngineConfig): Promise<EngineParts> {
+  const { model, runner, limits, info } = await startModel(config);
+  // Stop strings are rare and a tokenizer is large, so the first request that has one makes it.
+  let tokenizer: Tokenizer | undefined;
+  const createStopChecker = (stop: readonly string[]): StopChecker => {
+    tokenizer ??= createTokenizer(model.vocabulary);
+    const detokenizer = new Detokenizer(tokenizer);
+    const matcher = new StopMatcher(stop);
+    return (tokenId) => matcher.push(detokenizer.push([tokenId])).matched;
+  };
+  return { scheduler: new Scheduler({ ...config, limits }, createStopChecker), runner, info };
+}
+
+const host = new EngineHost((message: FromEngine) => port.postMessage(message), start);
+port.addEventListener("message", (event: MessageEvent<ToEngine>) => host.receive(event.data));

@@ -1,0 +1,86 @@
+/** How many KV blocks there are and how long a sequence may be: from options, the model and the memory that is free. */
+
+import { KvEngineError } from "../errors.ts";
+
+export interface KvPlanInput {
+  /** Blocks of the pool, the null block included; 0 = planned. */
+  readonly numGpuBlocksOverride: number;
+  /** Bytes for KV; 0 = planned. */
+  readonly kvCacheMemory: number;
+  /** 0 = the model's own. */
+  readonly maxModelLen: number;
+  /** Longest sequence the model was made for. */
+  readonly contextLength: number;
+  readonly maxNumSeqs: number;
+  readonly blockSize: number;
+  readonly numGroups: number;
+  /** Bytes of one block. */
+  readonly pageBytes: number;
+  /** Bytes of the model's weights, which come out of the free memory too. */
+  readonly weightBytes: number;
+  /** Bytes that are free now, before weights and KV. Read only where the number of blocks is planned from it. */
+  readonly memoryAvailable: () => number;
+}
+
+export interface KvPlan {
+  /** The null block included. */
+  readonly numBlocks: number;
+  readonly maxModelLen: number;
+}
+
+/** Share of the memory left beside the weights that KV may take: the rest is for activations, the page cache and others. */
+const MEMORY_SHARE = 0.5;
+
+/** Throws `bad_config` or `out_of_memory` with the numbers. */
+export function planKv(input: KvPlanInput): KvPlan {
+  const { blockSize, numGroups, contextLength, maxNumSeqs } = input;
+  if (input.maxModelLen > contextLength) {
+    throw new KvEngineError(
+      "bad_config",
+      `max-model-len is ${input.maxModelLen}; this model takes ${contextLength}`,
+      {
+        subject: "max-model-len",
+      },
+    );
+  }
+  const wantedLen = input.maxModelLen === 0 ? contextLength : input.maxModelLen;
+  const blocksOf = (length: number): number => numGroups * Math.ceil(length / blockSize);
+  const numBlocks =
+    input.numGpuBlocksOverride > 0
+      ? input.numGpuBlocksOverride
+      : planBlocks(input, 1 + maxNumSeqs * blocksOf(wantedLen));
+  const usable = numBlocks - 1;
+  // A sequence's last token is sampled and never stored, so it needs no slot.
+  const longest = Math.floor(usable / numGroups) * blockSize + 1;
+  if (usable < blocksOf(1)) {
+    throw new KvEngineError(
+      input.numGpuBlocksOverride > 0 ? "bad_config" : "out_of_memory",
+      `${numBlocks} KV blocks of ${input.pageBytes} bytes are too few: at least ${1 + blocksOf(1)} are needed ` +
+        "(one of them is never used)",
+      {
+        subject: "num-gpu-blocks-override",
+        hint: "give the KV cache more memory with --kv-cache-memory",
+      },
+    );
+  }
+  if (longest < input.maxModelLen) {
+    throw new KvEngineError(
+      "bad_config",
+      `max-model-len is ${input.maxModelLen}; ${usable} KV blocks of ${blockSize} tokens hold one sequence of ${longest}`,
+      {
+        subject: "max-model-len",
+        hint: `lower --max-model-len to ${longest} or raise --kv-cache-memory`,
+      },
+    );
+  }
+  return { numBlocks, maxModelLen: Math.min(wantedLen, longest) };
+}
+
+/** Blocks that fit in the memory for KV, but no more than `useful`. */
+function planBlocks(input: KvPlanInput, useful: number): number {
+  const memory =
+    input.kvCacheMemory > 0
+      ? input.kvCacheMemory
+      : Math.max(0, input.memoryAvailable() - input.weightBytes) * MEMORY_SHARE;
+  return Math.min(Math.floor(memory / input.pageBytes), useful);
+}

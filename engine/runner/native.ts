@@ -1,0 +1,139 @@
+/**
+ * The only importer of the native module. What it throws becomes a `KvEngineError` here: its messages are JSON
+ * `{code, message}`.
+ */
+
+import { type ErrorData, errorFromData, KvEngineError, toKvEngineError } from "../errors.ts";
+import { type Binding, loadAddon } from "./addon.ts";
+
+import type {
+  ProgramInfo,
+  ProgramSpec,
+  SeatParams,
+  StepResult as NativeStepResult,
+} from "../../kernels/binding/index.js";
+
+export type {
+  DType,
+  KvGroup,
+  Op,
+  ProgramInfo,
+  ProgramSpec,
+  SeatParams,
+  TensorSource,
+  TokenizerVocabulary,
+  ValueInfo,
+} from "../../kernels/binding/index.js";
+
+type NativeRunner = InstanceType<Binding["Runner"]>;
+
+const binding: Binding = await loadAddon();
+
+/** Calls native code; what it throws comes out as a `KvEngineError`. */
+export function callNative<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (thrown) {
+    throw fromNative(thrown);
+  }
+}
+
+/** An error of the native side, thrown or rejected. */
+export function fromNative(thrown: unknown): KvEngineError {
+  if (
+    thrown instanceof Error &&
+    !(thrown instanceof KvEngineError) &&
+    thrown.message.startsWith("{")
+  ) {
+    let data: ErrorData;
+    try {
+      data = JSON.parse(thrown.message) as ErrorData;
+    } catch {
+      return toKvEngineError(thrown);
+    }
+    return errorFromData(data);
+  }
+  return toKvEngineError(thrown);
+}
+
+/** A compiled program and the thread that runs it. Methods throw `KvEngineError`. */
+export class Runner {
+  readonly #native: NativeRunner;
+
+  private constructor(native: NativeRunner) {
+    this.#native = native;
+  }
+
+  /** Checks, plans and repacks on a native thread. `onResult` is called once for each submitted step, in order. */
+  static async create(
+    spec: ProgramSpec,
+    onResult: (result: NativeStepResult) => void,
+  ): Promise<Runner> {
+    try {
+      return new Runner(await binding.Runner.create(spec, onResult));
+    } catch (thrown) {
+      throw fromNative(thrown);
+    }
+  }
+
+  info(): ProgramInfo {
+    return callNative(() => this.#native.info());
+  }
+
+  /** The tape and the memory plan as text. */
+  describe(): string {
+    return callNative(() => this.#native.describe());
+  }
+
+  /** Starts a sequence on a seat, in order with submitted steps. */
+  openSeat(seat: number, params: SeatParams): void {
+    callNative(() => this.#native.openSeat(seat, params));
+  }
+
+  /** Queues a step; the array is copied. */
+  submit(step: Int32Array): void {
+    callNative(() => this.#native.submit(step));
+  }
+
+  /** Logits of the sampled positions, `[samples, vocabulary]`. For tests and measurement. */
+  async logits(step: Int32Array): Promise<Float32Array> {
+    try {
+      return await this.#native.logits(step);
+    } catch (thrown) {
+      throw fromNative(thrown);
+    }
+  }
+
+  /** Ends the thread and frees everything. */
+  async stop(): Promise<void> {
+    try {
+      await this.#native.stop();
+    } catch (thrown) {
+      throw fromNative(thrown);
+    }
+  }
+}
+
+/** What the processor can do, and what `auto` picks. */
+export function cpuFeatures(): ReturnType<Binding["cpuFeatures"]> {
+  return callNative(() => binding.cpuFeatures());
+}
+
+/** Bytes that can still be had: the machine's or the control group's, whichever is less. */
+export function memoryAvailable(): number {
+  return callNative(() => binding.memoryAvailable());
+}
+
+/** Bytes of one KV page of these groups on a backend. */
+export function pageBytes(...args: Parameters<Binding["pageBytes"]>): number {
+  return callNative(() => binding.pageBytes(...args));
+}
+
+/** Elements of a weight tensor's bytes as f32. For tests and `inspect`. */
+export function dequantize(...args: Parameters<Binding["dequantize"]>): Float32Array {
+  return callNative(() => binding.dequantize(...args));
+}
+
+/** The native tokenizer class as it is: wrap its calls in `callNative`. */
+export const NativeTokenizer: Binding["Tokenizer"] = binding.Tokenizer;
+export type NativeTokenizer = InstanceType<Binding["Tokenizer"]>;

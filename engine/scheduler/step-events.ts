@@ -1,0 +1,77 @@
+/** What a committed step brought, as parallel arrays: one message a step to the HTTP side, however many requests run. */
+
+import type { Finish } from "../request.ts";
+
+export interface StepEvents {
+  /** Requests with news, in the order of the step's rows. */
+  readonly handles: Int32Array;
+  /** Request `i` owns tokens `tokenStart[i]..tokenStart[i + 1]`, none for one that only ends. */
+  readonly tokenStart: Int32Array;
+  readonly tokenIds: Int32Array;
+  /** Natural log-probability of each token. */
+  readonly logprobs: Float32Array;
+  /** Those that ended, by index into `handles`, ascending. */
+  readonly finishes: readonly SequenceFinish[];
+}
+
+export interface SequenceFinish {
+  readonly index: number;
+  readonly finish: Finish;
+}
+
+/** Collects a step's events; `take` hands them out as arrays of exact length, which cross threads without slack. */
+export class StepEventsBuilder {
+  #handles = new Int32Array(64);
+  #tokenStart = new Int32Array(65);
+  #tokenIds = new Int32Array(64);
+  #logprobs = new Float32Array(64);
+  #numEvents = 0;
+  #numTokens = 0;
+  #finishes: SequenceFinish[] = [];
+
+  /** Begins the event of a request; tokens and a finish that follow belong to it. */
+  begin(handle: number): void {
+    if (this.#numEvents === this.#handles.length) {
+      this.#handles = grown(this.#handles);
+      this.#tokenStart = grown(this.#tokenStart);
+    }
+    this.#tokenStart[this.#numEvents] = this.#numTokens;
+    this.#handles[this.#numEvents++] = handle;
+  }
+
+  token(tokenId: number, logprob: number): void {
+    if (this.#numTokens === this.#tokenIds.length) {
+      this.#tokenIds = grown(this.#tokenIds);
+      const logprobs = new Float32Array(this.#tokenIds.length);
+      logprobs.set(this.#logprobs);
+      this.#logprobs = logprobs;
+    }
+    this.#logprobs[this.#numTokens] = logprob;
+    this.#tokenIds[this.#numTokens++] = tokenId;
+  }
+
+  finish(finish: Finish): void {
+    this.#finishes.push({ index: this.#numEvents - 1, finish });
+  }
+
+  take(): StepEvents {
+    this.#tokenStart[this.#numEvents] = this.#numTokens;
+    const events: StepEvents = {
+      handles: this.#handles.slice(0, this.#numEvents),
+      tokenStart: this.#tokenStart.slice(0, this.#numEvents + 1),
+      tokenIds: this.#tokenIds.slice(0, this.#numTokens),
+      logprobs: this.#logprobs.slice(0, this.#numTokens),
+      finishes: this.#finishes,
+    };
+    this.#numEvents = 0;
+    this.#numTokens = 0;
+    this.#finishes = [];
+    return events;
+  }
+}
+
+function grown(array: Int32Array): Int32Array<ArrayBuffer> {
+  const twice = new Int32Array(array.length * 2);
+  twice.set(array);
+  return twice;
+}

@@ -1,0 +1,74 @@
+/** What the HTTP side is given. */
+
+import type { EngineClient } from "../engine-client.ts";
+import type { KvEngineError } from "../errors.ts";
+import type { Metrics } from "../metrics.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+
+export interface ServedModel {
+  /** The name in answers and in `/v1/models`. */
+  readonly name: string;
+  /** Further names that clients may ask for. */
+  readonly aliases?: readonly string[] | undefined;
+}
+
+/** The vocabulary's tokens with a role of their own. */
+export interface SpecialTokens {
+  /** Texts, for the chat template; empty where the vocabulary has none. */
+  readonly bosToken: string;
+  readonly eosToken: string;
+  /** Every token that ends an answer. */
+  readonly endIds: readonly number[];
+}
+
+export interface AppDeps {
+  readonly client: EngineClient;
+  readonly model: ServedModel;
+  readonly tokenizer: Tokenizer;
+  readonly special: SpecialTokens;
+  /** Jinja; without one, `/v1/chat/completions` is refused. */
+  readonly chatTemplate?: string | undefined;
+  /** The program's version, for `/version` and `system_fingerprint`. */
+  readonly version: string;
+  /** Default: a registry of the app's own. */
+  readonly metrics?: Metrics | undefined;
+  /** While true, new requests are refused and running ones go on. */
+  readonly isDraining?: (() => boolean) | undefined;
+  /** When given and not empty, `/v1` asks for one of them as a bearer token. */
+  readonly apiKeys?: readonly string[] | undefined;
+  /** Origins that browsers may call from; `*` = any. Default: none. */
+  readonly corsOrigins?: readonly string[] | undefined;
+  /** Bytes of a request's body; default 16 MiB. */
+  readonly bodyLimit?: number | undefined;
+  /** Most sequences that may wait before a request is refused with 429; default: no limit. */
+  readonly maxQueued?: number | undefined;
+  /** Told of errors that are no client's fault. */
+  readonly onError?: ((error: KvEngineError, requestId: string) => void) | undefined;
+}
+
+/** What the handlers of one app share. */
+export interface AppContext {
+  readonly deps: AppDeps;
+  readonly metrics: Metrics;
+  readonly fingerprint: string;
+  readonly bodyLimit: number;
+  /** Seconds since the epoch at which the app was made. */
+  readonly created: number;
+  /** Throws `unavailable` when nothing new is served: draining, or the engine has stopped. */
+  checkServing(): void;
+  /** Throws `unavailable` or `too_many_requests` when no new request may start. */
+  admit(): void;
+  /** A number that no other call of this app has got. */
+  nextId(): number;
+}
+
+/** What the listening socket offers to a handler. */
+export interface Bindings {
+  /** Lets this request take as long as it likes. */
+  readonly keepOpen?: (() => void) | undefined;
+}
+
+export interface Env {
+  Bindings: Bindings;
+  Variables: { requestId: string };
+}

@@ -1,0 +1,169 @@
+/**
+ * Body fields beyond those that are read: harmless ones are ignored and reported in a header, ones that would change the
+ * answer are refused unless they ask for what happens anyway, and any other is an error that names the nearest.
+ */
+
+import { KvEngineError } from "../errors.ts";
+import { nearest } from "./nearest.ts";
+
+/** Fields that change nothing about the tokens of an answer. */
+const HARMLESS: ReadonlySet<string> = new Set([
+  "user",
+  "metadata",
+  "store",
+  "service_tier",
+  "parallel_tool_calls",
+  "safety_identifier",
+  "prompt_cache_key",
+  "prompt_cache_retention",
+  "prediction",
+  "cache_salt",
+  "cache_prompt",
+  "session_id",
+  "request_id",
+  "spaces_between_special_tokens",
+]);
+
+interface Refused {
+  /** What may stand there, for people. */
+  readonly allowed: string;
+  /** Whether the value asks for nothing that is missing. */
+  readonly accepts: (value: unknown) => boolean;
+}
+
+const only = (value: string | number | boolean): Refused => ({
+  allowed: JSON.stringify(value),
+  accepts: (given) => given === value,
+});
+const EMPTY_LIST: Refused = {
+  allowed: "[]",
+  accepts: (given) => Array.isArray(given) && given.length === 0,
+};
+const EMPTY_OBJECT: Refused = {
+  allowed: "{}",
+  accepts: (given) =>
+    typeof given === "object" &&
+    given !== null &&
+    !Array.isArray(given) &&
+    Object.keys(given).length === 0,
+};
+const ABSENT: Refused = { allowed: "null", accepts: () => false };
+
+const REFUSED: Readonly<Record<string, Refused>> = {
+  presence_penalty: only(0),
+  frequency_penalty: only(0),
+  repetition_penalty: only(1),
+  length_penalty: only(1),
+  logit_bias: EMPTY_OBJECT,
+  logit_processors: EMPTY_LIST,
+  logits_processors: EMPTY_LIST,
+  bad_words: EMPTY_LIST,
+  allowed_token_ids: ABSENT,
+  min_tokens: only(0),
+  use_beam_search: only(false),
+  early_stopping: only(false),
+  include_stop_str_in_output: only(false),
+  skip_special_tokens: only(true),
+  return_token_ids: only(false),
+  return_tokens_as_token_ids: only(false),
+  prompt_logprobs: ABSENT,
+  truncate_prompt_tokens: ABSENT,
+  priority: only(0),
+  response_format: {
+    allowed: '{"type": "text"}',
+    accepts: (given) =>
+      typeof given === "object" && given !== null && (given as { type?: unknown }).type === "text",
+  },
+  structured_outputs: ABSENT,
+  guided_json: ABSENT,
+  guided_regex: ABSENT,
+  guided_choice: ABSENT,
+  guided_grammar: ABSENT,
+  grammar: ABSENT,
+  json_schema: ABSENT,
+  kv_transfer_params: ABSENT,
+};
+
+const REFUSED_IN_CHAT: Readonly<Record<string, Refused>> = {
+  tools: EMPTY_LIST,
+  tool_choice: {
+    allowed: '"none" or "auto"',
+    accepts: (given) => given === "none" || given === "auto",
+  },
+  functions: EMPTY_LIST,
+  function_call: {
+    allowed: '"none" or "auto"',
+    accepts: (given) => given === "none" || given === "auto",
+  },
+  modalities: {
+    allowed: '["text"]',
+    accepts: (given) => Array.isArray(given) && given.length === 1 && given[0] === "text",
+  },
+  audio: ABSENT,
+  reasoning_effort: ABSENT,
+  verbosity: ABSENT,
+  web_search_options: ABSENT,
+  top_logprobs: only(0),
+  add_generation_prompt: only(true),
+  continue_final_message: only(false),
+  add_special_tokens: only(false),
+  chat_template: ABSENT,
+  chat_template_kwargs: EMPTY_OBJECT,
+  documents: EMPTY_LIST,
+  echo: only(false),
+};
+
+const REFUSED_IN_COMPLETIONS: Readonly<Record<string, Refused>> = {
+  best_of: only(1),
+  echo: only(false),
+  suffix: only(""),
+  add_special_tokens: only(true),
+};
+
+/**
+ * Checks every field that no schema reads. `null` is the same as leaving a field out.
+ * @returns the names of ignored fields.
+ */
+export function checkOtherFields(
+  fields: Readonly<Record<string, unknown>>,
+  known: readonly string[],
+  endpoint: "chat" | "completions",
+): readonly string[] {
+  const refused = {
+    ...REFUSED,
+    ...(endpoint === "chat" ? REFUSED_IN_CHAT : REFUSED_IN_COMPLETIONS),
+  };
+  const ignored: string[] = [];
+  for (const [name, value] of Object.entries(fields)) {
+    if (known.includes(name)) continue;
+    const rule = Object.hasOwn(refused, name) ? refused[name] : undefined;
+    if (rule !== undefined) {
+      if (value === null || rule.accepts(value)) continue;
+      throw new KvEngineError(
+        "invalid_request",
+        `${name} is not supported; allowed is ${rule.allowed}`,
+        {
+          subject: name,
+          hint: `leave ${name} out`,
+        },
+      );
+    }
+    if (HARMLESS.has(name)) {
+      if (value !== null) ignored.push(name);
+      continue;
+    }
+    const near = nearest(name, [...known, ...Object.keys(refused), ...HARMLESS]);
+    throw new KvEngineError(
+      "invalid_request",
+      `there is no field ${shorten(name)}${near === undefined ? "" : `; the nearest is ${near}`}`,
+      {
+        subject: shorten(name),
+      },
+    );
+  }
+  return ignored;
+}
+
+function shorten(name: string): string {
+  return name.length > 64 ? `${name.slice(0, 64)}…` : name;
+}

@@ -1,0 +1,72 @@
+/** GET /v1/models, /v1/models/:id, /health, /ping, /version, /metrics */
+
+import type { Context } from "hono";
+import { KvEngineError } from "../errors.ts";
+import type { AppContext, Env } from "./deps.ts";
+import { checkModel } from "./respond.ts";
+
+interface ModelJson {
+  readonly id: string;
+  readonly object: "model";
+  /** Seconds since the epoch at which this server began. */
+  readonly created: number;
+  readonly owned_by: "kvengine";
+  /** The model behind an alias. */
+  readonly root: string;
+  readonly parent: null;
+  /** Most tokens of prompt and output together. */
+  readonly max_model_len: number;
+}
+
+export function listModels(context: AppContext, c: Context<Env>): Response {
+  const { name, aliases = [] } = context.deps.model;
+  return c.json({ object: "list", data: [name, ...aliases].map((id) => modelJson(context, id)) });
+}
+
+/** The id may hold slashes, as names of Hugging Face repositories do. */
+export function retrieveModel(context: AppContext, c: Context<Env>): Response {
+  const id = decodeId(c.req.path.slice("/v1/models/".length));
+  checkModel(context, id);
+  return c.json(modelJson(context, id));
+}
+
+/** Whether requests are taken; a router sends none while it is 503. */
+export function health(context: AppContext, c: Context<Env>): Response {
+  context.checkServing();
+  return c.json({ status: "ok" });
+}
+
+export function version(context: AppContext, c: Context<Env>): Response {
+  return c.json({ version: context.deps.version });
+}
+
+export async function metrics(context: AppContext, c: Context<Env>): Promise<Response> {
+  return c.body(await context.metrics.text(), 200, { "content-type": context.metrics.contentType });
+}
+
+function modelJson(context: AppContext, id: string): ModelJson {
+  return {
+    id,
+    object: "model",
+    created: context.created,
+    owned_by: "kvengine",
+    root: context.deps.model.name,
+    parent: null,
+    max_model_len: context.deps.client.info.maxModelLen,
+  };
+}
+
+function decodeId(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch (error) {
+    throw new KvEngineError(
+      "model_not_found",
+      "the model's name in the path is not valid percent-encoding",
+      {
+        subject: "model",
+        cause: error,
+      },
+    );
+  }
+}

@@ -1,0 +1,61 @@
+/** Text to token ids and back, over the native tokenizer. */
+
+import { callNative, NativeTokenizer, type TokenizerVocabulary } from "../runner/native.ts";
+import { decodeTokens, type TokenBytes } from "./detokenizer.ts";
+
+export type { TokenizerVocabulary };
+
+export interface EncodeOptions {
+  /** Find control tokens (`<|im_end|>`) written in the text; otherwise they are text like any other. */
+  readonly parseSpecial: boolean;
+  /** Put the model's own marks (BOS, EOS) around the text where its vocabulary says so. A chat template does it itself. */
+  readonly addSpecial?: boolean;
+}
+
+export interface Tokenizer extends TokenBytes {
+  encode(text: string, options: EncodeOptions): Int32Array;
+  /** Text of a whole sequence; control tokens have none. */
+  decode(ids: Iterable<number>): string;
+  /** Number of ids. */
+  readonly vocabSize: number;
+}
+
+/** From a GGUF file's vocabulary. Throws `unsupported` (kind, pre-tokenizer) or `bad_model` (contradictions). */
+export function createTokenizer(vocabulary: TokenizerVocabulary): Tokenizer {
+  return new TokenizerOverNative(callNative(() => NativeTokenizer.fromGguf(vocabulary)));
+}
+
+/** From the text of a Hugging Face `tokenizer.json`. Throws `unsupported` or `bad_model`. */
+export function createTokenizerFromJson(text: string): Tokenizer {
+  return new TokenizerOverNative(callNative(() => NativeTokenizer.fromJson(text)));
+}
+
+class TokenizerOverNative implements Tokenizer {
+  readonly vocabSize: number;
+  private readonly native: NativeTokenizer;
+  /** Filled as ids come up: most texts use few. */
+  private readonly bytes: Uint8Array[] = [];
+
+  constructor(native: NativeTokenizer) {
+    this.native = native;
+    this.vocabSize = native.vocabSize;
+  }
+
+  encode(text: string, options: EncodeOptions): Int32Array {
+    return callNative(() =>
+      this.native.encode(text, options.parseSpecial, options.addSpecial ?? false),
+    );
+  }
+
+  decode(ids: Iterable<number>): string {
+    return decodeTokens(this, ids);
+  }
+
+  tokenBytes(id: number): Uint8Array {
+    // An id past the vocabulary is a padding row of the embedding: it stands for no text.
+    if (!(id >= 0 && id < this.vocabSize)) return NO_BYTES;
+    return (this.bytes[id] ??= this.native.tokenBytes(id));
+  }
+}
+
+const NO_BYTES: Uint8Array = new Uint8Array(0);

@@ -1,0 +1,211 @@
+import { describe, expect, test } from "bun:test";
+import { envName, OPTIONS, type OptionName } from "../../../engine/config.ts";
+import {
+  type ConfigSources,
+  nearest,
+  parseValue,
+  resolveConfig,
+} from "../../../engine/config-values.ts";
+import { toKvEngineError } from "../../../engine/errors.ts";
+import { COMMANDS, GROUPS, type CommandName, type Option } from "../../../engine/option.ts";
+
+const ROWS = Object.entries(OPTIONS) as [OptionName, Option][];
+
+function resolve(
+  sources: Partial<ConfigSources>,
+  command: CommandName = "serve",
+): ReturnType<typeof resolveConfig> {
+  return resolveConfig(command, { flags: new Map(), env: {}, ...sources });
+}
+
+function messageOf(body: () => unknown): string {
+  try {
+    body();
+  } catch (thrown) {
+    const error = toKvEngineError(thrown);
+    expect(error.code).toBe("bad_config");
+    return `${error.message}; ${error.hint}`;
+  }
+  throw new Error("nothing was thrown");
+}
+
+describe("the table", () => {
+  test("has plain names, so that flags, variables and keys follow from them", () => {
+    for (const [name] of ROWS) {
+      expect(name).toMatch(/^[a-z]+(-[a-z]+)*$/);
+      expect(name.startsWith("no-")).toBe(false);
+    }
+    expect(new Set(ROWS.map(([name]) => envName(name))).size).toBe(ROWS.length);
+  });
+
+  test("says everything of each option", () => {
+    for (const [name, option] of ROWS) {
+      expect([name, option.help.length > 10, option.help.endsWith(".")]).toEqual([
+        name,
+        true,
+        false,
+      ]);
+      expect([name, option.commands.length > 0]).toEqual([name, true]);
+      for (const command of option.commands) expect(COMMANDS).toContain(command);
+      expect(GROUPS).toContain(option.group);
+    }
+  });
+
+  test("gives a unit for each number, but for plain ones", () => {
+    const plain = ["port", "temperature", "seed"];
+    for (const [name, option] of ROWS) {
+      if ("unit" in option)
+        expect([name, option.unit !== ""]).toEqual([name, !plain.includes(name)]);
+    }
+  });
+
+  test("has defaults and examples that its own rules allow", () => {
+    for (const [name, option] of ROWS) {
+      if (option.default !== "") {
+        expect(parseValue(option, option.default, name)).toEqual(option.default);
+      }
+      expect(() => parseValue(option, option.example, name)).not.toThrow();
+    }
+  });
+
+  test("uses a letter once in each command", () => {
+    for (const command of COMMANDS) {
+      const letters = ROWS.flatMap(([, option]) =>
+        option.short && option.commands.includes(command) ? [option.short] : [],
+      );
+      expect(new Set(letters).size).toBe(letters.length);
+      expect(letters).not.toContain("h");
+      expect(letters).not.toContain("v");
+    }
+  });
+});
+
+describe("precedence", () => {
+  const file = { path: "k.toml", table: { port: 3 } };
+
+  test("flag, then variable, then file, then default", () => {
+    const env = { KVENGINE_PORT: "2" };
+    expect(resolve({ flags: new Map([["port", "1"]]), env, file }).values.port).toBe(1);
+    expect(resolve({ env, file }).values.port).toBe(2);
+    expect(resolve({ file }).values.port).toBe(3);
+    expect(resolve({}).values.port).toBe(8000);
+  });
+
+  test("an empty variable counts as none", () => {
+    expect(resolve({ env: { KVENGINE_PORT: "" }, file }).values.port).toBe(3);
+  });
+
+  test("a file may hold options of other commands", () => {
+    expect(resolve({ file: { path: "k.toml", table: { "n-prompt": [1] } } }).values.port).toBe(
+      8000,
+    );
+  });
+
+  test("a file's values have the file's types or text", () => {
+    const table = { "kv-cache-memory": "512MiB", offline: true, threads: 2, host: "::" };
+    const { values } = resolve({ file: { path: "k.json", table } });
+    expect([values.kvCacheMemory, values.offline, values.threads, values.host]).toEqual([
+      536_870_912,
+      true,
+      2,
+      "::",
+    ]);
+  });
+});
+
+describe("values", () => {
+  const parse = (name: OptionName, text: unknown): unknown =>
+    parseValue(OPTIONS[name], text, `--${name}`);
+
+  test("bytes with and without a unit", () => {
+    expect(parse("kv-cache-memory", "1024")).toBe(1024);
+    expect(parse("kv-cache-memory", "512MiB")).toBe(2 ** 29);
+    expect(parse("kv-cache-memory", "1.5 GiB")).toBe(1.5 * 2 ** 30);
+    expect(parse("kv-cache-memory", "2GB")).toBe(2e9);
+    for (const bad of ["2G", "-1", "MiB", "1e9", "lots", ""])
+      expect(() => parse("kv-cache-memory", bad)).toThrow();
+  });
+
+  test("numbers are read whole or not at all", () => {
+    for (const bad of [
+      "80x",
+      "8.5",
+      "0x10",
+      "",
+      " ",
+      "1e3",
+      "--",
+      "NaN",
+      "Infinity",
+      true,
+      null,
+      {},
+      [1],
+    ]) {
+      expect(() => parse("port", bad)).toThrow();
+    }
+    expect(parse("shutdown-timeout", "0.5")).toBe(0.5);
+    expect(() => parse("shutdown-timeout", "Infinity")).toThrow();
+  });
+
+  test("lists of integers", () => {
+    expect(parse("n-prompt", "128,512")).toEqual([128, 512]);
+    expect(parse("n-prompt", [1, 2])).toEqual([1, 2]);
+    for (const bad of ["", ",", "1,", "1;2", "a"]) expect(() => parse("n-prompt", bad)).toThrow();
+  });
+
+  test("what is out of range is told what is allowed", () => {
+    expect(messageOf(() => parse("port", "70000"))).toBe(
+      "--port: `70000` is not allowed; allowed is an integer of 0 to 65535; an example is `9000`",
+    );
+    expect(messageOf(() => parse("isa", "avx3"))).toContain(
+      "allowed is auto, avx512, avx2, portable; did you mean `avx2`?",
+    );
+  });
+
+  test("a secret is not repeated in an error", () => {
+    expect(messageOf(() => parse("api-key", 12_345))).not.toContain("12345");
+  });
+
+  test("the place of a bad value is named", () => {
+    expect(messageOf(() => resolve({ env: { KVENGINE_THREADS: "many" } }))).toContain(
+      "KVENGINE_THREADS: `many`",
+    );
+    expect(
+      messageOf(() => resolve({ file: { path: "k.toml", table: { threads: -1 } } })),
+    ).toContain("`threads` in k.toml: `-1`");
+  });
+
+  test("the variable that Kubernetes sets for a service of our name is explained", () => {
+    expect(messageOf(() => resolve({ env: { KVENGINE_PORT: "tcp://10.0.0.1:8000" } }))).toContain(
+      "enableServiceLinks",
+    );
+  });
+});
+
+describe("unknown names", () => {
+  test("a key of the file is an error that names the nearest", () => {
+    const file = { path: "k.toml", table: { prot: 1 } };
+    expect(messageOf(() => resolve({ file }))).toContain(
+      "unknown key `prot` in k.toml: did you mean `port`?",
+    );
+  });
+
+  test("a variable is a warning, since others set variables too", () => {
+    const env = {
+      KVENGINE_PROT: "1",
+      KVENGINE_TMPDIR: "/x",
+      KVENGINE_SERVICE_HOST: "10.0.0.1",
+      PATH: "/bin",
+    };
+    expect(resolve({ env }).warnings).toEqual([
+      "the variable KVENGINE_PROT means nothing: did you mean KVENGINE_PORT?",
+    ]);
+  });
+
+  test("the nearest is near", () => {
+    expect(nearest("serv", COMMANDS)).toBe("serve");
+    expect(nearest("sevre", COMMANDS)).toBe("serve");
+    expect(nearest("xylophone", COMMANDS)).toBeUndefined();
+  });
+});

@@ -1,0 +1,105 @@
+import { describe, expect, test } from "bun:test";
+import { toKvEngineError } from "../../../engine/errors.ts";
+import { type CommandLine, parseCommandLine, type Positional } from "../../../cli/flags.ts";
+
+const MODEL: Positional = { name: "model", help: "a model", required: true };
+
+function serve(...args: string[]): CommandLine {
+  return parseCommandLine("serve", args, [MODEL]);
+}
+
+function messageOf(body: () => unknown): string {
+  try {
+    body();
+  } catch (thrown) {
+    const error = toKvEngineError(thrown);
+    expect(error.code).toBe("bad_config");
+    return error.message;
+  }
+  throw new Error("nothing was thrown");
+}
+
+describe("what is read", () => {
+  test("a value after a blank and after an equals sign", () => {
+    expect(serve("m", "--port", "9000", "--host=::1").flags).toEqual(
+      new Map([
+        ["port", "9000"],
+        ["host", "::1"],
+      ]),
+    );
+  });
+
+  test("short forms with the value apart, joined and after an equals sign", () => {
+    for (const args of [["-t", "8"], ["-t8"], ["-t=8"]])
+      expect(serve("m", ...args).flags.get("threads")).toBe("8");
+  });
+
+  test("the same letter means what the command says", () => {
+    expect(parseCommandLine("serve", ["-p", "1"], []).flags.get("port")).toBe("1");
+    expect(parseCommandLine("bench engine", ["-p", "1,2"], []).flags.get("n-prompt")).toBe("1,2");
+  });
+
+  test("booleans alone, negated and with a value", () => {
+    expect(serve("m", "--no-progress").flags.get("progress")).toBe(false);
+    expect(serve("m", "--progress").flags.get("progress")).toBe(true);
+    expect(serve("m", "--progress=false").flags.get("progress")).toBe("false");
+    expect(serve("--progress", "m").positionals).toEqual(["m"]);
+  });
+
+  test("a negative number is a value", () => {
+    expect(parseCommandLine("run", ["m", "--seed", "-1"], [MODEL]).flags.get("seed")).toBe("-1");
+  });
+
+  test("after -- all is text", () => {
+    expect(parseCommandLine("run", ["--", "--port"], [MODEL]).positionals).toEqual(["--port"]);
+  });
+});
+
+describe("what is refused", () => {
+  test("an unknown flag, naming the nearest", () => {
+    expect(messageOf(() => serve("m", "--porrt", "9000"))).toBe(
+      "unknown flag `--porrt`: did you mean `--port`?",
+    );
+    expect(messageOf(() => serve("m", "--max-num-seq=8"))).toContain(
+      "did you mean `--max-num-seqs`?",
+    );
+    expect(messageOf(() => serve("m", "--max_num_seqs", "8"))).toContain(
+      "did you mean `--max-num-seqs`?",
+    );
+  });
+
+  test("an unknown flag with nothing near is only named", () => {
+    expect(messageOf(() => serve("m", "--quantum-entanglement"))).toBe(
+      "unknown flag `--quantum-entanglement`",
+    );
+  });
+
+  test("a flag of another command", () => {
+    expect(messageOf(() => serve("m", "--n-prompt", "8"))).toContain("unknown flag `--n-prompt`");
+  });
+
+  test("an unknown flag before a missing model", () => {
+    expect(messageOf(() => serve("--porrt=9000"))).toContain("--porrt");
+  });
+
+  test("a short flag that does not exist, and a negation of what is no boolean", () => {
+    expect(messageOf(() => serve("m", "-x"))).toContain("`-x`");
+    expect(messageOf(() => serve("m", "--no-port"))).toContain("`--no-port`");
+  });
+
+  test("a flag without its value", () => {
+    expect(messageOf(() => serve("m", "--port"))).toContain(
+      "--port needs a value: an integer of 0 to 65535",
+    );
+    expect(messageOf(() => serve("m", "--port", "--host", "x"))).toContain("--port needs a value");
+  });
+
+  test("a flag given twice", () => {
+    expect(messageOf(() => serve("m", "--port", "1", "-p", "2"))).toBe("--port is given twice");
+  });
+
+  test("too few and too many arguments", () => {
+    expect(messageOf(() => serve())).toContain("<model> is missing");
+    expect(messageOf(() => serve("m", "n"))).toContain("`n` is one argument too many");
+  });
+});

@@ -1,0 +1,115 @@
+import { describe, expect, test } from "bun:test";
+import { tokenBuckets } from "../../../engine/metrics.ts";
+import { testApp, type TestApp } from "./test-app.ts";
+
+async function scrape({ app }: TestApp): Promise<Map<string, number>> {
+  const text = await (await app.request("/metrics")).text();
+  const lines = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+  return new Map(
+    lines.map((line) => [
+      line.slice(0, line.lastIndexOf(" ")),
+      Number(line.slice(line.lastIndexOf(" ") + 1)),
+    ]),
+  );
+}
+
+const LABELS = '{model_name="tiny",engine="0"}';
+
+describe("/metrics", () => {
+  test("reads gauges and token counters when it is asked", async () => {
+    const test = testApp();
+    test.client.currentStats = {
+      running: 3,
+      waiting: 2,
+      usedBlocks: 16,
+      totalBlocks: 64,
+      preemptions: 1,
+      promptTokens: 100,
+      generationTokens: 50,
+      steps: 7,
+    };
+    for (let i = 0; i < 2; i++) {
+      const values = await scrape(test);
+      expect(values.get(`vllm:num_requests_running${LABELS}`)).toBe(3);
+      expect(values.get(`vllm:num_requests_waiting${LABELS}`)).toBe(2);
+      expect(values.get(`vllm:kv_cache_usage_perc${LABELS}`)).toBe(0.25);
+      expect(values.get(`vllm:prompt_tokens_total${LABELS}`)).toBe(100);
+      expect(values.get(`vllm:generation_tokens_total${LABELS}`)).toBe(50);
+      expect(values.get(`vllm:num_preemptions_total${LABELS}`)).toBe(1);
+    }
+    const info =
+      'vllm:cache_config_info{block_size="16",num_gpu_blocks="64",model_name="tiny",engine="0"}';
+    expect((await scrape(test)).get(info)).toBe(1);
+  });
+
+  test("is in Prometheus' text format", async () => {
+    const { headers } = await testApp().app.request("/metrics");
+    expect(headers.get("content-type")).toStartWith("text/plain; version=0.0.4");
+  });
+
+  test("counts requests by how they ended, and observes them", async () => {
+    const test = testApp();
+    await test.chat({});
+    await test.chat({ max_tokens: 2, n: 2 });
+    test.client.script = undefined;
+    const reader = (await test.chat({ stream: true })).body?.getReader();
+    await reader?.read();
+    await reader?.cancel();
+    test.client.script = () => {
+      throw new Error("broken");
+    };
+    await test.chat({});
+    const values = await scrape(test);
+    const ended = (reason: string): number | undefined =>
+      values.get(
+        `vllm:request_success_total{finished_reason="${reason}",model_name="tiny",engine="0"}`,
+      );
+    expect([ended("stop"), ended("length"), ended("abort"), ended("error")]).toEqual([1, 2, 1, 0]);
+    expect(values.get(`vllm:time_to_first_token_seconds_count${LABELS}`)).toBe(3);
+    expect(values.get(`vllm:inter_token_latency_seconds_count${LABELS}`)).toBe(4 + 1 + 1);
+    expect(values.get(`vllm:e2e_request_latency_seconds_count${LABELS}`)).toBe(3);
+    expect(values.get(`vllm:request_prompt_tokens_sum${LABELS}`)).toBe(3 * 19);
+    expect(values.get(`vllm:request_generation_tokens_sum${LABELS}`)).toBe(6 + 2 + 2);
+    expect(values.get(`vllm:request_params_n_sum${LABELS}`)).toBe(1 + 2 + 1 + 1);
+  });
+
+  test("keeps all of vLLM's buckets and adds finer ones", async () => {
+    const values = [...(await scrape(testApp())).keys()];
+    const buckets = (name: string): number[] =>
+      values
+        .filter((key) => key.startsWith(`${name}_bucket{le="`))
+        .map((key) => Number(/le="([^"]+)"/.exec(key)?.[1]?.replace("+Inf", "Infinity")));
+    const latency = buckets("vllm:inter_token_latency_seconds");
+    expect(latency).toEqual(
+      expect.arrayContaining([
+        0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40,
+        80,
+      ]),
+    );
+    expect(latency[0]).toBeLessThan(0.001);
+    expect(latency).toEqual(latency.toSorted((a, b) => a - b));
+    expect(buckets("vllm:e2e_request_latency_seconds")).toEqual(
+      expect.arrayContaining([
+        0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920,
+        7680,
+      ]),
+    );
+    expect(buckets("vllm:time_to_first_token_seconds")).toEqual(
+      expect.arrayContaining([
+        0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20,
+        40, 80, 160, 640, 2560,
+      ]),
+    );
+  });
+
+  test("two apps in one process have a registry each", async () => {
+    const [one, two] = [testApp(), testApp()];
+    await one.chat({});
+    expect((await scrape(two)).get(`vllm:time_to_first_token_seconds_count${LABELS}`)).toBe(0);
+  });
+
+  test("token buckets go by 1, 2, 5 up to the model's length", () => {
+    expect(tokenBuckets(8192)).toEqual([1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]);
+    expect(tokenBuckets(1)).toEqual([1]);
+  });
+});
