@@ -6,6 +6,7 @@
 //! every error and profile.
 
 /// Index of a value of the tape.
+#[cfg_attr(feature = "napi", napi_derive::napi)]
 pub type ValueId = u32;
 
 /// What a value's row count follows.

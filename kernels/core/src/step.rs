@@ -237,3 +237,6 @@ impl Step {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

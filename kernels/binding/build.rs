@@ -1,0 +1,4 @@
+//! Linker arguments of a Node add-on.
+fn main() {
+    napi_build::setup();
+}

@@ -1,0 +1,43 @@
+//! What the machine offers, and pure helpers.
+
+use crate::error::to_js;
+use kvengine_core::arena::KvGroup;
+use kvengine_core::cpu_features::CpuFeatures;
+use kvengine_core::dtype::DType;
+use kvengine_core::{cpu_features, dequant, memory, program};
+use napi::bindgen_prelude::Float32Array;
+use napi_derive::napi;
+
+/// Bytes of one KV block of these groups on a backend (`cpu`, `reference`).
+///
+/// # Errors
+/// The core's, as JSON `{code, message}` in the message.
+#[napi]
+#[expect(clippy::needless_pass_by_value, reason = "what napi hands over")]
+pub(crate) fn page_bytes(backend: String, groups: Vec<KvGroup>, block_size: u32) -> napi::Result<f64> {
+    program::page_bytes_on(&backend, &groups, block_size).map(|bytes| bytes as f64).map_err(to_js)
+}
+
+/// What the processor can do.
+#[napi]
+pub(crate) fn cpu_features() -> CpuFeatures {
+    cpu_features::detect()
+}
+
+/// Bytes of memory that this process may still take: the system's estimate or the control group's rest, the smaller.
+///
+/// # Errors
+/// The core's, as JSON `{code, message}` in the message.
+#[napi]
+pub(crate) fn memory_available() -> napi::Result<f64> {
+    memory::available().map(|bytes| bytes as f64).map_err(to_js)
+}
+
+/// Elements of whole blocks of weights as f32; for tests and `inspect`.
+///
+/// # Errors
+/// The core's, as JSON `{code, message}` in the message.
+#[napi]
+pub(crate) fn dequantize(dtype: DType, bytes: &[u8]) -> napi::Result<Float32Array> {
+    dequant::dequantize_all(dtype, bytes).map(Into::into).map_err(to_js)
+}

@@ -1,0 +1,194 @@
+//! The runner: convert, call, convert.
+
+use crate::error::to_js;
+use kvengine_core::runner as core;
+use kvengine_core::seats::SeatParams;
+use napi::bindgen_prelude::{AsyncTask, Float32Array, Function, Int32Array, Uint8Array};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::{Env, Status, Task};
+use napi_derive::napi;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+pub(crate) use kvengine_core::program::{ProgramInfo, ProgramSpec};
+
+/// Why a step failed.
+#[napi(object)]
+pub struct StepError {
+    /// As `KvEngineError` has it.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What a step came to.
+#[napi(object)]
+pub struct StepResult {
+    /// The engine's number of the step.
+    pub step_id: i32,
+    /// A token for each sampled position, -1 where the seat was frozen before; empty on failure.
+    pub tokens: Int32Array,
+    /// Why the seat froze with the token: 0 it did not, 1 a stop id, 2 `maxTokens`.
+    pub finish: Uint8Array,
+    /// Natural log of each token's probability before temperature and filters.
+    pub logprobs: Float32Array,
+    /// How long the step took, in microseconds.
+    pub compute_micros: f64,
+    /// Idle time between the end of the step before and the start of this one; -1 when the queue was empty.
+    pub gap_micros: f64,
+    /// Why it failed.
+    pub error: Option<StepError>,
+}
+
+type OnResult = ThreadsafeFunction<StepResult, (), StepResult, Status, false>;
+
+/// A compiled program on a thread of its own.
+#[napi]
+pub struct Runner {
+    core: Arc<core::Runner>,
+}
+
+#[napi]
+impl Runner {
+    /// Compiles the program on a native thread (checks, plans, repacks weights), then starts its thread. `onResult` is
+    /// called once for each submitted step, in order; it keeps the process alive until `stop`.
+    ///
+    /// # Errors
+    /// The core's, as JSON `{code, message}` in the message.
+    #[napi(ts_return_type = "Promise<Runner>")]
+    pub fn create(
+        spec: ProgramSpec,
+        #[napi(ts_arg_type = "(result: StepResult) => void")] on_result: Function<'_, StepResult, ()>,
+    ) -> napi::Result<AsyncTask<Create>> {
+        let on_result: OnResult = on_result.build_threadsafe_function().build()?;
+        Ok(AsyncTask::new(Create { spec, on_result: Some(on_result) }))
+    }
+
+    /// What came out of compiling.
+    #[napi]
+    pub fn info(&self) -> ProgramInfo {
+        self.core.info().clone()
+    }
+
+    /// The tape and the memory plan as text.
+    #[napi]
+    pub fn describe(&self) -> String {
+        self.core.description().to_owned()
+    }
+
+    /// Queues the start of a sequence on a seat, in order with submitted steps.
+    ///
+    /// # Errors
+    /// The core's, as JSON `{code, message}` in the message.
+    #[napi]
+    pub fn open_seat(&self, seat: u32, params: SeatParams) -> napi::Result<()> {
+        self.core.open_seat(seat as usize, params).map_err(to_js)
+    }
+
+    /// Copies and queues a step (layout: `kernels/core/src/step.rs`). What is wrong with it comes back as its result.
+    ///
+    /// # Errors
+    /// The core's after `stop`, as JSON `{code, message}` in the message.
+    #[napi]
+    pub fn submit(&self, step: &[i32]) -> napi::Result<()> {
+        self.core.submit(step.to_vec()).map_err(to_js)
+    }
+
+    /// Queues a step of which only the logits of its sampled positions are wanted, `[samples, vocabulary]`; no seat
+    /// advances. For tests and measurement.
+    ///
+    /// # Errors
+    /// The core's, as JSON `{code, message}` in the message.
+    #[napi(ts_return_type = "Promise<Float32Array>")]
+    pub fn logits(&self, step: &[i32]) -> napi::Result<AsyncTask<Logits>> {
+        let logits = self.core.logits(step.to_vec()).map_err(to_js)?;
+        Ok(AsyncTask::new(Logits { logits }))
+    }
+
+    /// Lets the step under way end, answers queued steps with an error, ends the thread and frees everything.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn stop(&self) -> AsyncTask<Stop> {
+        AsyncTask::new(Stop { thread: self.core.stop() })
+    }
+}
+
+/// Compiles on a native thread.
+pub struct Create {
+    spec: ProgramSpec,
+    on_result: Option<OnResult>,
+}
+
+impl Task for Create {
+    type Output = core::Runner;
+    type JsValue = Runner;
+
+    fn compute(&mut self) -> napi::Result<Self::Output> {
+        let Some(on_result) = self.on_result.take() else {
+            return Err(napi::Error::from_reason("a task is computed once"));
+        };
+        let deliver = move |result: core::StepResult| {
+            // Refused only when JavaScript is being torn down: nobody is left to tell.
+            let _closing = on_result.call(result_to_js(result), ThreadsafeFunctionCallMode::NonBlocking);
+        };
+        core::Runner::create(&self.spec, Box::new(deliver)).map_err(to_js)
+    }
+
+    fn resolve(&mut self, _env: Env, output: Self::Output) -> napi::Result<Self::JsValue> {
+        Ok(Runner { core: Arc::new(output) })
+    }
+}
+
+/// Waits for logits on a native thread.
+pub struct Logits {
+    logits: core::Logits,
+}
+
+impl Task for Logits {
+    type Output = Vec<f32>;
+    type JsValue = Float32Array;
+
+    fn compute(&mut self) -> napi::Result<Self::Output> {
+        let stopped = |_| to_js(kvengine_core::error::Failure::internal("the runner was stopped"));
+        self.logits.recv().map_err(stopped)?.map_err(to_js)
+    }
+
+    fn resolve(&mut self, _env: Env, output: Self::Output) -> napi::Result<Self::JsValue> {
+        Ok(output.into())
+    }
+}
+
+/// Joins the thread on a native thread.
+pub struct Stop {
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Task for Stop {
+    type Output = ();
+    type JsValue = ();
+
+    fn compute(&mut self) -> napi::Result<Self::Output> {
+        // The thread turns panics into results; one outside a step has nothing left to report to.
+        self.thread.take().map_or(Ok(()), |thread| {
+            thread.join().map_err(|_| to_js(kvengine_core::error::Failure::internal("the device thread panicked")))
+        })
+    }
+
+    fn resolve(&mut self, _env: Env, _output: Self::Output) -> napi::Result<Self::JsValue> {
+        Ok(())
+    }
+}
+
+fn result_to_js(result: core::StepResult) -> StepResult {
+    let micros = |time: std::time::Duration| time.as_secs_f64() * 1e6;
+    StepResult {
+        step_id: result.step_id,
+        tokens: result.tokens.into(),
+        finish: result.finish.into(),
+        logprobs: result.logprobs.into(),
+        compute_micros: micros(result.compute),
+        gap_micros: result.gap.map_or(-1.0, micros),
+        error: result
+            .error
+            .map(|failure| StepError { code: failure.code.as_str().to_owned(), message: failure.message }),
+    }
+}

@@ -1,0 +1,354 @@
+//! Times the cpu backend on a model of the default model's shape with random weights: whole steps, and where their time
+//! goes by op. For tuning kernels; rates to be reported come from `kvengine bench engine`.
+//!
+//! `cargo run --release --example cpu_bench -- [isa=auto] [threads=2] [dtype=Q4_1] [rounds=3]`
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people at a terminal")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use half::f16;
+use kvengine_core::arena::{Arena, KvGroup};
+use kvengine_core::backend::cpu::CpuBackend;
+use kvengine_core::backend::{Backend, Instruction, Launch, Operand, Tensor};
+use kvengine_core::dtype::DType;
+use kvengine_core::op::{Op, RopeStyle, Rows};
+use kvengine_core::seats::{SeatParams, Seats};
+use kvengine_core::step::{Limits, Step};
+
+const LAYERS: u32 = 30;
+const HIDDEN: usize = 576;
+const INNER: usize = 1536;
+const HEADS: u32 = 9;
+const KV_HEADS: u32 = 3;
+const HEAD_DIM: u32 = 64;
+const VOCABULARY: usize = 49152;
+const BLOCK_SIZE: usize = 16;
+const MOST_TOKENS: usize = 512;
+const MOST_ROWS: usize = 32;
+const MODEL_LEN: usize = 4096;
+
+/// Random numbers, the same in each run (Marsaglia's xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// Random quantised rows with small scales; floats for the others.
+fn tensor(
+    random: &mut Random,
+    name: &'static str,
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+) -> Tensor<'static> {
+    let mut bytes = vec![0_u8; rows * dtype.row_bytes(cols)];
+    for chunk in bytes.chunks_mut(8) {
+        chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]);
+    }
+    let small = f16::from_f32(0.002).to_le_bytes();
+    let minimum = f16::from_f32(-0.015).to_le_bytes();
+    for block in bytes.chunks_mut(dtype.block_bytes()) {
+        match dtype {
+            DType::F32 => block.copy_from_slice(&1.0_f32.to_le_bytes()),
+            DType::F16 => {
+                block.copy_from_slice(&f16::from_f32((block[0] as f32 - 127.5) * 3e-4).to_le_bytes())
+            }
+            DType::BF16 => {
+                block.copy_from_slice(&half::bf16::from_f32((block[0] as f32 - 127.5) * 3e-4).to_le_bytes());
+            }
+            DType::Q6_K => block[208..].copy_from_slice(&f16::from_f32(1e-5).to_le_bytes()),
+            DType::Q8_0 => block[..2].copy_from_slice(&f16::from_f32(2e-4).to_le_bytes()),
+            DType::Q4_K | DType::Q5_K => {
+                block[..2].copy_from_slice(&f16::from_f32(6e-5).to_le_bytes());
+                block[2..4].copy_from_slice(&f16::from_f32(4e-4).to_le_bytes());
+            }
+            _ => {
+                block[..2].copy_from_slice(&small);
+                if matches!(dtype, DType::Q4_1 | DType::Q5_1) {
+                    block[2..4].copy_from_slice(&minimum);
+                }
+            }
+        }
+    }
+    Tensor { name, dtype, rows, cols, bytes: bytes.leak() }
+}
+
+struct Model {
+    backend: CpuBackend,
+    tape: Vec<Instruction>,
+    arena: Arena,
+    activations: kvengine_core::backend::BufferId,
+    weight_bytes: usize,
+}
+
+fn model(isa: &str, threads: usize, dtype: DType) -> Model {
+    let mut backend = CpuBackend::new(isa, threads).unwrap();
+    let mut random = Random(88);
+    let mut offset = 0;
+    let mut value = |rows: Rows, width: usize| {
+        let operand = Operand { offset, width, rows };
+        offset += MOST_TOKENS.max(MOST_ROWS) * width * 4;
+        operand
+    };
+    let x = value(Rows::Tokens, HIDDEN);
+    let normed = value(Rows::Tokens, HIDDEN);
+    let qkv = value(Rows::Tokens, ((HEADS + 2 * KV_HEADS) * HEAD_DIM) as usize);
+    let attended = value(Rows::Tokens, HIDDEN);
+    let branch = value(Rows::Tokens, HIDDEN);
+    let gate_up = value(Rows::Tokens, 2 * INNER);
+    let inner = value(Rows::Tokens, INNER);
+    let last = Operand { rows: Rows::Samples, ..value(Rows::Tokens, HIDDEN) };
+    offset = offset.next_multiple_of(64);
+    let logits = Operand { offset, width: VOCABULARY, rows: Rows::Samples };
+    offset += MOST_ROWS * VOCABULARY * 4;
+
+    let mut tape = Vec::new();
+    let mut push = |op: Op, inputs: &[Operand], outputs: &[Operand], weights: &[Tensor<'static>]| {
+        let prepared = backend.prepare(&op, weights).unwrap();
+        tape.push(Instruction { op, inputs: inputs.to_vec(), outputs: outputs.to_vec(), prepared });
+    };
+    let label = |name: &str| name.to_owned();
+    let linear = |name: &str, count: usize| Op::Linear {
+        label: label(name),
+        x: 0,
+        weights: vec![String::new(); count],
+        biases: vec![],
+        out: 0,
+    };
+    let table = tensor(&mut random, "table", DType::Q8_0, VOCABULARY, HIDDEN);
+    let norm = tensor(&mut random, "norm", DType::F32, 1, HIDDEN);
+    push(Op::Embed { label: label("embed"), weight: String::new(), out: 0 }, &[], &[x], &[table]);
+    for layer in 0..LAYERS {
+        let mut weight = |rows: usize, cols: usize| tensor(&mut random, "w", dtype, rows, cols);
+        if layer == 0 {
+            let op = Op::RmsNorm { label: label("norm"), x: 0, weight: String::new(), eps: 1e-5, out: 0 };
+            push(op, &[x], &[normed], &[norm]);
+        }
+        let (q, k, v) = (weight(HIDDEN, HIDDEN), weight(192, HIDDEN), weight(192, HIDDEN));
+        push(linear("linear qkv", 3), &[normed], &[qkv], &[q, k, v]);
+        let rope = Op::Rope {
+            label: label("rope"),
+            x: 0,
+            num_heads: HEADS + KV_HEADS,
+            head_dim: HEAD_DIM,
+            dims: HEAD_DIM,
+            theta: 1e5,
+            style: RopeStyle::Interleaved,
+            frequencies: None,
+            out: 0,
+        };
+        push(rope, &[qkv], &[qkv], &[]);
+        let (group, num_heads, num_kv_heads, head_dim) = (0, HEADS, KV_HEADS, HEAD_DIM);
+        let store =
+            Op::StoreKv { label: label("storeKv"), qkv: 0, group, layer, num_heads, num_kv_heads, head_dim };
+        push(store, &[qkv], &[], &[]);
+        let attention = Op::Attention {
+            label: label("attention"),
+            qkv: 0,
+            group,
+            layer,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            scale: 0.125,
+            window: None,
+            out: 0,
+        };
+        push(attention, &[qkv], &[attended], &[]);
+        push(linear("linear o", 1), &[attended], &[branch], &[weight(HIDDEN, HIDDEN)]);
+        let add = || Op::AddRmsNorm {
+            label: label("addRmsNorm"),
+            x: 0,
+            residual: 0,
+            weight: String::new(),
+            eps: 1e-5,
+            sum: 0,
+            out: 0,
+        };
+        push(add(), &[branch, x], &[x, normed], &[norm]);
+        let (gate, up) = (weight(INNER, HIDDEN), weight(INNER, HIDDEN));
+        push(linear("linear gate up", 2), &[normed], &[gate_up], &[gate, up]);
+        push(Op::SiluMul { label: label("siluMul"), x: 0, out: 0 }, &[gate_up], &[inner], &[]);
+        push(linear("linear down", 1), &[inner], &[branch], &[weight(HIDDEN, INNER)]);
+        push(add(), &[branch, x], &[x, normed], &[norm]);
+    }
+    push(Op::GatherSamples { label: label("gather"), x: 0, out: 0 }, &[normed], &[last], &[]);
+    push(linear("linear head", 1), &[last], &[logits], &[table]);
+    push(Op::Sample { label: label("sample"), logits: 0 }, &[logits], &[], &[]);
+
+    let groups = vec![KvGroup { layers: LAYERS, num_kv_heads: KV_HEADS, head_dim: HEAD_DIM }];
+    let page_bytes = Arena::page_bytes_for(&groups, BLOCK_SIZE, backend.kv_element_bytes());
+    let num_blocks = 1 + MOST_ROWS * 1024 / BLOCK_SIZE;
+    let arena = Arena {
+        buffer: backend.alloc(num_blocks * page_bytes).unwrap(),
+        page_bytes,
+        block_size: BLOCK_SIZE,
+        num_blocks,
+        element_bytes: backend.kv_element_bytes(),
+        groups,
+    };
+    let activations = backend.alloc(offset).unwrap();
+    let weight_bytes = backend.prepared_bytes();
+    Model { backend, tape, arena, activations, weight_bytes }
+}
+
+/// `rows` sequences of `tokens` tokens each after `start` tokens of context.
+fn step(rows: usize, tokens: usize, start: usize) -> Step {
+    let blocks_each = (start + tokens).div_ceil(BLOCK_SIZE);
+    let mut words =
+        vec![1, 0, (rows * tokens) as i32, rows as i32, 1, rows as i32, (rows * blocks_each) as i32, 0];
+    words.extend((0..rows * tokens).map(|t| (t * 7919 % VOCABULARY) as i32));
+    words.extend(0..rows as i32);
+    words.extend((0..=rows).map(|r| (r * tokens) as i32));
+    words.extend(vec![start as i32; rows]);
+    words.extend((0..rows).map(|r| ((r + 1) * tokens - 1) as i32));
+    words.extend((0..=rows).map(|r| (r * blocks_each) as i32));
+    // As a growing pool hands them out: neighbours in time, not in sequence.
+    words.extend((0..rows).flat_map(|r| (0..blocks_each).map(move |b| (1 + b * rows + r) as i32)));
+    let limits = Limits {
+        max_tokens: MOST_TOKENS,
+        max_rows: MOST_ROWS,
+        max_model_len: MODEL_LEN,
+        block_size: BLOCK_SIZE,
+        num_groups: 1,
+        num_blocks: 1 + MOST_ROWS * 1024 / BLOCK_SIZE,
+        vocab_size: VOCABULARY,
+    };
+    Step::parse(&words, &limits).unwrap()
+}
+
+fn run(model: &mut Model, step: &Step, seats: &mut Seats, times: &mut BTreeMap<String, Duration>) {
+    let mut sampled = Vec::new();
+    for instruction in &model.tape {
+        let begin = Instant::now();
+        let mut launch = Launch {
+            step,
+            activations: model.activations,
+            arena: &model.arena,
+            seats,
+            sampled: &mut sampled,
+        };
+        model.backend.launch(instruction, &mut launch).unwrap();
+        *times.entry(instruction.op.label().to_owned()).or_default() += begin.elapsed();
+    }
+}
+
+fn measure(model: &mut Model, name: &str, steps: &[Step], rounds: usize) {
+    let tokens: usize = steps.iter().map(|s| s.tokens.len()).sum();
+    let mut best: Option<(Duration, BTreeMap<String, Duration>)> = None;
+    let mut rates = Vec::new();
+    for _ in 0..rounds {
+        let mut seats = Seats::new(MOST_ROWS);
+        for seat in 0..MOST_ROWS {
+            let params = SeatParams {
+                temperature: 0.0,
+                top_k: 0,
+                top_p: 1.0,
+                min_p: 0.0,
+                seed_low: 0,
+                seed_high: 0,
+                choice: 0,
+                output_index: 0,
+                stop_ids: vec![],
+                max_tokens: 1 << 20,
+            };
+            seats.open(seat, params);
+        }
+        let mut times = BTreeMap::new();
+        let begin = Instant::now();
+        for step in steps {
+            run(model, step, &mut seats, &mut times);
+        }
+        let time = begin.elapsed();
+        rates.push(tokens as f64 / time.as_secs_f64());
+        if best.as_ref().is_none_or(|(t, _)| time < *t) {
+            best = Some((time, times));
+        }
+    }
+    let (time, times) = best.unwrap();
+    rates.sort_by(f64::total_cmp);
+    let each = time.as_secs_f64() * 1e3 / steps.len() as f64;
+    println!(
+        "\n{name}: {:.0} tokens/s best, {:.0} median, {each:.3} ms a step",
+        rates[rounds - 1],
+        rates[rounds / 2]
+    );
+    let layer = f64::from(LAYERS);
+    for (label, t) in &times {
+        let macs = match label.as_str() {
+            "linear qkv" => layer * (HIDDEN * 960) as f64,
+            "linear o" => layer * (HIDDEN * HIDDEN) as f64,
+            "linear gate up" => layer * (HIDDEN * 2 * INNER) as f64,
+            "linear down" => layer * (HIDDEN * INNER) as f64,
+            "linear head" => (HIDDEN * VOCABULARY) as f64,
+            _ => 0.0,
+        };
+        let rows: usize =
+            steps.iter().map(|s| if label == "linear head" { s.samples.len() } else { s.tokens.len() }).sum();
+        let seconds = t.as_secs_f64();
+        let share = 100.0 * seconds / time.as_secs_f64();
+        print!("  {label:15} {:9.3} ms {share:5.1} %", seconds * 1e3 / steps.len() as f64);
+        if macs > 0.0 {
+            print!("  {:6.1} GMAC/s", macs * rows as f64 / seconds / 1e9);
+            let bits = if label == "linear head" { 8.5 } else { 5.0 };
+            print!("  {:5.1} GB/s (of Q4_1, Q8_0)", macs * bits / 8.0 * steps.len() as f64 / seconds / 1e9);
+        }
+        println!();
+    }
+}
+
+fn main() {
+    let args: BTreeMap<String, String> = std::env::args()
+        .skip(1)
+        .filter_map(|a| a.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
+        .collect();
+    let get = |name: &str, default: &str| args.get(name).cloned().unwrap_or_else(|| default.to_owned());
+    let dtypes = [
+        DType::F32,
+        DType::F16,
+        DType::BF16,
+        DType::Q4_0,
+        DType::Q4_1,
+        DType::Q5_0,
+        DType::Q5_1,
+        DType::Q8_0,
+        DType::Q4_K,
+        DType::Q5_K,
+        DType::Q6_K,
+    ];
+    let name = get("dtype", "Q4_1");
+    let dtype = dtypes.into_iter().find(|d| format!("{d:?}") == name).unwrap();
+    let rounds = get("rounds", "3").parse().unwrap();
+    let begin = Instant::now();
+    let mut model = model(&get("isa", "auto"), get("threads", "2").parse().unwrap(), dtype);
+    println!(
+        "{} {name}: {:.1} MB of weights, ready in {:.2} s",
+        model.backend.name(),
+        model.weight_bytes as f64 / 1e6,
+        begin.elapsed().as_secs_f64()
+    );
+    let only = get("only", "");
+    let decode = |rows: usize, start: usize, count: usize| -> Vec<Step> {
+        (0..count).map(|i| step(rows, 1, start + i)).collect()
+    };
+    let cases: [(&str, Vec<Step>); 6] = [
+        ("prompt 512", vec![step(1, 512, 0)]),
+        ("prompt 64", vec![step(1, 64, 0)]),
+        ("1 sequence from 0", decode(1, 0, 128)),
+        ("1 sequence from 2048", decode(1, 2048, 32)),
+        ("8 sequences from 128", decode(8, 128, 16)),
+        ("32 sequences from 128", decode(32, 128, 8)),
+    ];
+    for (name, steps) in &cases {
+        if name.contains(&only) {
+            measure(&mut model, name, steps, rounds);
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! The cpu backend. Matrices are repacked at load for the instruction set; KV is IEEE halves. Results depend neither on
+//! the number of threads nor on what else is in the step.
+
+pub mod memory;
+mod views;
+
+use crate::backend::{Backend, BufferId, Instruction, Launch, PreparedId, Sampled, Tensor};
+use crate::dequant::dequantize;
+use crate::dtype::DType;
+use crate::error::{Failure, Result};
+use crate::op::Op;
+use crate::ops::attention::cpu::{self as attention, Attention, RUN};
+use crate::ops::linear::cpu as linear;
+use crate::ops::rope::{Rope, cpu as rope};
+use crate::ops::store_kv::{KvPlace, cpu as store_kv};
+use crate::ops::{rms_norm, sample, silu_mul};
+use crate::pool::{Disjoint, Pool};
+use crate::simd::{Isa, LANES, with_simd};
+use memory::{Memory, Region};
+use views::Views;
+
+/// Below this many elements an op runs on the calling thread: waking others costs more.
+const SERIAL: usize = 8192;
+/// Widest head.
+const MOST_HEAD_DIM: u32 = 256;
+
+/// An op's weights as the backend wants them.
+enum Prepared {
+    None,
+    /// Read in place, row by row.
+    Table(Tensor<'static>),
+    /// A norm's weight, or the factors of rope's frequencies.
+    Vector(Vec<f32>),
+    Linear(linear::Linear),
+}
+
+/// See the module.
+pub struct CpuBackend {
+    isa: Isa,
+    pool: Pool,
+    memory: Memory,
+    buffers: Vec<Region>,
+    prepared: Vec<Prepared>,
+    prepared_bytes: usize,
+    linear: linear::Scratch,
+    attention: attention::Scratch,
+    angles: rope::Angles,
+}
+
+impl CpuBackend {
+    /// `isa` is `auto`, `avx512`, `avx2` or `portable`; `threads` counts all compute threads, the calling one included.
+    ///
+    /// # Errors
+    /// `unsupported` for what the CPU lacks and for 0 threads, `out_of_memory`.
+    pub fn new(isa: &str, threads: usize) -> Result<Self> {
+        let isa = Isa::detect(isa)?;
+        Ok(Self {
+            isa,
+            pool: Pool::new(threads)?,
+            memory: Memory::default(),
+            buffers: Vec::new(),
+            prepared: Vec::new(),
+            prepared_bytes: 0,
+            linear: linear::Scratch::new(isa),
+            attention: attention::Scratch::default(),
+            angles: rope::Angles::default(),
+        })
+    }
+
+    fn vector(tensor: &Tensor<'_>) -> Vec<f32> {
+        let mut floats = vec![0.0; tensor.rows * tensor.cols];
+        dequantize(tensor.dtype, tensor.bytes, &mut floats);
+        floats
+    }
+
+    /// Runs `f` over all rows, in parts of neighbours on several threads when there is enough to do.
+    fn by_rows(pool: &mut Pool, rows: usize, width: usize, f: impl Fn(std::ops::Range<usize>) + Sync) {
+        if rows * width <= SERIAL {
+            f(0..rows);
+            return;
+        }
+        let each = rows.div_ceil(4 * pool.threads());
+        pool.run(rows.div_ceil(each), &|task, _| f(task * each..rows.min((task + 1) * each)));
+    }
+
+    fn attend(&mut self, op: &AttentionOp, instruction: &Instruction, launch: &Launch<'_>) -> Result<()> {
+        let buffers = [launch.activations.0, launch.arena.buffer.0];
+        let [activations, kv] = self
+            .buffers
+            .get_disjoint_mut(buffers)
+            .map_err(|_| Failure::internal("activations and KV must be two buffers"))?;
+        let mut views = Views::new(activations.floats_mut(), launch.step, instruction)?;
+        let (qkv, out) = views.one_to_one()?;
+        let attention = Attention {
+            place: op.place,
+            scale: op.scale,
+            window: op.window,
+            step: launch.step,
+            arena: launch.arena,
+            kv: kv.halves(),
+            qkv,
+        };
+        attention.run(self.isa, &mut self.pool, &mut self.attention, out);
+        Ok(())
+    }
+
+    fn store(&mut self, place: &KvPlace, instruction: &Instruction, launch: &Launch<'_>) -> Result<()> {
+        let buffers = [launch.activations.0, launch.arena.buffer.0];
+        let [activations, kv] = self
+            .buffers
+            .get_disjoint_mut(buffers)
+            .map_err(|_| Failure::internal("activations and KV must be two buffers"))?;
+        let views = Views::new(activations.floats_mut(), launch.step, instruction)?;
+        store_kv::store(
+            self.isa,
+            &mut self.pool,
+            views.input(0),
+            place,
+            launch.step,
+            launch.arena,
+            kv.halves_mut(),
+        );
+        Ok(())
+    }
+
+    /// Rows are drawn from side by side; seats advance afterwards, in order.
+    fn sample(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {
+        let step = launch.step;
+        let width = instruction.inputs[0].width;
+        let buffer = self.buffers[launch.activations.0].floats_mut();
+        let views = Views::new(buffer, step, instruction)?;
+        let logits = views.input(0);
+        let seats: Vec<usize> =
+            step.samples.iter().map(|&at| step.rows[step.row_of_token[at as usize] as usize].seat).collect();
+        if seats.windows(2).any(|pair| pair[0] == pair[1]) {
+            // A later position of the same sequence is drawn from after the seat has advanced.
+            sample::sample_rows(logits, width, step, launch.seats, launch.sampled);
+            return Ok(());
+        }
+        let mut choices = vec![None; seats.len()];
+        let shared = Disjoint::new(&mut choices);
+        let running = &*launch.seats;
+        self.pool.run(seats.len(), &|i, _| {
+            if let Some(seat) = running.get(seats[i]).filter(|seat| !seat.frozen) {
+                #[expect(unsafe_code, reason = "choices are written by different threads")]
+                // SAFETY: each task has its own element.
+                let choice = unsafe { &mut shared.part(i, 1)[0] };
+                *choice =
+                    Some(sample::sample_row(&logits[i * width..][..width], &seat.params, seat.output_index));
+            }
+        });
+        launch.sampled.extend(seats.into_iter().zip(choices).map(|(seat, choice)| match choice {
+            Some(choice) => {
+                let token = choice.token as i32;
+                Sampled { token, finish: launch.seats.advance(seat, token), logprob: choice.logprob }
+            }
+            None => Sampled { token: -1, finish: 0, logprob: 0.0 },
+        }));
+        Ok(())
+    }
+
+    /// Row-wise ops: everything that only reads and writes activations.
+    #[expect(unsafe_code, reason = "rows are written by different threads")]
+    fn rows(&mut self, instruction: &Instruction, launch: &Launch<'_>) -> Result<()> {
+        let (isa, step) = (self.isa, launch.step);
+        let buffer = self.buffers[launch.activations.0].floats_mut();
+        let mut views = Views::new(buffer, step, instruction)?;
+        let pool = &mut self.pool;
+        let prepared = &self.prepared[instruction.prepared.0];
+        match (&instruction.op, prepared) {
+            (Op::Embed { .. }, Prepared::Table(table)) => {
+                let out = views.output(0);
+                let shared = Disjoint::new(out);
+                Self::by_rows(pool, step.tokens.len(), table.cols, |rows| {
+                    // SAFETY: tasks have disjoint rows.
+                    let out = unsafe { shared.part(rows.start * table.cols, rows.len() * table.cols) };
+                    for (token, out) in step.tokens[rows].iter().zip(out.chunks_exact_mut(table.cols)) {
+                        dequantize(table.dtype, table.row(*token as usize), out);
+                    }
+                });
+            }
+            (Op::RmsNorm { eps, .. }, Prepared::Vector(weight)) => {
+                let width = weight.len();
+                let (x, out) = views.one_to_one()?;
+                let shared = Disjoint::new(out);
+                Self::by_rows(pool, x.len() / width, width, |rows| {
+                    // SAFETY: tasks have disjoint rows.
+                    let out = unsafe { shared.part(rows.start * width, rows.len() * width) };
+                    let x = &x[rows.start * width..rows.end * width];
+                    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+                        with_simd!(isa, s => rms_norm::cpu::row(s, x, weight, *eps as f32, out));
+                    }
+                });
+            }
+            (Op::AddRmsNorm { eps, .. }, Prepared::Vector(weight)) => {
+                let width = weight.len();
+                let ([x, residual], [sum, out]) = (views.inputs()?, views.outputs()?);
+                let rows = views.len(sum) / width;
+                let parts = views.shared();
+                Self::by_rows(pool, rows, width, |rows| {
+                    let mut added = vec![0.0; width];
+                    for row in rows {
+                        // SAFETY: tasks have disjoint rows; `parts` are disjoint, and one borrow ends before the next.
+                        let at = |place: usize| unsafe { parts[place].part(row * width, width) };
+                        added.copy_from_slice(at(x));
+                        added.iter_mut().zip(&*at(residual)).for_each(|(sum, x)| *sum += x);
+                        at(sum).copy_from_slice(&added);
+                        with_simd!(isa, s => rms_norm::cpu::row(s, &added, weight, *eps as f32, at(out)));
+                    }
+                });
+            }
+            (Op::Add { .. }, _) => {
+                let width = instruction.outputs[0].width;
+                let ([x, y], [out]) = (views.inputs()?, views.outputs()?);
+                let rows = views.len(out) / width;
+                let parts = views.shared();
+                Self::by_rows(pool, rows, width, |rows| {
+                    let mut added = vec![0.0; width];
+                    for row in rows {
+                        // SAFETY: tasks have disjoint rows; `parts` are disjoint, and one borrow ends before the next.
+                        let at = |place: usize| unsafe { parts[place].part(row * width, width) };
+                        added.copy_from_slice(at(x));
+                        added.iter_mut().zip(&*at(y)).for_each(|(sum, y)| *sum += y);
+                        at(out).copy_from_slice(&added);
+                    }
+                });
+            }
+            (Op::SiluMul { .. }, _) => {
+                let width = instruction.outputs[0].width;
+                let (x, out) = views.one_to_one()?;
+                let shared = Disjoint::new(out);
+                Self::by_rows(pool, x.len() / (2 * width), 2 * width, |rows| {
+                    // SAFETY: tasks have disjoint rows.
+                    let out = unsafe { shared.part(rows.start * width, rows.len() * width) };
+                    let x = &x[rows.start * 2 * width..rows.end * 2 * width];
+                    for (x, out) in x.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+                        with_simd!(isa, s => silu_mul::cpu::row(s, x, out));
+                    }
+                });
+            }
+            (Op::GatherSamples { .. }, _) => {
+                let width = instruction.outputs[0].width;
+                let (x, out) = views.one_to_one()?;
+                for (&token, out) in step.samples.iter().zip(out.chunks_exact_mut(width)) {
+                    out.copy_from_slice(&x[token as usize * width..][..width]);
+                }
+            }
+            (Op::Rope { num_heads, head_dim, dims, theta, style, .. }, factors) => {
+                let width = instruction.outputs[0].width;
+                let rope = Rope {
+                    num_heads: *num_heads as usize,
+                    head_dim: *head_dim as usize,
+                    dims: *dims as usize,
+                    theta: *theta,
+                    style: *style,
+                    factors: if let Prepared::Vector(factors) = factors { Some(factors) } else { None },
+                };
+                let angles = self.angles.of(&rope, &step.positions);
+                let out = views.copied_in_place()?;
+                let shared = Disjoint::new(out);
+                Self::by_rows(pool, step.tokens.len(), width, |rows| {
+                    // SAFETY: tasks have disjoint rows.
+                    let out = unsafe { shared.part(rows.start * width, rows.len() * width) };
+                    for (t, row) in rows.zip(out.chunks_exact_mut(width)) {
+                        let angles = &angles[t * rope.dims..][..rope.dims];
+                        with_simd!(isa, _s => rope::row(&rope, angles, row));
+                    }
+                });
+            }
+            (op, _) => return Err(Failure::internal(format!("{} was prepared as another op", op.name()))),
+        }
+        Ok(())
+    }
+}
+
+/// Fields of [`Op::Attention`].
+struct AttentionOp {
+    place: KvPlace,
+    scale: f32,
+    window: Option<u32>,
+}
+
+fn place(group: u32, layer: u32, num_heads: u32, num_kv_heads: u32, head_dim: u32) -> KvPlace {
+    KvPlace {
+        group: group as usize,
+        layer: layer as usize,
+        num_heads: num_heads as usize,
+        num_kv_heads: num_kv_heads as usize,
+        head_dim: head_dim as usize,
+    }
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> String {
+        format!("cpu/{}", self.isa.name())
+    }
+
+    fn supports(&self, op: &Op, weights: &[Tensor<'_>]) -> Result<()> {
+        let head = |head_dim: u32| {
+            if head_dim.is_multiple_of(LANES as u32) && (1..=MOST_HEAD_DIM).contains(&head_dim) {
+                Ok(())
+            } else {
+                Err(Failure::unsupported(format!(
+                    "headDim is {head_dim}, supported are multiples of {LANES} to {MOST_HEAD_DIM}"
+                )))
+            }
+        };
+        match op {
+            Op::StoreKv { head_dim, .. } | Op::Attention { head_dim, .. } => head(*head_dim),
+            Op::Linear { weights: names, .. } => {
+                match weights[names.len()..].iter().find(|b| b.dtype != DType::F32) {
+                    Some(bias) => Err(Failure::unsupported(format!(
+                        "bias {} is {:?}, supported is F32",
+                        bias.name, bias.dtype
+                    ))),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn prepare(&mut self, op: &Op, weights: &[Tensor<'static>]) -> Result<PreparedId> {
+        let before = self.memory.taken();
+        let prepared = match op {
+            Op::Embed { .. } => Prepared::Table(weights[0]),
+            Op::RmsNorm { .. } | Op::AddRmsNorm { .. } => Prepared::Vector(Self::vector(&weights[0])),
+            Op::Rope { .. } => weights.first().map_or(Prepared::None, |w| Prepared::Vector(Self::vector(w))),
+            Op::Linear { weights: names, .. } => {
+                let (matrices, biases) = weights.split_at(names.len());
+                let biases: Vec<Vec<f32>> = biases.iter().map(Self::vector).collect();
+                Prepared::Linear(linear::Linear::pack(
+                    self.isa,
+                    &mut self.pool,
+                    &mut self.memory,
+                    matrices,
+                    &biases,
+                )?)
+            }
+            _ => Prepared::None,
+        };
+        self.prepared_bytes += self.memory.taken() - before;
+        if let Prepared::Vector(floats) = &prepared {
+            self.prepared_bytes += size_of_val(floats.as_slice());
+        }
+        self.prepared.push(prepared);
+        Ok(PreparedId(self.prepared.len() - 1))
+    }
+
+    fn prepared_bytes(&self) -> usize {
+        self.prepared_bytes
+    }
+
+    fn alloc(&mut self, bytes: usize) -> Result<BufferId> {
+        self.buffers.push(self.memory.take(bytes)?);
+        Ok(BufferId(self.buffers.len() - 1))
+    }
+
+    fn upload(&mut self, to: BufferId, offset: usize, bytes: &[u8]) {
+        self.buffers[to.0].bytes_mut()[offset..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.buffers[from.0].bytes()[offset..][..bytes.len()]);
+    }
+
+    fn kv_element_bytes(&self) -> usize {
+        size_of::<u16>()
+    }
+
+    fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {
+        if !launch.arena.block_size.is_multiple_of(RUN) {
+            let size = launch.arena.block_size;
+            return Err(Failure::unsupported(format!(
+                "blockSize is {size}, supported are multiples of {RUN}"
+            )));
+        }
+        match &instruction.op {
+            Op::StoreKv { group, layer, num_heads, num_kv_heads, head_dim, .. } => {
+                self.store(&place(*group, *layer, *num_heads, *num_kv_heads, *head_dim), instruction, launch)
+            }
+            Op::Attention { group, layer, num_heads, num_kv_heads, head_dim, scale, window, .. } => {
+                let op = AttentionOp {
+                    place: place(*group, *layer, *num_heads, *num_kv_heads, *head_dim),
+                    scale: *scale as f32,
+                    window: *window,
+                };
+                self.attend(&op, instruction, launch)
+            }
+            Op::Linear { .. } => {
+                let Prepared::Linear(linear) = &self.prepared[instruction.prepared.0] else {
+                    return Err(Failure::internal("linear was prepared as another op"));
+                };
+                let buffer = self.buffers[launch.activations.0].floats_mut();
+                let mut views = Views::new(buffer, launch.step, instruction)?;
+                let (x, out) = views.one_to_one()?;
+                linear.run(&mut self.pool, &mut self.linear, x, out);
+                Ok(())
+            }
+            Op::Sample { .. } => self.sample(instruction, launch),
+            _ => self.rows(instruction, launch),
+        }
+    }
+
+    fn synchronize(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

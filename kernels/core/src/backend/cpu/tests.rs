@@ -1,0 +1,430 @@
+//! Ops on the backend as a whole: against the reference, and bit for bit against themselves in other company.
+
+use super::CpuBackend;
+use crate::arena::{Arena, KvGroup};
+use crate::backend::reference::ReferenceBackend;
+use crate::backend::{Backend, BufferId, Instruction, Launch, Operand, Tensor};
+use crate::dtype::DType;
+use crate::op::{Op, RopeStyle, Rows};
+use crate::seats::Seats;
+use crate::simd::{Avx2, Avx512};
+use crate::step::{Limits, Step};
+use crate::testing::Random;
+
+#[expect(clippy::print_stderr, reason = "a skipped instruction set is said")]
+fn isas() -> Vec<&'static str> {
+    let mut isas = vec!["portable"];
+    for (name, present) in [("avx2", Avx2::detect().is_some()), ("avx512", Avx512::detect().is_some())] {
+        if present {
+            isas.push(name);
+        } else {
+            eprintln!("skipped {name}: this CPU lacks it");
+        }
+    }
+    isas
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+fn close(got: &[f32], wanted: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(got.len(), wanted.len());
+    for (i, (got, wanted)) in got.iter().zip(wanted).enumerate() {
+        assert!(
+            (got - wanted).abs() <= tolerance * (1.0 + wanted.abs()),
+            "{what} [{i}]: {got}, wanted {wanted}"
+        );
+    }
+}
+
+const MOST_TOKENS: usize = 700;
+const MODEL_LEN: usize = 1024;
+
+/// One backend, one activation buffer, one arena with one group of two layers.
+struct Bench {
+    backend: Box<dyn Backend>,
+    activations: BufferId,
+    arena: Arena,
+    heads: (u32, u32, u32),
+}
+
+impl Bench {
+    fn new(mut backend: Box<dyn Backend>, heads: (u32, u32, u32), block_size: usize) -> Self {
+        let groups = vec![KvGroup { layers: 2, num_kv_heads: heads.1, head_dim: heads.2 }];
+        let page_bytes = Arena::page_bytes_for(&groups, block_size, backend.kv_element_bytes());
+        let num_blocks = 1 + 4 * MODEL_LEN / block_size;
+        let element_bytes = backend.kv_element_bytes();
+        let buffer = backend.alloc(num_blocks * page_bytes).expect("memory");
+        // What another sequence left behind must not matter.
+        backend.upload(buffer, page_bytes, &vec![0x7e; (num_blocks - 1) * page_bytes]);
+        let arena = Arena { buffer, page_bytes, block_size, num_blocks, element_bytes, groups };
+        let activations = backend.alloc(64 << 20).expect("memory");
+        Self { backend, activations, arena, heads }
+    }
+
+    fn cpu(isa: &str, threads: usize, heads: (u32, u32, u32), block_size: usize) -> Self {
+        Self::new(Box::new(CpuBackend::new(isa, threads).expect("isa")), heads, block_size)
+    }
+
+    /// Rows of (seat, start, tokens); a seat's blocks lie scattered among the others'.
+    fn step(&self, rows: &[(usize, usize, usize)], samples: &[usize]) -> Step {
+        let tokens: usize = rows.iter().map(|r| r.2).sum();
+        let size = self.arena.block_size;
+        let tables: Vec<Vec<i32>> = rows
+            .iter()
+            .map(|&(seat, start, len)| {
+                (0..(start + len).div_ceil(size)).map(|b| (1 + b * 4 + seat) as i32).collect()
+            })
+            .collect();
+        let entries: usize = tables.iter().map(Vec::len).sum();
+        let mut words =
+            vec![1, 7, tokens as i32, rows.len() as i32, 1, samples.len() as i32, entries as i32, 0];
+        words.extend((0..tokens).map(|t| t as i32));
+        words.extend(rows.iter().map(|r| r.0 as i32));
+        let mut at = 0;
+        words.push(0);
+        for row in rows {
+            at += row.2 as i32;
+            words.push(at);
+        }
+        words.extend(rows.iter().map(|r| r.1 as i32));
+        words.extend(samples.iter().map(|&s| s as i32));
+        let mut at = 0;
+        words.push(0);
+        for table in &tables {
+            at += table.len() as i32;
+            words.push(at);
+        }
+        words.extend(tables.iter().flatten());
+        let limits = Limits {
+            max_tokens: MOST_TOKENS,
+            max_rows: 4,
+            max_model_len: MODEL_LEN,
+            block_size: size,
+            num_groups: 1,
+            num_blocks: self.arena.num_blocks,
+            vocab_size: MOST_TOKENS,
+        };
+        Step::parse(&words, &limits).expect("a good step")
+    }
+
+    /// Runs one op. `places` says where each input lies (floats from the start); outputs follow `out_at`.
+    fn op(
+        &mut self,
+        op: &Op,
+        weights: &[Tensor<'static>],
+        step: &Step,
+        inputs: &[(&[f32], usize, Rows)],
+        outputs: &[(usize, usize, Rows)],
+    ) -> Vec<Vec<f32>> {
+        let mut offset = 0;
+        let mut operands = Vec::new();
+        for (values, width, rows) in inputs {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
+            self.backend.upload(self.activations, offset, &bytes);
+            operands.push(Operand { offset, width: *width, rows: *rows });
+            offset = (offset + bytes.len()).next_multiple_of(64);
+        }
+        let outputs: Vec<Operand> = outputs
+            .iter()
+            .map(|&(input, width, rows)| {
+                let place = operands.get(input).map_or(offset, |o| o.offset);
+                if input >= operands.len() {
+                    offset = (offset + step.rows_of(rows) * width * 4).next_multiple_of(64);
+                }
+                Operand { offset: place, width, rows }
+            })
+            .collect();
+        self.backend.supports(op, weights).expect("supported");
+        let prepared = self.backend.prepare(op, weights).expect("memory");
+        let instruction =
+            Instruction { op: op.clone(), inputs: operands, outputs: outputs.clone(), prepared };
+        let mut launch = Launch {
+            step,
+            activations: self.activations,
+            arena: &self.arena,
+            seats: &mut Seats::new(4),
+            sampled: &mut Vec::new(),
+        };
+        self.backend.launch(&instruction, &mut launch).expect("launched");
+        outputs
+            .iter()
+            .map(|o| {
+                let mut bytes = vec![0; step.rows_of(o.rows) * o.width * 4];
+                self.backend.download(self.activations, o.offset, &mut bytes);
+                bytes.as_chunks().0.iter().map(|b| f32::from_ne_bytes(*b)).collect()
+            })
+            .collect()
+    }
+
+    fn qkv_width(&self) -> usize {
+        ((self.heads.0 + 2 * self.heads.1) * self.heads.2) as usize
+    }
+
+    /// Stores K and V, then attends.
+    fn attend(&mut self, step: &Step, qkv: &[f32], layer: u32, window: Option<u32>) -> Vec<f32> {
+        let (num_heads, num_kv_heads, head_dim) = self.heads;
+        let width = self.qkv_width();
+        let (label, group, qkv_id) = (String::from("attention"), 0, 0);
+        let store = Op::StoreKv {
+            label: label.clone(),
+            qkv: qkv_id,
+            group,
+            layer,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+        };
+        self.op(&store, &[], step, &[(qkv, width, Rows::Tokens)], &[]);
+        let attention = Op::Attention {
+            label,
+            qkv: qkv_id,
+            group,
+            layer,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            scale: f64::from(head_dim).sqrt().recip(),
+            window,
+            out: 1,
+        };
+        let out = (usize::MAX, (num_heads * head_dim) as usize, Rows::Tokens);
+        self.op(&attention, &[], step, &[(qkv, width, Rows::Tokens)], &[out]).remove(0)
+    }
+}
+
+/// Values that IEEE halves hold exactly, so that the reference with f32 KV sees the same.
+fn halves(random: &mut Random, count: usize) -> Vec<f32> {
+    (0..count).map(|_| half::f16::from_f32(random.normal() * 3.0).to_f32()).collect()
+}
+
+#[test]
+fn attention_agrees_with_the_reference() {
+    let mut random = Random(11);
+    let shapes = [(9, 3, 64), (4, 4, 8), (8, 1, 72), (2, 1, 256), (16, 2, 128)];
+    for (shape, heads) in shapes.into_iter().enumerate() {
+        let block_size = [16, 32, 48][shape % 3];
+        for window in [None, Some(1), Some(100), Some(300)] {
+            let mut reference = Bench::new(Box::new(ReferenceBackend::new(1)), heads, 16);
+            let width = reference.qkv_width();
+            let rows: [&[(usize, usize, usize)]; 4] = [
+                &[(0, 0, 290)],
+                &[(1, 0, 20), (0, 290, 1)],
+                &[(0, 291, 30), (1, 20, 1), (2, 0, 5)],
+                &[(1, 21, 1)],
+            ];
+            let inputs: Vec<Vec<f32>> = rows
+                .iter()
+                .map(|r| halves(&mut random, r.iter().map(|r| r.2).sum::<usize>() * width))
+                .collect();
+            let wanted: Vec<Vec<f32>> = rows
+                .iter()
+                .zip(&inputs)
+                .map(|(rows, qkv)| {
+                    let step = reference.step(rows, &[]);
+                    reference.attend(&step, qkv, 1, window)
+                })
+                .collect();
+            for isa in isas() {
+                let mut cpu = Bench::cpu(isa, 2, heads, block_size);
+                for ((rows, qkv), wanted) in rows.iter().zip(&inputs).zip(&wanted) {
+                    let step = cpu.step(rows, &[]);
+                    let got = cpu.attend(&step, qkv, 1, window);
+                    close(
+                        &got,
+                        wanted,
+                        2e-5,
+                        &format!("{isa} heads {heads:?} window {window:?} rows {rows:?}"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_bits_depend_neither_on_chunks_nor_on_threads_nor_on_company() {
+    let mut random = Random(12);
+    let heads = (6, 2, 16);
+    let tokens = 600;
+    let width = ((6 + 4) * 16) as usize;
+    let qkv = random.normals(tokens * width);
+    let others = random.normals(tokens * width);
+    for window in [None, Some(70)] {
+        let mut whole = Bench::cpu("portable", 1, heads, 16);
+        let step = whole.step(&[(0, 0, tokens)], &[]);
+        let wanted = bits(&whole.attend(&step, &qkv, 0, window));
+        for isa in isas() {
+            for (threads, chunk, company) in
+                [(1, 1, false), (2, 7, true), (3, 64, true), (2, tokens, false), (3, 1, true), (2, 1, false)]
+            {
+                let mut bench = Bench::cpu(isa, threads, heads, 16);
+                let mut got = Vec::new();
+                let mut start = 0;
+                while start < tokens {
+                    let len = chunk.min(tokens - start);
+                    let input = &qkv[start * width..][..len * width];
+                    if company {
+                        // Two tokens of another sequence before, one of a third after.
+                        let step = bench.step(&[(2, start % 300, 2), (0, start, len), (3, start, 1)], &[]);
+                        let input = [&others[..2 * width], input, &others[start * width..][..width]].concat();
+                        let out = bench.attend(&step, &input, 0, window);
+                        got.extend(&out[2 * 96..(2 + len) * 96]);
+                    } else {
+                        let step = bench.step(&[(0, start, len)], &[]);
+                        got.extend(bench.attend(&step, input, 0, window));
+                    }
+                    start += len;
+                }
+                assert_eq!(
+                    bits(&got),
+                    wanted,
+                    "{isa} {threads} threads, chunks of {chunk}, window {window:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_over_numbers_that_are_none_ends_and_spoils_no_other_sequence() {
+    let heads = (3, 1, 16);
+    let mut random = Random(13);
+    for isa in isas() {
+        let mut bench = Bench::cpu(isa, 2, heads, 16);
+        let width = bench.qkv_width();
+        let clean = random.normals(20 * width);
+        let bad: Vec<f32> =
+            (0..20 * width).map(|i| [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX][i % 4]).collect();
+        let step = bench.step(&[(0, 0, 20)], &[]);
+        let wanted = bench.attend(&step, &clean, 0, None);
+        let step = bench.step(&[(1, 0, 20), (0, 0, 20)], &[]);
+        let got = bench.attend(&step, &[bad, clean].concat(), 0, None);
+        assert_eq!(bits(&got[20 * 48..]), bits(&wanted), "{isa}");
+    }
+}
+
+fn vector(values: &[f32]) -> Tensor<'static> {
+    let cols = values.len();
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    Tensor { name: "vector", dtype: DType::F32, rows: 1, cols, bytes: bytes.leak() }
+}
+
+/// Ops over rows: op, weights, widths of inputs, outputs (in place of which input, or beyond them: apart).
+type RowOp = (Op, Vec<Tensor<'static>>, Vec<usize>, Vec<(usize, usize)>);
+
+fn row_ops(random: &mut Random, width: usize) -> Vec<RowOp> {
+    let label = || String::from("rows");
+    let rope = |style, frequencies| Op::Rope {
+        label: label(),
+        x: 0,
+        num_heads: 2,
+        head_dim: 24,
+        dims: 16,
+        theta: 10000.0,
+        style,
+        frequencies,
+        out: 1,
+    };
+    let weight = vector(&random.normals(width));
+    let norm = || Op::RmsNorm { label: label(), x: 0, weight: label(), eps: 1e-5, out: 1 };
+    let add_norm =
+        || Op::AddRmsNorm { label: label(), x: 0, residual: 1, weight: label(), eps: 1e-5, sum: 2, out: 3 };
+    let add = || Op::Add { label: label(), x: 0, y: 1, out: 2 };
+    let factors = vector(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+    vec![
+        (norm(), vec![weight], vec![width], vec![(9, width)]),
+        (add_norm(), vec![weight], vec![width, width], vec![(9, width), (9, width)]),
+        (add_norm(), vec![weight], vec![width, width], vec![(1, width), (0, width)]),
+        (add_norm(), vec![weight], vec![width, width], vec![(0, width), (1, width)]),
+        (add(), vec![], vec![width, width], vec![(9, width)]),
+        (add(), vec![], vec![width, width], vec![(0, width)]),
+        (add(), vec![], vec![width, width], vec![(1, width)]),
+        (rope(RopeStyle::Halves, None), vec![], vec![50], vec![(9, 50)]),
+        (rope(RopeStyle::Interleaved, None), vec![], vec![50], vec![(0, 50)]),
+        (rope(RopeStyle::Interleaved, Some(label())), vec![factors], vec![50], vec![(9, 50)]),
+        (Op::SiluMul { label: label(), x: 0, out: 1 }, vec![], vec![2 * width], vec![(9, width)]),
+        (
+            Op::Embed { label: label(), weight: label(), out: 0 },
+            vec![vocabulary(random, width)],
+            vec![],
+            vec![(9, width)],
+        ),
+    ]
+}
+
+fn vocabulary(random: &mut Random, width: usize) -> Tensor<'static> {
+    Tensor { rows: MOST_TOKENS, cols: width, ..vector(&random.normals(MOST_TOKENS * width)) }
+}
+
+#[test]
+fn row_ops_agree_with_the_reference_and_with_themselves_row_by_row() {
+    let mut random = Random(14);
+    for width in [1, 8, 37, 576] {
+        for (op, weights, inputs, outputs) in row_ops(&mut random, width) {
+            let tokens = 40;
+            let values: Vec<Vec<f32>> = inputs
+                .iter()
+                .map(|w| random.normals(tokens * w).into_iter().map(|x| x * 8.0).collect())
+                .collect();
+            let run = |bench: &mut Bench, first: usize, len: usize| {
+                // Positions are those of the whole; each token is a sequence's next.
+                let mut step = bench.step(&[(0, first, len)], &[]);
+                step.tokens = (first..first + len).map(|t| t as i32).collect();
+                let inputs: Vec<(&[f32], usize, Rows)> = values
+                    .iter()
+                    .zip(&inputs)
+                    .map(|(v, &w)| (&v[first * w..(first + len) * w], w, Rows::Tokens))
+                    .collect();
+                let outputs: Vec<(usize, usize, Rows)> =
+                    outputs.iter().map(|&(place, w)| (place, w, Rows::Tokens)).collect();
+                bench.op(&op, &weights, &step, &inputs, &outputs)
+            };
+            let heads = (2, 1, 16);
+            let wanted = run(&mut Bench::new(Box::new(ReferenceBackend::new(1)), heads, 16), 0, tokens);
+            let portable = run(&mut Bench::cpu("portable", 1, heads, 16), 0, tokens);
+            for isa in isas() {
+                let mut bench = Bench::cpu(isa, 3, heads, 16);
+                let got = run(&mut bench, 0, tokens);
+                for (i, (got, wanted)) in got.iter().zip(&wanted).enumerate() {
+                    close(got, wanted, 2e-6, &format!("{} width {width} output {i} {isa}", op.name()));
+                    assert_eq!(bits(got), bits(&portable[i]), "{} {isa}", op.name());
+                }
+                for t in 0..5 {
+                    for (one, got) in run(&mut bench, t, 1).iter().zip(&got) {
+                        assert_eq!(
+                            bits(one),
+                            bits(&got[t * one.len()..][..one.len()]),
+                            "{} {isa}",
+                            op.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_with_what_can() {
+    let backend = CpuBackend::new("auto", 1).expect("auto");
+    let (label, group, layer) = (String::from("a"), 0, 0);
+    for head_dim in [0, 4, 60, 264] {
+        let op = Op::StoreKv {
+            label: label.clone(),
+            qkv: 0,
+            group,
+            layer,
+            num_heads: 1,
+            num_kv_heads: 1,
+            head_dim,
+        };
+        let failure = backend.supports(&op, &[]).expect_err("refused");
+        assert!(failure.message.contains("multiples of 8 to 256"), "{failure}");
+    }
+    assert!(
+        CpuBackend::new("sse9", 1).err().expect("refused").message.contains("auto, avx512, avx2, portable")
+    );
+    assert!(CpuBackend::new("auto", 0).is_err());
+}

@@ -1,0 +1,61 @@
+//! Causal attention over paged KV.
+
+pub mod cpu;
+
+use crate::arena::{Arena, KeyOrValue};
+use crate::ops::linear::dot;
+use crate::ops::store_kv::KvPlace;
+use crate::step::Step;
+
+/// `softmax(scale * q·k) · v` of each token's query heads over its sequence's positions up to and with its own, the last
+/// `window` of them if given. `out` is `[tokens, num_heads * head_dim]`; query heads share a KV head in runs.
+pub fn reference(
+    qkv: &[f32],
+    place: &KvPlace,
+    scale: f32,
+    window: Option<u32>,
+    step: &Step,
+    arena: &Arena,
+    kv: &[f32],
+    out: &mut [f32],
+) {
+    let dim = place.head_dim;
+    let mut weights: Vec<f32> = Vec::new();
+    for (t, out) in out.chunks_exact_mut(place.num_heads * dim).enumerate() {
+        let row = &qkv[t * place.width()..][..place.width()];
+        let table = step.table(place.group, step.row_of_token[t] as usize);
+        let end = step.positions[t] as usize + 1;
+        let begin = window.map_or(0, |window| end.saturating_sub(window as usize));
+        for (head, out) in out.chunks_exact_mut(dim).enumerate() {
+            let kv_head = head / (place.num_heads / place.num_kv_heads);
+            let slot = |which, position: usize| {
+                let block = table[position / arena.block_size] as usize;
+                let tile = arena.tile(place.group, block, place.layer, which, kv_head) / size_of::<f32>();
+                &kv[tile + position % arena.block_size * dim..][..dim]
+            };
+            let query = &row[head * dim..][..dim];
+            weights.clear();
+            weights.extend((begin..end).map(|position| scale * dot(query, slot(KeyOrValue::Key, position))));
+            softmax(&mut weights);
+            out.fill(0.0);
+            for (weight, position) in weights.iter().zip(begin..end) {
+                for (out, value) in out.iter_mut().zip(slot(KeyOrValue::Value, position)) {
+                    *out += weight * value;
+                }
+            }
+        }
+    }
+}
+
+/// Scores to weights that sum to 1, in place; the sum is taken in f64.
+fn softmax(scores: &mut [f32]) {
+    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = (*score - max).exp();
+        sum += f64::from(*score);
+    }
+    for score in scores.iter_mut() {
+        *score = (f64::from(*score) / sum) as f32;
+    }
+}

@@ -1,0 +1,206 @@
+//! One side of a linear brought into the form that kernels read: rows in *groups*, numbers of a group interleaved so that
+//! a kernel walks through them in one stream.
+//!
+//! ```text
+//! Bytes   [group][block][row of the group][32] i8
+//! Words   the same as i16; inside four columns the order is 0, 2, 1, 3 (even and odd bytes of a weight lane)
+//! Floats  [group][column][row of the group] f32
+//! scales  [group][block][d | d * sum | sum as i32][row of the group], for Bytes and Words
+//! ```
+//!
+//! A block's numbers are `round(x * 127 / amax)`, ties to even, `d = amax / 127`. They depend on that row and that block
+//! only. A block of tiny numbers is zero; one with an infinity or NaN has `d = NaN`, which shows in all outputs.
+
+use super::format::BLOCK;
+use crate::pool::{Disjoint, Pool};
+use crate::simd::{Isa, Simd, with_simd};
+
+/// Form of the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// i8.
+    Bytes,
+    /// i16.
+    Words,
+    /// f32.
+    Floats,
+}
+
+/// Blocks whose largest magnitude is below this are taken as zero: `127 / amax` must stay finite.
+const TINY: f32 = 1e-30;
+/// Below this many numbers threads cost more than they bring.
+const SERIAL: usize = 8192;
+
+/// Rows in one form. Memory is kept for the next use.
+pub(super) struct Activations {
+    form: Form,
+    most: usize,
+    rows: usize,
+    cols: usize,
+    numbers: Vec<u32>,
+    scales: Vec<f32>,
+}
+
+/// A group of rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    /// First row.
+    pub(super) first: usize,
+    /// Number of rows.
+    pub(super) len: usize,
+}
+
+impl Activations {
+    /// Empty; a group has at most `most` rows.
+    pub(super) fn new(form: Form, most: usize) -> Self {
+        Self { form, most, rows: 0, cols: 0, numbers: Vec::new(), scales: Vec::new() }
+    }
+
+    /// Form of the numbers.
+    pub(super) fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Number of groups.
+    pub(super) fn groups(&self) -> usize {
+        self.rows.div_ceil(self.most)
+    }
+
+    /// Group `index`: sizes differ by one at most.
+    pub(super) fn group(&self, index: usize) -> Group {
+        let count = self.groups();
+        let first = self.rows * index / count;
+        Group { first, len: self.rows * (index + 1) / count - first }
+    }
+
+    /// Numbers of a group.
+    pub(super) fn numbers(&self, group: Group) -> *const u8 {
+        let bytes = group.first * self.cols * size(self.form);
+        self.numbers.as_ptr().cast::<u8>().wrapping_add(bytes)
+    }
+
+    /// Scales of a group.
+    pub(super) fn scales(&self, group: Group) -> *const f32 {
+        self.scales.as_ptr().wrapping_add(group.first * 3 * (self.cols / BLOCK))
+    }
+
+    /// Takes `rows` rows of `cols` columns; `cols` is a multiple of 32 unless the form is floats.
+    #[expect(unsafe_code, reason = "groups are written by different threads")]
+    pub(super) fn fill(&mut self, isa: Isa, pool: &mut Pool, x: &[f32], rows: usize, cols: usize) {
+        debug_assert_eq!(x.len(), rows * cols);
+        (self.rows, self.cols) = (rows, cols);
+        let words = (rows * cols * size(self.form)).div_ceil(4);
+        if self.numbers.len() < words {
+            self.numbers.resize(words, 0);
+        }
+        let blocks = if self.form == Form::Floats { 0 } else { cols / BLOCK };
+        if self.scales.len() < rows * blocks * 3 {
+            self.scales.resize(rows * blocks * 3, 0.0);
+        }
+        let mut numbers = std::mem::take(&mut self.numbers);
+        let mut scales = std::mem::take(&mut self.scales);
+        let groups = self.groups();
+        {
+            let (numbers, scales) = (Disjoint::new(&mut numbers), Disjoint::new(&mut scales));
+            let fill = |index: usize| {
+                let group = self.group(index);
+                let x = &x[group.first * cols..][..group.len * cols];
+                let start = group.first * cols * size(self.form) / 4;
+                let len = group.len * cols * size(self.form) / 4;
+                // SAFETY: groups are disjoint ranges of rows, and each is filled by one task.
+                let (numbers, scales) = unsafe {
+                    (numbers.part(start, len), scales.part(group.first * 3 * blocks, group.len * 3 * blocks))
+                };
+                match self.form {
+                    Form::Floats => interleave(x, cols, numbers),
+                    Form::Bytes => {
+                        with_simd!(isa, s => quantise::<_, false>(s, x, cols, group.len, numbers, scales));
+                    }
+                    Form::Words => {
+                        with_simd!(isa, s => quantise::<_, true>(s, x, cols, group.len, numbers, scales));
+                    }
+                }
+            };
+            if rows * cols <= SERIAL {
+                (0..groups).for_each(fill);
+            } else {
+                let each = groups.div_ceil(4 * pool.threads());
+                pool.run(groups.div_ceil(each), &|task, _| {
+                    (task * each..groups.min((task + 1) * each)).for_each(fill);
+                });
+            }
+        }
+        (self.numbers, self.scales) = (numbers, scales);
+    }
+}
+
+/// Bytes of a number.
+fn size(form: Form) -> usize {
+    match form {
+        Form::Bytes => 1,
+        Form::Words => 2,
+        Form::Floats => 4,
+    }
+}
+
+fn interleave(x: &[f32], cols: usize, to: &mut [u32]) {
+    let rows = x.len() / cols;
+    for (t, row) in x.chunks_exact(cols).enumerate() {
+        for (k, &v) in row.iter().enumerate() {
+            to[k * rows + t] = v.to_bits();
+        }
+    }
+}
+
+#[inline(always)]
+fn quantise<S: Simd, const WORDS: bool>(
+    s: S,
+    x: &[f32],
+    cols: usize,
+    rows: usize,
+    to: &mut [u32],
+    scales: &mut [f32],
+) {
+    let blocks = cols / BLOCK;
+    let x = x.as_chunks::<BLOCK>().0;
+    for t in 0..rows {
+        for b in 0..blocks {
+            let block = &x[t * blocks + b];
+            let (d, numbers, sum) = quantise_block(s, block);
+            let place = b * rows + t;
+            if WORDS {
+                let to = &mut to.as_chunks_mut::<16>().0[place];
+                for (quad, to) in numbers.as_chunks::<4>().0.iter().zip(to.as_chunks_mut::<2>().0) {
+                    *to = [pair(quad[0], quad[2]), pair(quad[1], quad[3])];
+                }
+            } else {
+                let to = &mut to.as_chunks_mut::<8>().0[place];
+                for (quad, to) in numbers.as_chunks::<4>().0.iter().zip(to) {
+                    *to = u32::from_ne_bytes(quad.map(|q| q as u8));
+                }
+            }
+            let scales = &mut scales[b * 3 * rows..][..3 * rows];
+            scales[t] = d;
+            scales[rows + t] = d * sum as f32;
+            scales[2 * rows + t] = f32::from_bits(sum as u32);
+        }
+    }
+}
+
+fn pair(low: i8, high: i8) -> u32 {
+    u32::from(i16::from(low) as u16) | u32::from(i16::from(high) as u16) << 16
+}
+
+/// Scale, numbers, sum of the numbers.
+#[inline(always)]
+fn quantise_block<S: Simd>(s: S, block: &[f32; BLOCK]) -> (f32, [i8; BLOCK], i32) {
+    let most = f32::from_bits(s.magnitude(block));
+    if most < TINY {
+        return (0.0, [0; BLOCK], 0);
+    }
+    if !most.is_finite() {
+        return (f32::NAN, [0; BLOCK], 0);
+    }
+    let numbers = s.round_block(block, 127.0 / most);
+    (most / 127.0, numbers, s.sum_block(&numbers))
+}

@@ -1,0 +1,247 @@
+//! Linear on the CPU: `out = x · Wᵀ + bias` with one numeric definition at every row count. For quantised weights:
+//! activations are rounded to 8 bits per block of 32 ([`activations`]), the block's dot product is an exact integer, and
+//! one f32 sum per output takes the blocks in ascending order,
+//! `sum = fma(dot * scale, d, sum)`, then with a minimum `sum = fma(minimum, d * sum_of_numbers, sum)`.
+//! For float weights `sum = fma(w, x, sum)` in ascending columns. Columns are never split, so the bits depend neither on
+//! the number of rows nor on the threads nor on the instruction set.
+
+mod activations;
+mod avx2;
+mod avx512;
+mod format;
+mod pack;
+mod portable;
+
+use std::ops::Range;
+
+use crate::backend::Tensor;
+use crate::backend::cpu::memory::{Memory, Region};
+use crate::error::Result;
+use crate::pool::{Disjoint, Pool};
+use crate::simd::Isa;
+use activations::{Activations, Form};
+use format::Format;
+
+/// Sums of one panel and one group: `[row of the group][row of the panel]`.
+type Tile = [[f32; 32]; 6];
+
+/// What a kernel reads.
+struct Call {
+    /// A panel.
+    weights: *const u8,
+    /// Columns; a multiple of 32 for quantised formats.
+    cols: usize,
+    /// Numbers and scales of a group, in the form of the kernel.
+    numbers: *const u8,
+    scales: *const f32,
+    /// Rows of the group, 1 to the kernel's most.
+    rows: usize,
+}
+
+/// Fills the first `rows` rows of the tile.
+///
+/// # Safety
+/// The CPU has the instruction set. The pointers lead to a whole panel of the kernel's format and to a whole group of its
+/// form, of `cols` columns and `rows` rows; `rows` is not above the kernel's most.
+type Kernel = unsafe fn(&Call, &mut Tile);
+
+/// Rows of the input that are worked on together, so that their numbers stay in the second-level cache.
+const ROWS_TOGETHER: usize = 128;
+
+/// One weight matrix, packed.
+struct Matrix {
+    format: Format,
+    kernel: Option<Kernel>,
+    form: Form,
+    rows: usize,
+    panel_bytes: usize,
+    panels: Region,
+    /// First column of the output.
+    column: usize,
+}
+
+/// Several matrices over one input.
+pub struct Linear {
+    isa: Isa,
+    cols: usize,
+    width: usize,
+    matrices: Vec<Matrix>,
+    bias: Vec<f32>,
+}
+
+/// Input in the forms that kernels need, kept between calls.
+pub struct Scratch {
+    forms: [Activations; 3],
+}
+
+fn most_rows(isa: Isa) -> usize {
+    if matches!(isa, Isa::Avx512(_)) { avx512::MOST_ROWS } else { avx2::MOST_ROWS }
+}
+
+fn lanes(isa: Isa) -> usize {
+    match isa {
+        Isa::Avx512(_) => avx512::LANES,
+        Isa::Avx2(_) => avx2::LANES,
+        Isa::Portable => portable::LANES,
+    }
+}
+
+impl Scratch {
+    /// Empty.
+    pub fn new(isa: Isa) -> Self {
+        let most = most_rows(isa);
+        Self { forms: [Form::Bytes, Form::Words, Form::Floats].map(|form| Activations::new(form, most)) }
+    }
+}
+
+impl Matrix {
+    fn pack(
+        isa: Isa,
+        pool: &mut Pool,
+        memory: &mut Memory,
+        tensor: &Tensor<'_>,
+        column: usize,
+    ) -> Result<Self> {
+        let format = Format::of(tensor.dtype);
+        let height = 2 * lanes(isa);
+        let panel_bytes = format.panel_bytes(height, tensor.cols);
+        let panels = tensor.rows.div_ceil(height);
+        let mut region = memory.take(panels * panel_bytes)?;
+        let row_bytes = tensor.dtype.row_bytes(tensor.cols);
+        let bias = if matches!(isa, Isa::Avx512(_)) { avx512::BIAS } else { 0 };
+        let packed = Disjoint::new(region.bytes_mut());
+        pool.run(panels, &|p, _| {
+            let rows = (p * height..tensor.rows.min((p + 1) * height))
+                .map(|r| &tensor.bytes[r * row_bytes..][..row_bytes]);
+            #[expect(unsafe_code, reason = "panels are written by different threads")]
+            // SAFETY: each task writes its own panel.
+            let panel = unsafe { packed.part(p * panel_bytes, panel_bytes) };
+            pack::pack_panel(tensor.dtype, rows, tensor.cols, lanes(isa), bias, panel);
+        });
+        let form = match (isa, format) {
+            (_, Format::F32 | Format::F16 | Format::BF16) => Form::Floats,
+            (Isa::Avx2(_), Format::Quantised(q)) if q.bits == 8 => Form::Words,
+            (_, Format::Quantised(_)) => Form::Bytes,
+        };
+        let kernel = match isa {
+            Isa::Avx512(_) => Some(avx512::kernel(format)),
+            Isa::Avx2(_) => Some(avx2::kernel(format)),
+            Isa::Portable => None,
+        };
+        Ok(Self { format, kernel, form, rows: tensor.rows, panel_bytes, panels: region, column })
+    }
+}
+
+impl Linear {
+    /// Packs the weights; `tensors` are the matrices, then one bias for each or none.
+    ///
+    /// # Errors
+    /// `out_of_memory`.
+    pub fn pack(
+        isa: Isa,
+        pool: &mut Pool,
+        memory: &mut Memory,
+        tensors: &[Tensor<'_>],
+        biases: &[Vec<f32>],
+    ) -> Result<Self> {
+        let mut matrices = Vec::with_capacity(tensors.len());
+        let mut width = 0;
+        for tensor in tensors {
+            matrices.push(Matrix::pack(isa, pool, memory, tensor, width)?);
+            width += tensor.rows;
+        }
+        Ok(Self { isa, cols: tensors[0].cols, width, matrices, bias: biases.concat() })
+    }
+
+    /// `out = x · Wᵀ + bias` for all rows of `x`.
+    pub fn run(&self, pool: &mut Pool, scratch: &mut Scratch, x: &[f32], out: &mut [f32]) {
+        let rows = x.len() / self.cols;
+        debug_assert_eq!(out.len(), rows * self.width);
+        if rows == 0 {
+            return;
+        }
+        for activations in &mut scratch.forms {
+            if self.matrices.iter().any(|m| m.form == activations.form()) {
+                activations.fill(self.isa, pool, x, rows, self.cols);
+            }
+        }
+
+        // A task is a run of panels of one matrix and some groups of rows.
+        let height = 2 * lanes(self.isa);
+        let panels = self.width.div_ceil(height);
+        let groups = scratch.forms.iter().map(Activations::groups).max().unwrap_or(0);
+        // One group: memory decides, and long streams read best. More: small tasks, so that threads end together.
+        let parts = if groups == 1 { 2 } else { 8 };
+        let each = panels.div_ceil(parts * pool.threads());
+        let groups_each = (ROWS_TOGETHER / most_rows(self.isa)).min(groups);
+        let runs: Vec<(usize, Range<usize>)> = self
+            .matrices
+            .iter()
+            .enumerate()
+            .flat_map(|(i, m)| {
+                let count = m.rows.div_ceil(height);
+                (0..count).step_by(each).map(move |p| (i, p..count.min(p + each)))
+            })
+            .collect();
+        let out = Disjoint::new(out);
+        pool.run(runs.len() * groups.div_ceil(groups_each), &|task, _| {
+            let (matrix, panels) = &runs[task % runs.len()];
+            let matrix = &self.matrices[*matrix];
+            let activations = &scratch.forms[matrix.form as usize];
+            let first = task / runs.len() * groups_each;
+            let groups = first..activations.groups().min(first + groups_each);
+            for panel in panels.clone() {
+                self.panel(matrix, panel, activations, groups.clone(), &out);
+            }
+        });
+    }
+
+    /// One panel and several groups.
+    #[expect(unsafe_code, reason = "calls kernels; panels of the output are written by different threads")]
+    fn panel(
+        &self,
+        matrix: &Matrix,
+        panel: usize,
+        activations: &Activations,
+        groups: Range<usize>,
+        out: &Disjoint<'_, f32>,
+    ) {
+        let height = 2 * lanes(self.isa);
+        let weights = matrix.panels.bytes()[panel * matrix.panel_bytes..][..matrix.panel_bytes].as_ptr();
+        let len = height.min(matrix.rows - panel * height);
+        let column = matrix.column + panel * height;
+        let mut tile: Tile = [[0.0; 32]; 6];
+        for group in groups {
+            let group = activations.group(group);
+            let call = Call {
+                weights,
+                cols: self.cols,
+                numbers: activations.numbers(group),
+                scales: activations.scales(group),
+                rows: group.len,
+            };
+            // SAFETY: `self.isa` is the proof of the instruction set that `kernel` was chosen by; panel and group are
+            // whole, and groups have at most `most_rows` rows.
+            unsafe {
+                match matrix.kernel {
+                    Some(kernel) => kernel(&call, &mut tile),
+                    None => portable::run(matrix.format, &call, &mut tile),
+                }
+            }
+            for (t, sums) in tile[..group.len].iter().enumerate() {
+                // SAFETY: a panel's columns of a row are written by one task, once.
+                let out = unsafe { out.part((group.first + t) * self.width + column, len) };
+                if self.bias.is_empty() {
+                    out.copy_from_slice(&sums[..len]);
+                } else {
+                    for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&self.bias[column..]) {
+                        *out = sum + bias;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

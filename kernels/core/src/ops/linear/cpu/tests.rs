@@ -1,0 +1,239 @@
+use half::{bf16, f16};
+
+use super::{Linear, Scratch};
+use crate::backend::Tensor;
+use crate::backend::cpu::memory::Memory;
+use crate::dequant::dequantize;
+use crate::dtype::DType;
+use crate::pool::Pool;
+use crate::simd::{Avx2, Avx512, Isa};
+use crate::testing::Random;
+
+const DTYPES: [DType; 11] = [
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q4_K,
+    DType::Q5_K,
+    DType::Q6_K,
+];
+
+/// Any bits for the numbers; scales and minima are numbers of moderate size, of both signs.
+fn bytes(random: &mut Random, dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..rows * dtype.row_bytes(cols)).map(|_| (random.next() >> 33) as u8).collect();
+    for block in bytes.chunks_mut(dtype.block_bytes()) {
+        let half = f16::from_f32(random.normal() * 0.1).to_le_bytes();
+        let other = f16::from_f32(random.normal() * 0.1).to_le_bytes();
+        match dtype {
+            DType::F32 => block.copy_from_slice(&random.normal().to_le_bytes()),
+            DType::BF16 => block.copy_from_slice(&bf16::from_f32(random.normal()).to_le_bytes()),
+            DType::Q6_K => block[208..].copy_from_slice(&half),
+            DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => {
+                block[..2].copy_from_slice(&half);
+                block[2..4].copy_from_slice(&other);
+            }
+            DType::F16 | DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => block[..2].copy_from_slice(&half),
+        }
+    }
+    bytes
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped instruction set is said")]
+fn isas() -> Vec<Isa> {
+    let mut isas = vec![Isa::Portable];
+    match Avx2::detect() {
+        Some(proof) => isas.push(Isa::Avx2(proof)),
+        None => eprintln!("skipped avx2: this CPU lacks AVX2, FMA or F16C"),
+    }
+    match Avx512::detect() {
+        Some(proof) => isas.push(Isa::Avx512(proof)),
+        None => eprintln!("skipped avx512: this CPU lacks AVX-512 F, BW, DQ, VL or VNNI"),
+    }
+    isas
+}
+
+struct Case {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    bytes: Vec<u8>,
+}
+
+impl Case {
+    fn new(random: &mut Random, dtype: DType, rows: usize, cols: usize) -> Self {
+        Self { dtype, rows, cols, bytes: bytes(random, dtype, rows, cols) }
+    }
+
+    fn tensor(&self) -> Tensor<'_> {
+        Tensor { name: "w", dtype: self.dtype, rows: self.rows, cols: self.cols, bytes: &self.bytes }
+    }
+
+    fn dense(&self) -> Vec<f32> {
+        let mut dense = vec![0.0; self.rows * self.cols];
+        dequantize(self.dtype, &self.bytes, &mut dense);
+        dense
+    }
+}
+
+fn linear(isa: Isa, threads: usize, cases: &[Case], biases: &[Vec<f32>], x: &[f32]) -> Vec<f32> {
+    let mut pool = Pool::new(threads).expect("threads");
+    let mut memory = Memory::default();
+    let tensors: Vec<Tensor<'_>> = cases.iter().map(Case::tensor).collect();
+    let linear = Linear::pack(isa, &mut pool, &mut memory, &tensors, biases).expect("memory");
+    let width: usize = cases.iter().map(|c| c.rows).sum();
+    let mut out = vec![f32::MAX; x.len() / cases[0].cols * width];
+    linear.run(&mut pool, &mut Scratch::new(isa), x, &mut out);
+    out
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// Largest difference to the product in f64, as a share of the sum of magnitudes plus what rounding `x` may cost.
+fn worst(case: &Case, x: &[f32], out: &[f32], rounding: f64) -> f64 {
+    let dense = case.dense();
+    let mut worst = 0.0_f64;
+    for (x, out) in x.chunks_exact(case.cols).zip(out.chunks_exact(case.rows)) {
+        for (w, out) in dense.chunks_exact(case.cols).zip(out) {
+            let (mut exact, mut bound) = (0.0, 1e-30);
+            for (w, x) in w.chunks(32).zip(x.chunks(32)) {
+                let most = x.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+                for (w, x) in w.iter().zip(x) {
+                    let (w, x) = (f64::from(*w), f64::from(*x));
+                    exact += w * x;
+                    bound += w.abs() * (x.abs() * 1e-6 + rounding * f64::from(most));
+                }
+            }
+            worst = worst.max((exact - f64::from(*out)).abs() / bound);
+        }
+    }
+    worst
+}
+
+#[test]
+fn input_that_needs_no_rounding_gives_the_exact_product() {
+    let mut random = Random(1);
+    for dtype in DTYPES {
+        for (rows, cols) in [(50, 256), (16, 512), (3, 768)] {
+            let case = Case::new(&mut random, dtype, rows, cols);
+            // Multiples of 1/127 of the block's largest.
+            let x: Vec<f32> = (0..5 * cols)
+                .map(|i| if i % 32 == 0 { 127.0 } else { (random.next() % 255) as f32 - 127.0 })
+                .collect();
+            for isa in isas() {
+                let out = linear(isa, 1, std::slice::from_ref(&case), &[], &x);
+                let worst = worst(&case, &x, &out, 0.0);
+                assert!(worst < 1.0, "{dtype:?} {rows}x{cols} {}: {worst}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn rounding_the_input_to_eight_bits_costs_at_most_half_a_step() {
+    let mut random = Random(2);
+    for dtype in DTYPES {
+        let case = Case::new(&mut random, dtype, 33, 256);
+        let x = random.normals(7 * 256);
+        for isa in isas() {
+            let out = linear(isa, 2, std::slice::from_ref(&case), &[], &x);
+            let worst = worst(&case, &x, &out, 0.5001 / 127.0);
+            assert!(worst < 1.0, "{dtype:?} {}: {worst}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn bits_depend_neither_on_the_instruction_set_nor_on_threads_nor_on_other_rows() {
+    let mut random = Random(3);
+    for dtype in DTYPES {
+        let cols = 32.max(dtype.block_len()) * 3;
+        let case = Case::new(&mut random, dtype, 70, cols);
+        let x = random.normals(17 * cols);
+        let cases = std::slice::from_ref(&case);
+        let alone: Vec<f32> =
+            x.chunks_exact(cols).flat_map(|x| linear(Isa::Portable, 1, cases, &[], x)).collect();
+        for isa in isas() {
+            for rows in 1..=17 {
+                let out = linear(isa, 1 + rows % 3, cases, &[], &x[..rows * cols]);
+                assert_eq!(bits(&out), bits(&alone[..rows * 70]), "{dtype:?} {} {rows} rows", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn several_matrices_and_biases_stand_side_by_side() {
+    let mut random = Random(4);
+    let cases = [
+        Case::new(&mut random, DType::Q4_K, 40, 256),
+        Case::new(&mut random, DType::Q6_K, 7, 256),
+        Case::new(&mut random, DType::F16, 21, 256),
+    ];
+    let biases: Vec<Vec<f32>> = cases.iter().map(|c| random.normals(c.rows)).collect();
+    let x = random.normals(6 * 256);
+    for isa in isas() {
+        let out = linear(isa, 3, &cases, &biases, &x);
+        let mut column = 0;
+        for (case, bias) in cases.iter().zip(&biases) {
+            let one = linear(isa, 1, std::slice::from_ref(case), &[], &x);
+            for (row, one) in one.chunks_exact(case.rows).enumerate() {
+                let expected: Vec<f32> = one.iter().zip(bias).map(|(a, b)| a + b).collect();
+                assert_eq!(bits(&out[row * 68 + column..][..case.rows]), bits(&expected), "{}", isa.name());
+            }
+            column += case.rows;
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_not_a_number_spoils_no_other_row() {
+    let mut random = Random(5);
+    for dtype in [DType::Q4_0, DType::Q4_1, DType::Q8_0, DType::Q6_K, DType::F32] {
+        let case = Case::new(&mut random, dtype, 20, 256);
+        let cases = std::slice::from_ref(&case);
+        let clean = random.normals(6 * 256);
+        let mut x = clean.clone();
+        x[256 + 40] = f32::NAN;
+        x[2 * 256] = f32::INFINITY;
+        x[3 * 256..4 * 256].fill(1e-40);
+        x[4 * 256..5 * 256].fill(f32::MAX);
+        for isa in isas() {
+            let expected = linear(isa, 1, cases, &[], &clean);
+            let out = linear(isa, 2, cases, &[], &x);
+            assert_eq!(bits(&out[..20]), bits(&expected[..20]), "{dtype:?}");
+            assert_eq!(bits(&out[100..]), bits(&expected[100..]), "{dtype:?}");
+            assert!(out[20..40].iter().all(|v| v.is_nan()), "{dtype:?} {out:?}");
+            assert!(out[40..60].iter().all(|v| !v.is_finite()), "{dtype:?}");
+            assert!(out[60..80].iter().all(|v| v.abs() < 1e-30), "{dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn the_largest_numbers_do_not_overflow() {
+    for (dtype, fill) in [(DType::Q4_0, 0xff), (DType::Q4_1, 0xff), (DType::Q8_0, 0x80), (DType::Q8_0, 0x7f)]
+    {
+        let mut bytes = vec![fill; 16 * dtype.row_bytes(64)];
+        for block in bytes.chunks_mut(dtype.block_bytes()) {
+            block[..2].copy_from_slice(&f16::from_f32(1.0).to_le_bytes());
+            if dtype == DType::Q4_1 {
+                block[2..4].fill(0);
+            }
+        }
+        let case = Case { dtype, rows: 16, cols: 64, bytes };
+        for sign in [1.0, -1.0] {
+            let x = vec![127.0 * sign; 64];
+            for isa in isas() {
+                let out = linear(isa, 1, std::slice::from_ref(&case), &[], &x);
+                assert!(worst(&case, &x, &out, 0.0) < 1.0, "{dtype:?} {fill} {}", isa.name());
+            }
+        }
+    }
+}

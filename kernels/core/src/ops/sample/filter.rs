@@ -1,0 +1,127 @@
+//! min-p, top-k and top-p without sorting the vocabulary.
+
+use super::vector::{PART, Peaks, exp_into, sum};
+use crate::seats::SeatParams;
+use std::cmp::Ordering;
+
+/// Tokens that passed, with their weights (the heaviest of the row has weight 1).
+pub(super) struct Kept {
+    pub(super) ids: Vec<u32>,
+    pub(super) weights: Vec<f32>,
+}
+
+/// A token that is still in.
+#[derive(Clone, Copy)]
+struct Candidate {
+    id: u32,
+    weight: f32,
+    logit: f32,
+}
+
+/// Most probable first, lower id first among equals. The logit decides: weights of different logits may round together.
+fn order(a: &Candidate, b: &Candidate) -> Ordering {
+    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+}
+
+/// Applies the filters at temperature `1 / scale`; `None` when all of them are off.
+pub(super) fn keep(logits: &[f32], peaks: &Peaks, params: &SeatParams, scale: f32) -> Option<Kept> {
+    let top_k = if params.top_k == 0 { logits.len() } else { (params.top_k as usize).min(logits.len()) };
+    let (min_p, top_p) = (params.min_p as f32, params.top_p);
+    if top_k == logits.len() && min_p == 0.0 && top_p >= 1.0 {
+        return None;
+    }
+    let mut candidates = if top_k < logits.len() {
+        let mut candidates = at_least(logits, peaks, top_k_bound(peaks, top_k), scale);
+        if candidates.len() > top_k {
+            candidates.select_nth_unstable_by(top_k - 1, order);
+            candidates.truncate(top_k);
+        }
+        candidates
+    } else {
+        let floor = if min_p > 0.0 { min_p } else { nucleus_floor(logits, peaks, top_p, scale) };
+        // Rounding of weight to logit must not drop what the exact test below would keep.
+        let bound = (f64::from(peaks.max) + (f64::from(floor).ln() - 1e-3) / f64::from(scale)) as f32;
+        at_least(logits, peaks, bound, scale)
+    };
+    if min_p > 0.0 {
+        candidates.retain(|candidate| candidate.weight >= min_p);
+    }
+    if top_p < 1.0 {
+        let total = if top_k < logits.len() || min_p > 0.0 {
+            candidates.iter().map(|candidate| f64::from(candidate.weight)).sum()
+        } else {
+            total(logits, peaks, scale)
+        };
+        nucleus(&mut candidates, top_p * total);
+    }
+    // One order for the draw, whatever way the candidates were found.
+    candidates.sort_unstable_by_key(|candidate| candidate.id);
+    Some(Kept {
+        ids: candidates.iter().map(|candidate| candidate.id).collect(),
+        weights: candidates.iter().map(|candidate| candidate.weight).collect(),
+    })
+}
+
+/// A logit that at least `k` tokens reach: the k-th largest of the parts' maxima, when there are enough parts.
+fn top_k_bound(peaks: &Peaks, k: usize) -> f32 {
+    if k > peaks.parts.len() {
+        return f32::NEG_INFINITY;
+    }
+    let mut parts = peaks.parts.clone();
+    *parts.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
+}
+
+/// Tokens whose logit is at least `bound`.
+fn at_least(logits: &[f32], peaks: &Peaks, bound: f32, scale: f32) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
+    let mut weights = [0.0; PART];
+    for (part, logits) in logits.chunks(PART).enumerate().filter(|(part, _)| peaks.parts[*part] >= bound) {
+        exp_into(logits, peaks.max, scale, &mut weights[..logits.len()]);
+        for (i, (&logit, &weight)) in logits.iter().zip(&weights).enumerate() {
+            if logit >= bound {
+                candidates.push(Candidate { id: (part * PART + i) as u32, weight, logit });
+            }
+        }
+    }
+    candidates
+}
+
+fn total(logits: &[f32], peaks: &Peaks, scale: f32) -> f64 {
+    let mut weights = [0.0; 256];
+    let mut total = 0.0;
+    for chunk in logits.chunks(256) {
+        let weights = &mut weights[..chunk.len()];
+        exp_into(chunk, peaks.max, scale, weights);
+        total += sum(weights);
+    }
+    total
+}
+
+/// A weight below which no token can be in the nucleus: all tokens below it weigh less than what the nucleus leaves out.
+fn nucleus_floor(logits: &[f32], peaks: &Peaks, top_p: f64, scale: f32) -> f32 {
+    ((1.0 - top_p) * total(logits, peaks, scale) / logits.len() as f64) as f32
+}
+
+/// Keeps the fewest candidates, heaviest first, that weigh at least `wanted`; one at least.
+fn nucleus(candidates: &mut Vec<Candidate>, wanted: f64) {
+    let mut sorted = 0;
+    let mut weight = 0.0;
+    let mut step = 64;
+    while sorted < candidates.len() {
+        let rest = &mut candidates[sorted..];
+        let take = step.min(rest.len());
+        if take < rest.len() {
+            rest.select_nth_unstable_by(take - 1, order);
+        }
+        rest[..take].sort_unstable_by(order);
+        for (i, candidate) in rest[..take].iter().enumerate() {
+            weight += f64::from(candidate.weight);
+            if weight >= wanted {
+                candidates.truncate(sorted + i + 1);
+                return;
+            }
+        }
+        sorted += take;
+        step *= 4;
+    }
+}

@@ -1,0 +1,132 @@
+//! Loops over a vocabulary, written in fixed lanes so that they are fast and give the same bits on every instruction set.
+
+const LANES: usize = 16;
+/// Elements of a part with a maximum of its own.
+pub(super) const PART: usize = 32;
+
+/// The maxima of a row: of all, and of each part. NaN is ignored.
+pub(super) struct Peaks {
+    pub(super) max: f32,
+    pub(super) parts: Vec<f32>,
+}
+
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+impl Peaks {
+    pub(super) fn of(row: &[f32]) -> Self {
+        let parts: Vec<f32> = row.chunks(PART).map(part_max).collect();
+        let max = parts.iter().copied().fold(f32::NEG_INFINITY, larger);
+        Self { max, parts }
+    }
+
+    /// The lowest index of the maximum; 0 if there is no number.
+    pub(super) fn first_max(&self, row: &[f32]) -> usize {
+        let part = self.parts.iter().position(|&x| x == self.max).unwrap_or(0);
+        let from = part * PART;
+        from + row[from..].iter().take(PART).position(|&x| x == self.max).unwrap_or(0)
+    }
+}
+
+fn part_max(part: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = part.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, *x);
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane = larger(*lane, *x);
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, larger)
+}
+
+/// `e^x` for x up to 0, relative error below 2e-7; exactly 1 at 0, and 0 below -87 and for NaN. Range reduction by
+/// `x = n ln 2 + r` with ln 2 in two parts, then the polynomial of Cephes `expf.c`.
+fn exp(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // Adding and subtracting 1.5 * 2^23 rounds to an integer, which the low bits of the sum then hold.
+    const ROUND: f32 = 12_582_912.0;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    let mut p = 1.987_569_1e-4_f32;
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p * r + c;
+    }
+    let mantissa = p * r * r + r + 1.0;
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    if x >= -87.0 { mantissa * power } else { 0.0 }
+}
+
+/// `out[i] = e^((row[i] - max) * scale)`.
+pub(super) fn exp_into(row: &[f32], max: f32, scale: f32, out: &mut [f32]) {
+    for (out, x) in out.iter_mut().zip(row) {
+        *out = exp((x - max) * scale);
+    }
+}
+
+/// Sum in f32 lanes, then those in f64. For chunks: the error grows with the length.
+pub(super) fn sum(chunk: &[f32]) -> f64 {
+    let mut lanes = [0.0_f32; LANES];
+    let (chunks, rest) = chunk.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += x;
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    lanes.iter().map(|&x| f64::from(x)).sum()
+}
+
+/// `ln(sum(e^row))` of a row whose maximum is finite.
+pub(super) fn log_sum_exp(row: &[f32], max: f32) -> f64 {
+    const CHUNK: usize = 256;
+    let mut total = 0.0;
+    let mut weights = [0.0; CHUNK];
+    for chunk in row.chunks(CHUNK) {
+        let weights = &mut weights[..chunk.len()];
+        exp_into(chunk, max, 1.0, weights);
+        total += sum(weights);
+    }
+    f64::from(max) + total.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_exact_at_zero_and_close_elsewhere() {
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(f32::NAN), 0.0);
+        for i in 0..=87_000 {
+            let x = -i as f32 / 1000.0;
+            let exact = f64::from(x).exp();
+            assert!((f64::from(exp(x)) / exact - 1.0).abs() < 2e-7, "{x}");
+        }
+    }
+
+    #[test]
+    fn the_first_maximum_is_found_across_parts_and_nan() {
+        for len in [1, 31, 32, 33, 100] {
+            for at in 0..len {
+                let mut row = vec![-1.0; len];
+                row[at] = 5.0;
+                row[len - 1] = 5.0;
+                if at > 0 {
+                    row[0] = f32::NAN;
+                }
+                let expected = if at == 0 { 0 } else { at };
+                assert_eq!(Peaks::of(&row).first_max(&row), expected);
+            }
+        }
+        assert_eq!(Peaks::of(&[f32::NAN; 40]).first_max(&[f32::NAN; 40]), 0);
+    }
+}

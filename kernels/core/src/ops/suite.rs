@@ -1,0 +1,389 @@
+//! One suite for all backends: each op against the reference, with one rule of tolerance. A backend's tests call
+//! [`check_all`].
+
+use crate::arena::{Arena, KvGroup};
+use crate::backend::reference::ReferenceBackend;
+use crate::backend::{Backend, Instruction, Launch, Operand, Tensor};
+use crate::dtype::DType;
+use crate::op::{Op, RopeStyle, Rows, ValueInfo};
+use crate::seats::Seats;
+use crate::step::{Limits, Step};
+use crate::testing::{Random, StepWords, greedy};
+
+const BLOCK_SIZE: usize = 16;
+const MAX_LEN: usize = 640;
+const VOCABULARY: usize = 64;
+
+const LIMITS: Limits = Limits {
+    max_tokens: 1024,
+    max_rows: 4,
+    max_model_len: MAX_LEN,
+    block_size: BLOCK_SIZE,
+    num_groups: 2,
+    num_blocks: 1 + 4 * 2 * MAX_LEN / BLOCK_SIZE,
+    vocab_size: VOCABULARY,
+};
+
+const GROUPS: [KvGroup; 2] = [
+    KvGroup { layers: 2, num_kv_heads: 2, head_dim: 64 },
+    KvGroup { layers: 1, num_kv_heads: 3, head_dim: 40 },
+];
+
+const ALL_TYPES: [DType; 11] = [
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q4_K,
+    DType::Q5_K,
+    DType::Q6_K,
+];
+
+/// The rule: a value may differ by this share of itself plus the same share of the root mean square of all values.
+/// Products of F32 weights differ by the order of their sums; of 16-bit weights also by activations in bf16 (8 bits);
+/// of quantised weights by activations in int8 per block of 32 (half a step of max / 127 each). KV may be kept in f16.
+pub(crate) fn tolerance(op: &Op, dtype: Option<DType>) -> f32 {
+    match (op, dtype) {
+        (Op::Linear { .. }, Some(DType::F32)) => 2e-5,
+        (Op::Linear { .. }, Some(DType::F16 | DType::BF16)) => 1e-2,
+        (Op::Linear { .. }, _) => 4e-2,
+        (Op::Attention { .. }, _) => 4e-3,
+        _ => 1e-5,
+    }
+}
+
+/// Ops over values in a row: what is given, what is run, what is compared.
+struct Case {
+    values: Vec<ValueInfo>,
+    given: Vec<Vec<f32>>,
+    ops: Vec<(Op, Vec<Tensor<'static>>)>,
+    step: Step,
+}
+
+impl Case {
+    /// Values of the last op's outputs.
+    fn run(&self, backend: &mut dyn Backend) -> Vec<Vec<f32>> {
+        let mut end = 0;
+        let operands: Vec<Operand> = self
+            .values
+            .iter()
+            .map(|value| {
+                let operand = Operand { offset: end, width: value.width as usize, rows: value.rows };
+                end += (self.step.rows_of(value.rows) * operand.width * 4).next_multiple_of(64);
+                operand
+            })
+            .collect();
+        let activations = backend.alloc(end).unwrap();
+        for (operand, values) in operands.iter().zip(&self.given) {
+            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_ne_bytes()).collect();
+            backend.upload(activations, operand.offset, &bytes);
+        }
+        let page_bytes = Arena::page_bytes_for(&GROUPS, BLOCK_SIZE, backend.kv_element_bytes());
+        let arena = Arena {
+            buffer: backend.alloc(page_bytes * LIMITS.num_blocks).unwrap(),
+            page_bytes,
+            block_size: BLOCK_SIZE,
+            num_blocks: LIMITS.num_blocks,
+            element_bytes: backend.kv_element_bytes(),
+            groups: GROUPS.to_vec(),
+        };
+        let mut seats = Seats::new(LIMITS.max_rows);
+        for (op, weights) in &self.ops {
+            backend.supports(op, weights).unwrap();
+            let place = |id: u32| operands[id as usize];
+            let instruction = Instruction {
+                op: op.clone(),
+                inputs: op.inputs().into_iter().map(place).collect(),
+                outputs: op.outputs().into_iter().map(place).collect(),
+                prepared: backend.prepare(op, weights).unwrap(),
+            };
+            let mut launch = Launch {
+                step: &self.step,
+                activations,
+                arena: &arena,
+                seats: &mut seats,
+                sampled: &mut Vec::new(),
+            };
+            backend.launch(&instruction, &mut launch).unwrap();
+        }
+        backend.synchronize().unwrap();
+        let (last, _) = &self.ops[self.ops.len() - 1];
+        let read = |id: u32| {
+            let operand = operands[id as usize];
+            let mut bytes = vec![0; self.step.rows_of(operand.rows) * operand.width * 4];
+            backend.download(activations, operand.offset, &mut bytes);
+            bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect()
+        };
+        last.outputs().into_iter().map(read).collect()
+    }
+
+    fn check(&self, backend: &mut dyn Backend) {
+        let expected = self.run(&mut ReferenceBackend::new(1));
+        let found = self.run(backend);
+        let (op, weights) = &self.ops[self.ops.len() - 1];
+        let tolerance = tolerance(op, weights.first().map(|weight| weight.dtype));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close(&format!("{} {}", backend.name(), op.label()), found, expected, tolerance);
+        }
+    }
+}
+
+/// Holds `found` to the rule of [`tolerance`].
+pub(crate) fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let squares: f64 = expected.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    let scale = (squares / expected.len().max(1) as f64).sqrt() as f32;
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let off = (found - expected).abs();
+        assert!(
+            off <= tolerance * (scale + expected.abs()),
+            "{what}: element {i} is {found}, the reference {expected} (scale {scale}, tolerance {tolerance})"
+        );
+    }
+}
+
+fn step(rows: &[(usize, usize, usize)], samples: &[usize]) -> Step {
+    let tokens: Vec<i32> = (0..LIMITS.max_tokens).map(|i| (i * 37 % VOCABULARY) as i32).collect();
+    let rows = rows.iter().map(|&(seat, start, len)| (seat, start, &tokens[seat..seat + len])).collect();
+    let (samples, blocks_per_seat) = (samples.to_vec(), MAX_LEN / BLOCK_SIZE - 1);
+    StepWords { id: 0, rows, samples, block_size: BLOCK_SIZE, blocks_per_seat, num_groups: 2 }.parse(&LIMITS)
+}
+
+/// One op on random rows.
+fn single(
+    random: &mut Random,
+    rows: usize,
+    inputs: &[(Rows, u32)],
+    outputs: &[(Rows, u32)],
+    op: Op,
+    weights: Vec<Tensor<'static>>,
+) -> Case {
+    let step = step(&[(1, 3, rows)], &[0, rows / 2, rows - 1][..rows.min(3)]);
+    let values: Vec<ValueInfo> =
+        inputs.iter().chain(outputs).map(|&(rows, width)| ValueInfo { rows, width }).collect();
+    let given = values[..inputs.len()]
+        .iter()
+        .map(|value| random.normals(step.rows_of(value.rows) * value.width as usize))
+        .collect();
+    Case { values, given, ops: vec![(op, weights)], step }
+}
+
+/// Everything below on a backend; `make` gives a fresh one.
+pub(crate) fn check_all(make: impl Fn() -> Box<dyn Backend>) {
+    check_linear(&make);
+    check_rows(&make);
+    check_rope(&make);
+    check_attention(&make);
+    check_sampling(&make);
+}
+
+/// Matrices of every type, one and many rows, widths off every tile, several weights of different types and biases.
+pub(crate) fn check_linear(make: impl Fn() -> Box<dyn Backend>) {
+    let mut random = Random(1);
+    for dtype in ALL_TYPES {
+        for (rows, cols, widths) in [(1, 256, vec![7]), (5, 512, vec![64, 33]), (67, 256, vec![40, 8, 8])] {
+            for with_bias in [false, true] {
+                let matrices: Vec<_> = widths
+                    .iter()
+                    .map(|&width| random.tensor(&format!("w{width}"), dtype, width, cols, 1.0))
+                    .collect();
+                let biases: Vec<_> = widths
+                    .iter()
+                    .filter(|_| with_bias)
+                    .map(|&width| random.tensor(&format!("b{width}"), DType::F32, 1, width, 5.0))
+                    .collect();
+                let names = |tensors: &[Tensor<'_>]| tensors.iter().map(|t| t.name.to_owned()).collect();
+                let op = Op::Linear {
+                    label: format!("linear {dtype:?} {rows} x {cols} x {widths:?} bias {with_bias}"),
+                    x: 0,
+                    weights: names(&matrices),
+                    biases: names(&biases),
+                    out: 1,
+                };
+                let out = widths.iter().sum::<usize>() as u32;
+                let weights = [matrices, biases].concat();
+                single(&mut random, rows, &[(Rows::Tokens, cols as u32)], &[(Rows::Tokens, out)], op, weights)
+                    .check(make().as_mut());
+            }
+        }
+    }
+    let tensors: Vec<_> = [DType::Q4_K, DType::Q6_K, DType::F16]
+        .iter()
+        .map(|&dtype| random.tensor(&format!("{dtype:?}"), dtype, 24, 256, 1.0))
+        .collect();
+    let weights = tensors.iter().map(|tensor| tensor.name.to_owned()).collect();
+    let op = Op::Linear { label: "linear of mixed types".into(), x: 0, weights, biases: vec![], out: 1 };
+    single(&mut random, 3, &[(Rows::Samples, 256)], &[(Rows::Samples, 72)], op, tensors).check(make().as_mut());
+}
+
+/// Ops that work row by row.
+pub(crate) fn check_rows(make: impl Fn() -> Box<dyn Backend>) {
+    let mut random = Random(2);
+    for (rows, width) in [(1, 8), (3, 576), (40, 71)] {
+        let label = |name: &str| format!("{name} {rows} x {width}");
+        let one = (Rows::Tokens, width);
+        let norm = |random: &mut Random| random.tensor("norm", DType::F32, 1, width as usize, 1.0);
+        let cases = [
+            {
+                let op = Op::RmsNorm { label: label("rmsNorm"), x: 0, weight: "norm".into(), eps: 1e-5, out: 1 };
+                let weights = vec![norm(&mut random)];
+                single(&mut random, rows, &[one], &[one], op, weights)
+            },
+            {
+                let op = Op::AddRmsNorm {
+                    label: label("addRmsNorm"),
+                    x: 0,
+                    residual: 1,
+                    weight: "norm".into(),
+                    eps: 1e-5,
+                    sum: 2,
+                    out: 3,
+                };
+                let weights = vec![norm(&mut random)];
+                single(&mut random, rows, &[one, one], &[one, one], op, weights)
+            },
+            {
+                let op = Op::Add { label: label("add"), x: 0, y: 1, out: 2 };
+                single(&mut random, rows, &[one, one], &[one], op, vec![])
+            },
+            {
+                let op = Op::SiluMul { label: label("siluMul"), x: 0, out: 1 };
+                single(&mut random, rows, &[(Rows::Tokens, 2 * width)], &[one], op, vec![])
+            },
+            {
+                let op = Op::GatherSamples { label: label("gatherSamples"), x: 0, out: 1 };
+                single(&mut random, rows, &[one], &[(Rows::Samples, width)], op, vec![])
+            },
+        ];
+        for case in cases {
+            case.check(make().as_mut());
+        }
+    }
+    for dtype in ALL_TYPES {
+        let op = Op::Embed { label: format!("embed {dtype:?}"), weight: "table".into(), out: 0 };
+        let weights = vec![random.tensor("table", dtype, VOCABULARY, 256, 1.0)];
+        single(&mut random, 9, &[], &[(Rows::Tokens, 256)], op, weights).check(make().as_mut());
+    }
+}
+
+/// Both styles, partial rotation, factors, far positions.
+pub(crate) fn check_rope(make: impl Fn() -> Box<dyn Backend>) {
+    let mut random = Random(3);
+    for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
+        for (dims, with_factors) in [(64, false), (64, true), (24, false)] {
+            let op = Op::Rope {
+                label: format!("rope {style:?} {dims} factors {with_factors}"),
+                x: 0,
+                num_heads: 3,
+                head_dim: 64,
+                dims,
+                theta: 10_000.0,
+                style,
+                frequencies: with_factors.then(|| "factors".into()),
+                out: 1,
+            };
+            let mut factors = random.tensor("factors", DType::F32, 1, dims as usize / 2, 1.0);
+            factors.bytes = (0..dims / 2).flat_map(|i| (1.0 + i as f32).to_le_bytes()).collect::<Vec<u8>>().leak();
+            let weights = if with_factors { vec![factors] } else { vec![] };
+            let both = (Rows::Tokens, 5 * 64);
+            let mut case = single(&mut random, 4, &[both], &[both], op, weights);
+            case.step = step(&[(0, 500, 3), (2, 0, 1)], &[0]);
+            case.check(make().as_mut());
+        }
+    }
+}
+
+/// Stored and read back through scattered blocks: mixed rows, both groups, windows. KV of earlier positions is stored by
+/// an earlier step.
+pub(crate) fn check_attention(make: impl Fn() -> Box<dyn Backend>) {
+    let mut random = Random(4);
+    for (group, layer, num_heads) in [(0, 1, 6), (1, 0, 3)] {
+        let KvGroup { num_kv_heads, head_dim, .. } = GROUPS[group as usize];
+        let width = (num_heads + 2 * num_kv_heads) * head_dim;
+        for (rows, window) in [
+            (vec![(0, 0, 1)], None),
+            (vec![(0, 0, 300), (1, 0, 15), (2, 0, 16), (3, 0, 1)], None),
+            (vec![(0, 0, 300), (1, 0, 15), (2, 0, 33)], Some(20)),
+            (vec![(2, 0, 600)], None),
+        ] {
+            let label = format!("attention group {group} {rows:?} window {window:?}");
+            let qkv = ValueInfo { rows: Rows::Tokens, width };
+            let out = ValueInfo { rows: Rows::Tokens, width: num_heads * head_dim };
+            let step = step(&rows, &[0]);
+            let given = random.normals(step.tokens.len() * width as usize);
+            let store =
+                Op::StoreKv { label: "storeKv".into(), qkv: 0, group, layer, num_heads, num_kv_heads, head_dim };
+            let scale = 1.5 / f64::from(head_dim).sqrt();
+            let attend = Op::Attention {
+                label,
+                qkv: 0,
+                group,
+                layer,
+                num_heads,
+                num_kv_heads,
+                head_dim,
+                scale,
+                window,
+                out: 1,
+            };
+            let ops = vec![(store, vec![]), (attend, vec![])];
+            Case { values: vec![qkv, out], given: vec![given], ops, step }.check(make().as_mut());
+        }
+    }
+}
+
+/// Sampled tokens and log-probabilities are the reference's to the bit: the sampler is one function.
+pub(crate) fn check_sampling(make: impl Fn() -> Box<dyn Backend>) {
+    let mut random = Random(6);
+    let step = step(&[(0, 0, 2), (1, 0, 1), (3, 0, 1)], &[1, 2, 3]);
+    let logits = random.normals(3 * VOCABULARY);
+    let pick = |backend: &mut dyn Backend| {
+        let bytes: Vec<u8> = logits.iter().flat_map(|x| x.to_ne_bytes()).collect();
+        let activations = backend.alloc(bytes.len()).unwrap();
+        backend.upload(activations, 0, &bytes);
+        let op = Op::Sample { label: "sample".into(), logits: 0 };
+        let instruction = Instruction {
+            inputs: vec![Operand { offset: 0, width: VOCABULARY, rows: Rows::Samples }],
+            outputs: vec![],
+            prepared: backend.prepare(&op, &[]).unwrap(),
+            op,
+        };
+        let buffer = backend.alloc(64).unwrap();
+        let arena = Arena {
+            buffer,
+            page_bytes: 64,
+            block_size: BLOCK_SIZE,
+            num_blocks: 1,
+            element_bytes: 1,
+            groups: vec![],
+        };
+        let mut seats = Seats::new(4);
+        seats.open(0, greedy());
+        seats.open(1, crate::seats::SeatParams { temperature: 0.8, top_p: 0.9, ..greedy() });
+        let mut sampled = Vec::new();
+        for _ in 0..20 {
+            let mut launch = Launch { step: &step, activations, arena: &arena, seats: &mut seats, sampled: &mut sampled };
+            backend.launch(&instruction, &mut launch).unwrap();
+        }
+        sampled
+    };
+    let expected = pick(&mut ReferenceBackend::new(1));
+    assert_eq!(expected.len(), 60);
+    assert!(expected[..2].iter().all(|s| s.token >= 0) && expected[2].token == -1);
+    assert_eq!(pick(make().as_mut()), expected);
+}
+
+#[test]
+fn the_reference_agrees_with_itself_on_three_threads() {
+    check_all(|| Box::new(ReferenceBackend::new(3)));
+}
+
+#[test]
+fn a_difference_beyond_the_rule_is_found() {
+    let off = std::panic::catch_unwind(|| assert_close("x", &[1.0, 1.1], &[1.0, 1.0], 0.01));
+    assert!(off.is_err());
+}

@@ -1,0 +1,319 @@
+//! The compute threads of the cpu backend. A job is a number of tasks; threads take them from one counter, so a thread
+//! that a neighbour slows down takes fewer. Which thread runs a task must never change a result: a task writes only what
+//! no other task writes, and reads only what was there before the job.
+//!
+//! Threads wait for the next job spinning for some microseconds, because the ops of a step follow each other at once,
+//! then sleep: an idle pool uses no processor time. A job does not wait for a sleeping thread: whoever comes late finds
+//! the job closed.
+#![expect(unsafe_code, reason = "a job borrowed by the caller is run by threads that outlive the call")]
+
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::error::{Failure, Result};
+
+/// How long a thread spins for the next job before it sleeps. Longer than the serial ops between two jobs of a step.
+const SPIN: Duration = Duration::from_micros(20);
+/// The gate's generation counts in units of this; the low half counts the threads inside the job.
+const GENERATION: u64 = 1 << 32;
+
+type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+/// Keeps what different threads write in different cache lines (and their prefetched neighbours).
+#[repr(align(128))]
+struct Apart<T>(T);
+
+struct Shared {
+    /// High half: generation, odd while a job is open. Low half: helper threads inside it.
+    gate: Apart<AtomicU64>,
+    /// Next task of the open job.
+    next: Apart<AtomicUsize>,
+    /// Threads that sleep or are about to.
+    sleepers: Apart<AtomicUsize>,
+    /// The open job and its number of tasks. Written only while the gate is closed and nobody is inside.
+    job: UnsafeCell<Option<(*const Job<'static>, usize)>>,
+    panicked: AtomicBool,
+    stopping: AtomicBool,
+    bed: Mutex<()>,
+    alarm: Condvar,
+}
+
+// SAFETY: `job` is written only by the pool's owner while the gate is closed with no thread inside, and read only by
+// threads inside; the gate's acquire and release order the two. The pointee is `Sync`.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer is followed only while the call that owns the pointee waits.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    fn work(&self, job: &Job<'_>, tasks: usize, worker: usize) {
+        loop {
+            let task = self.next.0.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks {
+                return;
+            }
+            job(task, worker);
+        }
+    }
+
+    /// Waits for an open job other than `seen`; answers its gate value, or `None` when the pool stops.
+    fn wait(&self, seen: u64) -> Option<u64> {
+        let fresh = |gate: u64| {
+            let generation = gate / GENERATION;
+            generation % 2 == 1 && generation != seen
+        };
+        let start = Instant::now();
+        loop {
+            for _ in 0..64 {
+                let gate = self.gate.0.load(Ordering::Acquire);
+                if fresh(gate) {
+                    return Some(gate);
+                }
+                std::hint::spin_loop();
+            }
+            if self.stopping.load(Ordering::Relaxed) {
+                return None;
+            }
+            if start.elapsed() > SPIN {
+                break;
+            }
+        }
+        let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sleepers.0.fetch_add(1, Ordering::SeqCst);
+        let gate = loop {
+            let gate = self.gate.0.load(Ordering::SeqCst);
+            if fresh(gate) {
+                break Some(gate);
+            }
+            if self.stopping.load(Ordering::SeqCst) {
+                break None;
+            }
+            bed = self.alarm.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.sleepers.0.fetch_sub(1, Ordering::SeqCst);
+        gate
+    }
+
+    fn helper(&self, worker: usize) {
+        let mut seen = 0;
+        while let Some(gate) = self.wait(seen) {
+            if self.gate.0.compare_exchange(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                continue; // another thread came or went, or the job was closed: look again
+            }
+            seen = gate / GENERATION;
+            // SAFETY: this thread is inside the open job, so the cell is not written and the caller of `run`, who owns
+            // the pointee, waits in `Closing::drop`.
+            let (job, tasks) = unsafe {
+                let (job, tasks) = (*self.job.get()).unwrap_unchecked();
+                (&*job, tasks)
+            };
+            if catch_unwind(AssertUnwindSafe(|| self.work(job, tasks, worker))).is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+            self.gate.0.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn wake(&self) {
+        if self.sleepers.0.load(Ordering::SeqCst) > 0 {
+            drop(self.bed.lock().unwrap_or_else(PoisonError::into_inner));
+            self.alarm.notify_all();
+        }
+    }
+}
+
+/// Closes the job and waits until nobody is inside, also when the caller's own task panics.
+struct Closing<'a>(&'a Shared);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let gate = &self.0.gate.0;
+        gate.fetch_add(GENERATION, Ordering::AcqRel);
+        let mut spins = 0_u32;
+        while !gate.load(Ordering::Acquire).is_multiple_of(GENERATION) {
+            std::hint::spin_loop();
+            spins += 1;
+            if spins > 10_000 {
+                std::thread::yield_now(); // the other thread may be waiting for this very core
+            }
+        }
+    }
+}
+
+/// A slice that the tasks of one job write in disjoint parts.
+pub struct Disjoint<'a, T> {
+    start: *mut T,
+    len: usize,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: the parts handed out are disjoint by the contract of `part`, so this is `&mut [T]` split among threads.
+unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
+
+impl<'a, T> Disjoint<'a, T> {
+    /// Lends the slice to a job.
+    pub fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), owner: PhantomData }
+    }
+
+    /// `len` elements from `from`.
+    ///
+    /// # Safety
+    /// No two parts that are alive at the same time overlap.
+    ///
+    /// # Panics
+    /// When the part is not inside the slice.
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's duty")]
+    pub unsafe fn part(&self, from: usize, len: usize) -> &mut [T] {
+        assert!(from <= self.len && len <= self.len - from, "{from}+{len} is outside 0..{}", self.len);
+        // SAFETY: inside the slice that `new` borrowed mutably; the caller keeps parts disjoint.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), len) }
+    }
+}
+
+/// A fixed number of compute threads, the calling one among them.
+pub struct Pool {
+    shared: Arc<Shared>,
+    helpers: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// Starts `threads - 1` helper threads.
+    ///
+    /// # Errors
+    /// `unsupported` for 0 threads, `out_of_memory` when the system gives no thread.
+    pub fn new(threads: usize) -> Result<Self> {
+        if threads == 0 {
+            return Err(Failure::unsupported("threads is 0, allowed is 1 or more"));
+        }
+        let shared = Arc::new(Shared {
+            gate: Apart(AtomicU64::new(0)),
+            next: Apart(AtomicUsize::new(0)),
+            sleepers: Apart(AtomicUsize::new(0)),
+            job: UnsafeCell::new(None),
+            panicked: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            bed: Mutex::new(()),
+            alarm: Condvar::new(),
+        });
+        let mut pool = Self { shared, helpers: Vec::with_capacity(threads - 1) };
+        for worker in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let helper = std::thread::Builder::new()
+                .name(format!("kv-compute-{worker}"))
+                .spawn(move || shared.helper(worker))
+                .map_err(|e| Failure::out_of_memory(format!("compute thread {worker} of {threads}: {e}")))?;
+            pool.helpers.push(helper);
+        }
+        Ok(pool)
+    }
+
+    /// Compute threads in all.
+    pub fn threads(&self) -> usize {
+        self.helpers.len() + 1
+    }
+
+    /// Runs `job(task, worker)` once for each task of `0..tasks`, on any worker of `0..threads()`, in any order; returns
+    /// when all have ended. A worker runs one task at a time.
+    ///
+    /// # Panics
+    /// When a task panics, after the others have ended.
+    pub fn run(&mut self, tasks: usize, job: &Job<'_>) {
+        if self.helpers.is_empty() || tasks <= 1 {
+            for task in 0..tasks {
+                job(task, 0);
+            }
+            return;
+        }
+        let shared = &*self.shared;
+        #[expect(
+            clippy::transmute_ptr_to_ptr,
+            reason = "a cast cannot change the lifetime of a trait object"
+        )]
+        // SAFETY: only the lifetime changes; `Closing` keeps this call from returning while a thread uses the job.
+        let job_static = unsafe { std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) };
+        // SAFETY: `&mut self` makes this the only caller; the gate is closed and the last job's threads have left.
+        unsafe { *shared.job.get() = Some((job_static, tasks)) };
+        shared.next.0.store(0, Ordering::Relaxed);
+        shared.panicked.store(false, Ordering::Relaxed);
+        let closing = Closing(shared);
+        shared.gate.0.fetch_add(GENERATION, Ordering::SeqCst);
+        shared.wake();
+        shared.work(job, tasks, 0);
+        drop(closing);
+        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a compute task panicked");
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        drop(self.shared.bed.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.alarm.notify_all();
+        for helper in self.helpers.drain(..) {
+            drop(helper.join()); // a helper catches its tasks' panics and cannot fail otherwise
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_each_task_once_on_any_number_of_threads() {
+        for threads in [1, 2, 3, 5] {
+            let mut pool = Pool::new(threads).expect("threads");
+            for tasks in [0, 1, 2, 7, 1000] {
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(tasks, &|task, worker| {
+                    assert!(worker < threads);
+                    counts[task].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(
+                    counts.iter().all(|c| c.load(Ordering::Relaxed) == 1),
+                    "{threads} threads, {tasks} tasks"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn many_small_jobs_in_a_row_see_each_other() {
+        let mut pool = Pool::new(3).expect("threads");
+        let total = AtomicUsize::new(0);
+        for round in 0..20_000 {
+            assert_eq!(total.load(Ordering::Relaxed), round * 3);
+            pool.run(3, &|_, _| {
+                total.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_task_reaches_the_caller_and_the_pool_lives_on() {
+        let mut pool = Pool::new(2).expect("threads");
+        let ran = AtomicUsize::new(0);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(64, &|task, _| {
+                ran.fetch_add(1, Ordering::Relaxed);
+                assert_ne!(task, 5, "on purpose");
+            });
+        }));
+        assert!(outcome.is_err());
+        let after = AtomicUsize::new(0);
+        pool.run(64, &|_, _| {
+            after.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(after.load(Ordering::Relaxed), 64);
+    }
+
+    #[test]
+    fn refuses_zero_threads() {
+        assert!(Pool::new(0).is_err());
+    }
+}

@@ -1,0 +1,329 @@
+//! A compiled tape: checked, planned, its weights prepared. Running a step is one pass over the instructions.
+
+use crate::arena::{Arena, KvGroup};
+use crate::backend::{self, Backend, BufferId, Instruction, Launch, Operand, Sampled, Tensor};
+use crate::error::{Failure, Result};
+use crate::op::{Op, Rows, ValueInfo};
+use crate::plan::{self, Plan};
+use crate::seats::Seats;
+use crate::shape::{Shapes, at};
+use crate::step::{Limits, Step};
+use crate::weights::{TensorSource, Weights};
+use std::fmt::Write;
+
+/// All that a program is made from.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "napi", napi_derive::napi(object))]
+pub struct ProgramSpec {
+    /// `cpu` or `reference`.
+    pub backend: String,
+    /// Instruction set of the cpu backend: `auto`, `avx512`, `avx2` or `portable`.
+    pub isa: String,
+    /// Compute threads, at least 1.
+    pub threads: u32,
+    /// Values of the tape.
+    pub values: Vec<ValueInfo>,
+    /// The tape.
+    pub ops: Vec<Op>,
+    /// Weight files; mapped read-only.
+    pub files: Vec<String>,
+    /// Where each tensor lies.
+    pub tensors: Vec<TensorSource>,
+    /// KV groups, in the order of the block tables.
+    pub groups: Vec<KvGroup>,
+    /// Tokens of a block.
+    pub block_size: u32,
+    /// Blocks of the arena, the null block 0 included.
+    pub num_blocks: u32,
+    /// Most tokens in a step.
+    pub max_tokens: u32,
+    /// Most rows in a step, most sampled positions, and the number of seats.
+    pub max_rows: u32,
+    /// Highest position + 1.
+    pub max_model_len: u32,
+    /// Token ids are below this.
+    pub vocab_size: u32,
+}
+
+/// What came out of compiling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "napi", napi_derive::napi(object))]
+pub struct ProgramInfo {
+    /// The backend, with its instruction set where there is a choice.
+    pub backend: String,
+    /// Compute threads.
+    pub threads: u32,
+    /// Bytes of prepared weights; mapped files not counted.
+    pub weight_bytes: i64,
+    /// Bytes of the activation buffer.
+    pub activation_bytes: i64,
+    /// Bytes of all KV pages.
+    pub kv_bytes: i64,
+    /// Bytes of one page.
+    pub page_bytes: i64,
+}
+
+/// A compiled tape with its memory.
+pub struct Program {
+    // Before `weights`: a backend may keep tensors, which point into the maps.
+    backend: Box<dyn Backend>,
+    instructions: Vec<Instruction>,
+    activations: BufferId,
+    arena: Arena,
+    limits: Limits,
+    info: ProgramInfo,
+    description: String,
+    _weights: Weights,
+}
+
+impl Program {
+    /// Checks the tape, plans its memory and prepares its weights.
+    ///
+    /// # Errors
+    /// `bad_model` and `unsupported` name the op's label; `out_of_memory` says what for; `internal` for limits of ours.
+    pub fn compile(spec: &ProgramSpec) -> Result<Self> {
+        let limits = limits(spec)?;
+        let mut backend = backend::create(&spec.backend, &spec.isa, spec.threads as usize)?;
+        let weights = Weights::open(&spec.files, &spec.tensors)?;
+        let shapes =
+            Shapes { values: &spec.values, groups: &spec.groups, vocab_size: spec.vocab_size as usize };
+        shapes.check_order(&spec.ops)?;
+        let tensors =
+            spec.ops.iter().map(|op| tensors_of(op, &weights)).collect::<Result<Vec<Vec<Tensor<'static>>>>>()?;
+        for (op, tensors) in spec.ops.iter().zip(&tensors) {
+            shapes.check(op, tensors)?;
+            backend.supports(op, tensors).map_err(|failure| {
+                let name = backend.name();
+                Failure { message: at(op, format!("backend {name}: {}", failure.message)), ..failure }
+            })?;
+        }
+        let sizes = Sizes::of(spec, backend.kv_element_bytes())?;
+        let plan = plan::plan(&spec.values, &spec.ops, limits.max_tokens, limits.max_rows);
+        let mut instructions = Vec::with_capacity(spec.ops.len());
+        for (op, tensors) in spec.ops.iter().zip(&tensors) {
+            let prepared = backend
+                .prepare(op, tensors)
+                .map_err(|failure| Failure { message: at(op, &failure.message), ..failure })?;
+            let operand = |id: u32| {
+                let value = &spec.values[id as usize];
+                Operand { offset: plan.offsets[id as usize], width: value.width as usize, rows: value.rows }
+            };
+            instructions.push(Instruction {
+                inputs: op.inputs().into_iter().map(operand).collect(),
+                outputs: op.outputs().into_iter().map(operand).collect(),
+                op: op.clone(),
+                prepared,
+            });
+        }
+        weights.release_pages();
+        let named = |what: &str, result: Result<BufferId>| {
+            result.map_err(|failure| Failure { message: format!("{what}: {}", failure.message), ..failure })
+        };
+        let activations = named("activations", backend.alloc(plan.bytes))?;
+        let arena = Arena {
+            buffer: named("KV blocks", backend.alloc(sizes.kv))?,
+            page_bytes: sizes.page,
+            block_size: limits.block_size,
+            num_blocks: limits.num_blocks,
+            element_bytes: backend.kv_element_bytes(),
+            groups: spec.groups.clone(),
+        };
+        let info = ProgramInfo {
+            backend: backend.name(),
+            threads: spec.threads,
+            weight_bytes: backend.prepared_bytes() as i64,
+            activation_bytes: plan.bytes as i64,
+            kv_bytes: sizes.kv as i64,
+            page_bytes: sizes.page as i64,
+        };
+        let description = describe(spec, &plan);
+        Ok(Self { backend, instructions, activations, arena, limits, info, description, _weights: weights })
+    }
+
+    /// What came out of compiling.
+    pub fn info(&self) -> &ProgramInfo {
+        &self.info
+    }
+
+    /// The tape and the memory plan as text, one op a line.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// What steps are checked against.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Runs a step whose tokens are resolved; answers one entry a sampled position.
+    ///
+    /// # Errors
+    /// `internal`: more sampled positions than rows, or what a kernel reports.
+    pub fn run(&mut self, step: &Step, seats: &mut Seats) -> Result<Vec<Sampled>> {
+        if step.samples.len() > self.limits.max_rows {
+            let (samples, most) = (step.samples.len(), self.limits.max_rows);
+            return Err(Failure::internal(format!("step: {samples} sampled positions, allowed is 0 to {most}")));
+        }
+        let mut sampled = Vec::with_capacity(step.samples.len());
+        for i in 0..self.instructions.len() {
+            self.launch(i, step, seats, &mut sampled)?;
+        }
+        self.backend.synchronize()?;
+        if sampled.len() == step.samples.len() {
+            Ok(sampled)
+        } else {
+            let (got, wanted) = (sampled.len(), step.samples.len());
+            Err(Failure::internal(format!("step: {got} tokens for {wanted} sampled positions")))
+        }
+    }
+
+    /// Logits of the sampled positions, `[samples, vocabulary]`; no seat advances. Any number of positions: what follows
+    /// the gathering runs once for each `max_rows` of them.
+    ///
+    /// # Errors
+    /// `internal`: what a kernel reports.
+    pub fn logits(&mut self, step: &Step) -> Result<Vec<f32>> {
+        let mut seats = Seats::default();
+        let (per_sample, per_token): (Vec<usize>, Vec<usize>) =
+            (0..self.instructions.len()).partition(|&i| self.rows_of(i) == Rows::Samples);
+        for i in per_token {
+            self.launch(i, step, &mut seats, &mut Vec::new())?;
+        }
+        let mut logits = Vec::new();
+        let mut part = step.clone();
+        for samples in step.samples.chunks(self.limits.max_rows) {
+            part.samples = samples.to_vec();
+            for &i in &per_sample {
+                if let Op::Sample { .. } = self.instructions[i].op {
+                    self.read(self.instructions[i].inputs[0], samples.len(), &mut logits);
+                } else {
+                    self.launch(i, &part, &mut seats, &mut Vec::new())?;
+                }
+            }
+        }
+        Ok(logits)
+    }
+
+    fn read(&mut self, operand: Operand, rows: usize, to: &mut Vec<f32>) {
+        let mut bytes = vec![0; rows * operand.width * size_of::<f32>()];
+        self.backend.download(self.activations, operand.offset, &mut bytes);
+        to.extend(bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)));
+    }
+
+    /// What an instruction's work follows: of what it writes, or of what it reads if it writes no value.
+    fn rows_of(&self, i: usize) -> Rows {
+        let instruction = &self.instructions[i];
+        instruction.outputs.first().or(instruction.inputs.first()).map_or(Rows::Tokens, |operand| operand.rows)
+    }
+
+    fn launch(&mut self, i: usize, step: &Step, seats: &mut Seats, sampled: &mut Vec<Sampled>) -> Result<()> {
+        if step.rows_of(self.rows_of(i)) == 0 {
+            return Ok(());
+        }
+        let mut launch =
+            Launch { step, activations: self.activations, arena: &self.arena, seats, sampled };
+        let instruction = &self.instructions[i];
+        self.backend
+            .launch(instruction, &mut launch)
+            .map_err(|failure| Failure { message: at(&instruction.op, &failure.message), ..failure })
+    }
+}
+
+fn tensors_of(op: &Op, weights: &Weights) -> Result<Vec<Tensor<'static>>> {
+    let find = |name: &str| {
+        weights.get(name).ok_or_else(|| Failure::bad_model(at(op, format!("weight {name} is not in the model"))))
+    };
+    op.weights().into_iter().map(find).collect()
+}
+
+fn limits(spec: &ProgramSpec) -> Result<Limits> {
+    for (name, value, least) in [
+        ("threads", spec.threads, 1),
+        ("blockSize", spec.block_size, 1),
+        ("numBlocks", spec.num_blocks, 2),
+        ("maxTokens", spec.max_tokens, 1),
+        ("maxRows", spec.max_rows, 1),
+        ("maxModelLen", spec.max_model_len, 1),
+        ("vocabSize", spec.vocab_size, 1),
+    ] {
+        if value < least || value > i32::MAX as u32 {
+            return Err(Failure::internal(format!("{name} is {value}, allowed is {least} to {}", i32::MAX)));
+        }
+    }
+    Ok(Limits {
+        max_tokens: spec.max_tokens as usize,
+        max_rows: spec.max_rows as usize,
+        max_model_len: spec.max_model_len as usize,
+        block_size: spec.block_size as usize,
+        num_groups: spec.groups.len(),
+        num_blocks: spec.num_blocks as usize,
+        vocab_size: spec.vocab_size as usize,
+    })
+}
+
+/// Bytes of KV, checked against overflow.
+struct Sizes {
+    page: usize,
+    kv: usize,
+}
+
+impl Sizes {
+    fn of(spec: &ProgramSpec, element_bytes: usize) -> Result<Self> {
+        let page = page_bytes(&spec.groups, spec.block_size, element_bytes)?;
+        let rows = u128::from(spec.max_tokens.max(spec.max_rows));
+        let activations: u128 = spec.values.iter().map(|value| u128::from(value.width) * rows * 4 + 64).sum();
+        let kv = page as u128 * u128::from(spec.num_blocks);
+        for (what, bytes) in [("activations", activations), ("KV blocks", kv)] {
+            if bytes > isize::MAX as u128 {
+                return Err(Failure::out_of_memory(format!("{what}: {bytes} bytes are more than memory holds")));
+            }
+        }
+        Ok(Self { page, kv: kv as usize })
+    }
+}
+
+/// Bytes of one block's page, the largest group's.
+///
+/// # Errors
+/// `out_of_memory` when the number itself is beyond memory.
+pub fn page_bytes(groups: &[KvGroup], block_size: u32, element_bytes: usize) -> Result<usize> {
+    let need = |group: &KvGroup| {
+        [group.num_kv_heads, group.head_dim, block_size]
+            .iter()
+            .try_fold(2 * group.layers as usize * element_bytes, |bytes, &n| bytes.checked_mul(n as usize))
+            .filter(|&bytes| bytes <= isize::MAX as usize / 2)
+    };
+    if let Some(group) = groups.iter().find(|group| need(group).is_none()) {
+        return Err(Failure::out_of_memory(format!("a KV block of {group:?} is more than memory holds")));
+    }
+    Ok(Arena::page_bytes_for(groups, block_size as usize, element_bytes))
+}
+
+/// As [`page_bytes`], for a backend by name.
+///
+/// # Errors
+/// As [`page_bytes`]; `unsupported` for a backend that does not exist.
+pub fn page_bytes_on(backend: &str, groups: &[KvGroup], block_size: u32) -> Result<usize> {
+    page_bytes(groups, block_size, backend::create(backend, "auto", 1)?.kv_element_bytes())
+}
+
+fn describe(spec: &ProgramSpec, plan: &Plan) -> String {
+    let mut text = String::new();
+    let values = |ids: Vec<u32>| {
+        let value = |id: u32| {
+            let ValueInfo { rows, width } = &spec.values[id as usize];
+            format!("%{id}:{}x{width}@{}", if *rows == Rows::Tokens { "T" } else { "S" }, plan.offsets[id as usize])
+        };
+        ids.into_iter().map(value).collect::<Vec<_>>().join(" ")
+    };
+    for op in &spec.ops {
+        let (inputs, outputs, weights) = (values(op.inputs()), values(op.outputs()), op.weights().join(" "));
+        // Writing to a String cannot fail.
+        let _written = writeln!(text, "{}: {} [{inputs}] -> [{outputs}] {weights}", op.label(), op.name());
+    }
+    let _written = writeln!(text, "activations: {} bytes", plan.bytes);
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Eight f32 lanes, the same on every instruction set: a function written over [`Simd`] gives the same bits with AVX2 and
+//! in plain Rust. A value of [`Avx2`] or [`Avx512`] is the proof that the CPU has the features, so its methods are safe.
+//!
+//! Arithmetic is what the method says and nothing else: `fma` rounds once, `add` and `mul` are never contracted, and
+//! reductions use one fixed tree of lanes.
+
+mod avx2;
+mod portable;
+
+pub use avx2::{Avx2, Avx512};
+pub use portable::Portable;
+
+use crate::error::{Failure, Result};
+
+/// Lanes of a vector.
+pub const LANES: usize = 8;
+
+/// Operations on eight f32 lanes.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// Eight lanes.
+    type V: Copy;
+    /// A choice for each lane.
+    type Mask: Copy;
+
+    /// Runs `f` compiled for this instruction set. Everything that `f` calls must be inlined into it.
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// Lanes from memory.
+    fn load(self, from: &[f32; LANES]) -> Self::V;
+    /// Lanes to memory.
+    fn store(self, to: &mut [f32; LANES], v: Self::V);
+    /// Lanes from IEEE halves.
+    fn load_half(self, from: &[u16; LANES]) -> Self::V;
+    /// Lanes to IEEE halves, nearest even.
+    fn store_half(self, to: &mut [u16; LANES], v: Self::V);
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `if a > b { a } else { b }`: `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { a } else { b }`: `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Nearest integer, ties to even.
+    fn round(self, v: Self::V) -> Self::V;
+    /// `2^n` for integer lanes of -126 to 127; anything for others.
+    fn power_of_two(self, n: Self::V) -> Self::V;
+    /// Lanes `i` with `from <= i < to`.
+    fn lanes(self, from: i32, to: i32) -> Self::Mask;
+    /// `a` where the mask is set, else `b`.
+    fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
+    /// Sum: lanes 0-3 + lanes 4-7, then 0-1 + 2-3, then 0 + 1.
+    fn sum(self, v: Self::V) -> f32;
+    /// Largest lane, in the tree of [`Self::sum`].
+    fn largest(self, v: Self::V) -> f32;
+    /// The largest magnitude of the block as bits: above every number's bits if one is NaN.
+    fn magnitude(self, block: &[f32; 32]) -> u32;
+    /// `block[i] * by` to the nearest integer, ties to even; products must be within -128 to 127.
+    fn round_block(self, block: &[f32; 32], by: f32) -> [i8; 32];
+    /// Sum of a block of bytes.
+    fn sum_block(self, block: &[i8; 32]) -> i32;
+}
+
+/// `2^x`, relative error below 3e-7. Inputs beyond -126 and 127 are taken to the bound; NaN stays NaN.
+#[inline(always)]
+pub fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
+    // The bound is the first operand, so that NaN passes.
+    let x = s.min(s.splat(127.0), s.max(s.splat(-126.0), x));
+    let n = s.round(x);
+    let f = s.sub(x, n);
+    let mut p = s.splat(1.540_353_e-4);
+    for c in [1.333_355_8e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265e-1, std::f32::consts::LN_2, 1.0] {
+        p = s.fma(p, f, s.splat(c));
+    }
+    s.mul(p, s.power_of_two(n))
+}
+
+/// The instruction set that kernels run with.
+#[derive(Clone, Copy, Debug)]
+pub enum Isa {
+    /// AVX-512 F, BW, DQ, VL and VNNI for matrices, AVX2 for the rest.
+    Avx512(Avx512),
+    /// AVX2, FMA and F16C.
+    Avx2(Avx2),
+    /// Plain Rust.
+    Portable,
+}
+
+impl Isa {
+    /// `auto` (the best the CPU has), `avx512`, `avx2` or `portable`.
+    ///
+    /// # Errors
+    /// `unsupported` for another name and for what this CPU lacks.
+    pub fn detect(name: &str) -> Result<Self> {
+        let missing = |features: &str| {
+            Failure::unsupported(format!("isa {name}: this CPU lacks it ({features} are needed); use auto"))
+        };
+        match name {
+            "auto" => Ok(match (Avx512::detect(), Avx2::detect()) {
+                (Some(proof), _) => Self::Avx512(proof),
+                (None, Some(proof)) => Self::Avx2(proof),
+                (None, None) => Self::Portable,
+            }),
+            "avx512" => {
+                Avx512::detect().map(Self::Avx512).ok_or_else(|| missing("avx512f, bw, dq, vl and vnni"))
+            }
+            "avx2" => Avx2::detect().map(Self::Avx2).ok_or_else(|| missing("avx2, fma and f16c")),
+            "portable" => Ok(Self::Portable),
+            _ => Err(Failure::unsupported(format!("isa {name}: allowed are auto, avx512, avx2, portable"))),
+        }
+    }
+
+    /// The name that [`Self::detect`] knows it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512(_) => "avx512",
+            Self::Avx2(_) => "avx2",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+/// Runs `$body` with `$s` bound to the [`Simd`] of an [`Isa`], compiled for it. `$body` must inline.
+macro_rules! with_simd {
+    ($isa:expr, $s:ident => $body:expr) => {
+        match $isa {
+            $crate::simd::Isa::Avx512(proof) => {
+                let $s = proof.avx2();
+                $crate::simd::Simd::vectorize(
+                    $s,
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+            $crate::simd::Isa::Avx2($s) => $crate::simd::Simd::vectorize(
+                $s,
+                #[inline(always)]
+                || $body,
+            ),
+            $crate::simd::Isa::Portable => {
+                let $s = $crate::simd::Portable;
+                $crate::simd::Simd::vectorize(
+                    $s,
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+        }
+    };
+}
+pub(crate) use with_simd;
