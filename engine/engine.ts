@@ -65,7 +65,8 @@ export class Engine {
         // The device gets its next step before anybody reads about the last one.
         this.#fill();
         // The step that frees an aborted request's blocks has no events; its numbers must not wait for the next request.
-        if (events.handles.length > 0 || this.#runner.queued === 0) this.#publish(events, this.stats);
+        if (events.handles.length > 0 || this.#runner.queued === 0)
+          this.#publish(events, this.stats);
       }
     } catch (thrown) {
       this.#stopping = true;

@@ -17,7 +17,7 @@ const WORKLOADS = [
 const PEER_SETTINGS = [
   ["-fa", "0"],
   ["-fa", "1"],
-  ["-fa", "1", "-mmp", "0"],
+  ["-fa", "1", "-ub", "128"],
 ];
 
 interface Row {

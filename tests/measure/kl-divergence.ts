@@ -11,50 +11,15 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { loadModel, type LoadedModel } from "../../engine/models/registry.ts";
-import { Runner } from "../../engine/runner/native.ts";
+import { loadModel } from "../../engine/models/registry.ts";
 import { createTokenizer } from "../../engine/tokenizer/tokenizer.ts";
+import { logitsOf } from "../support/logits.ts";
 
 const CHUNK = 512;
 const FIRST = CHUNK / 2;
 const SCORED = CHUNK - 1 - FIRST;
 const TEXTS = ["prose.txt", "code.txt"];
-const BLOCK_SIZE = 16;
-
-/** The logits of positions FIRST..CHUNK-2 of each chunk, chunk after chunk. */
-async function logitsOf(model: LoadedModel, backend: string, chunks: Int32Array[]): Promise<Float32Array[]> {
-  const runner = await Runner.create(
-    {
-      backend,
-      isa: "auto",
-      threads: 2,
-      values: model.tape.values,
-      ops: model.tape.ops,
-      files: model.files,
-      tensors: model.tensors,
-      groups: model.groups,
-      blockSize: BLOCK_SIZE,
-      numBlocks: CHUNK / BLOCK_SIZE + 1,
-      maxTokens: CHUNK,
-      maxRows: 1,
-      maxModelLen: CHUNK,
-      vocabSize: model.config.vocabSize,
-    },
-    () => undefined,
-  );
-  const results: Float32Array[] = [];
-  for (const chunk of chunks) results.push(await runner.logits(stepOf(chunk)));
-  await runner.stop();
-  return results;
-}
-
-/** One row with the whole chunk; layout of kernels/core/src/step.rs. */
-function stepOf(chunk: Int32Array): Int32Array {
-  const samples = Array.from({ length: SCORED }, (_, i) => FIRST + i);
-  const blocks = Array.from({ length: CHUNK / BLOCK_SIZE }, (_, i) => i + 1);
-  const header = [1, 0, CHUNK, 1, 1, SCORED, blocks.length, 0];
-  return Int32Array.from([...header, ...chunk, 0, 0, CHUNK, 0, ...samples, 0, blocks.length, ...blocks]);
-}
+const POSITIONS = Array.from({ length: SCORED }, (_, i) => FIRST + i);
 
 /** A row of the base file: f32 scale, f32 lowest log-probability, then u16 a token, padded to an even count. */
 function baseRow(logits: Float32Array): Uint16Array {
@@ -112,8 +77,12 @@ const folder = await mkdtemp(join(tmpdir(), "kvengine-kl-"));
 for (const text of TEXTS) {
   const ids = tokenizer.encode(await Bun.file(new URL(`texts/${text}`, import.meta.url)).text(), { parseSpecial: false });
   const chunks = Array.from({ length: Math.floor(ids.length / CHUNK) }, (_, i) => ids.slice(i * CHUNK, (i + 1) * CHUNK));
-  const reference = await logitsOf(model, "reference", chunks);
-  const measured = await logitsOf(model, "cpu", chunks);
+  const reference: Float32Array[] = [];
+  const measured: Float32Array[] = [];
+  for (const chunk of chunks) {
+    reference.push(await logitsOf(model, chunk, POSITIONS, { backend: "reference" }));
+    measured.push(await logitsOf(model, chunk, POSITIONS, { backend: "cpu" }));
+  }
   const vocabulary = model.config.vocabSize;
   const parts: Uint8Array[] = [
     new TextEncoder().encode("_logits_"),

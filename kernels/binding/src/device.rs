@@ -1,4 +1,5 @@
 //! What the machine offers, and pure helpers.
+#![expect(clippy::needless_pass_by_value, reason = "what napi hands over is owned")]
 
 use crate::error::to_js;
 use kvengine_core::arena::KvGroup;
@@ -13,14 +14,13 @@ use napi_derive::napi;
 /// # Errors
 /// The core's, as JSON `{code, message}` in the message.
 #[napi]
-#[expect(clippy::needless_pass_by_value, reason = "what napi hands over")]
-pub(crate) fn page_bytes(backend: String, groups: Vec<KvGroup>, block_size: u32) -> napi::Result<f64> {
+pub fn page_bytes(backend: String, groups: Vec<KvGroup>, block_size: u32) -> napi::Result<f64> {
     program::page_bytes_on(&backend, &groups, block_size).map(|bytes| bytes as f64).map_err(to_js)
 }
 
 /// What the processor can do.
 #[napi]
-pub(crate) fn cpu_features() -> CpuFeatures {
+pub fn cpu_features() -> CpuFeatures {
     cpu_features::detect()
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn cpu_features() -> CpuFeatures {
 /// # Errors
 /// The core's, as JSON `{code, message}` in the message.
 #[napi]
-pub(crate) fn memory_available() -> napi::Result<f64> {
+pub fn memory_available() -> napi::Result<f64> {
     memory::available().map(|bytes| bytes as f64).map_err(to_js)
 }
 
@@ -38,6 +38,6 @@ pub(crate) fn memory_available() -> napi::Result<f64> {
 /// # Errors
 /// The core's, as JSON `{code, message}` in the message.
 #[napi]
-pub(crate) fn dequantize(dtype: DType, bytes: &[u8]) -> napi::Result<Float32Array> {
+pub fn dequantize(dtype: DType, bytes: &[u8]) -> napi::Result<Float32Array> {
     dequant::dequantize_all(dtype, bytes).map(Into::into).map_err(to_js)
 }

@@ -1,7 +1,7 @@
 //! N-API face of the core: convert, call, convert. No global state: the main thread and workers of one process each load
 //! it.
 
-mod device;
+pub mod device;
 mod error;
-mod runner;
+pub mod runner;
 mod tokenizer;

@@ -1,4 +1,5 @@
 //! The runner: convert, call, convert.
+#![expect(clippy::needless_pass_by_value, reason = "what napi hands over is owned")]
 
 use crate::error::to_js;
 use kvengine_core::runner as core;
@@ -10,7 +11,7 @@ use napi_derive::napi;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-pub(crate) use kvengine_core::program::{ProgramInfo, ProgramSpec};
+pub use kvengine_core::program::{ProgramInfo, ProgramSpec};
 
 /// Why a step failed.
 #[napi(object)]
@@ -169,7 +170,9 @@ impl Task for Stop {
     fn compute(&mut self) -> napi::Result<Self::Output> {
         // The thread turns panics into results; one outside a step has nothing left to report to.
         self.thread.take().map_or(Ok(()), |thread| {
-            thread.join().map_err(|_| to_js(kvengine_core::error::Failure::internal("the device thread panicked")))
+            thread
+                .join()
+                .map_err(|_| to_js(kvengine_core::error::Failure::internal("the device thread panicked")))
         })
     }
 

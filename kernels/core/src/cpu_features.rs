@@ -29,7 +29,8 @@ pub struct CpuFeatures {
 /// Asks the processor.
 pub fn detect() -> CpuFeatures {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
-    let isa = crate::simd::Isa::detect("auto").map_or_else(|failure| failure.message, |isa| isa.name().to_owned());
+    let isa =
+        crate::simd::Isa::detect("auto").map_or_else(|failure| failure.message, |isa| isa.name().to_owned());
     let mut features = CpuFeatures {
         model: std::fs::read_to_string("/proc/cpuinfo").map(|text| model_name(&text)).unwrap_or_default(),
         avx2: false,
@@ -57,7 +58,8 @@ pub fn detect() -> CpuFeatures {
 }
 
 fn model_name(cpuinfo: &str) -> String {
-    let value = |line: &str| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned());
+    let value =
+        |line: &str| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned());
     cpuinfo.lines().find_map(value).unwrap_or_default()
 }
 

@@ -32,7 +32,10 @@ pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) {
 pub fn dequantize_all(dtype: DType, bytes: &[u8]) -> Result<Vec<f32>> {
     let block = dtype.block_bytes();
     if !bytes.len().is_multiple_of(block) {
-        return Err(Failure::bad_model(format!("{} bytes are no whole blocks of {block} ({dtype:?})", bytes.len())));
+        return Err(Failure::bad_model(format!(
+            "{} bytes are no whole blocks of {block} ({dtype:?})",
+            bytes.len()
+        )));
     }
     let mut out = vec![0.0; bytes.len() / block * dtype.block_len()];
     dequantize(dtype, bytes, &mut out);
@@ -104,7 +107,7 @@ fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     }
 }
 
-/// The 6-bit scale and minimum of sub-block `j` (0..8) in the 12 packed bytes of Q4_K and Q5_K.
+/// The 6-bit scale and minimum of sub-block `j` (0..8) in the 12 packed bytes of `Q4_K` and `Q5_K`.
 pub fn k_scale_min(scales: &[u8], j: usize) -> (u8, u8) {
     if j < 4 {
         (scales[j] & 0x3F, scales[j + 4] & 0x3F)
@@ -119,7 +122,7 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     k_blocks(block, &block[16..], |_, _| 0, out);
 }
 
-/// As Q4_K with 32 bytes of high bits: bit `j` of byte `i` is bit 4 of element `i` of sub-block `j`.
+/// As `Q4_K` with 32 bytes of high bits: bit `j` of byte `i` is bit 4 of element `i` of sub-block `j`.
 fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     k_blocks(block, &block[48..], |j, i| (block[16 + i] >> j & 1) << 4, out);
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 pub fn available() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")
         .map_err(|error| Failure::internal(format!("/proc/meminfo cannot be read: {error}")))?;
-    let system = mem_available(&text)
-        .ok_or_else(|| Failure::internal("/proc/meminfo has no MemAvailable"))?;
+    let system =
+        mem_available(&text).ok_or_else(|| Failure::internal("/proc/meminfo has no MemAvailable"))?;
     Ok(fs::read_to_string("/proc/self/cgroup").map_or(system, |groups| {
         group_folders(&groups, Path::new("/sys/fs/cgroup"))
             .iter()
@@ -31,7 +31,9 @@ fn group_folders(groups: &str, root: &Path) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':');
-        let (_, Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (_, Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
         let base = if controllers.is_empty() {
             root.to_path_buf()
         } else if controllers.split(',').any(|controller| controller == "memory") {
@@ -40,7 +42,8 @@ fn group_folders(groups: &str, root: &Path) -> Vec<PathBuf> {
             continue;
         };
         let leaf = base.join(path.trim_start_matches('/'));
-        folders.extend(leaf.ancestors().take_while(|folder| folder.starts_with(&base)).map(Path::to_path_buf));
+        folders
+            .extend(leaf.ancestors().take_while(|folder| folder.starts_with(&base)).map(Path::to_path_buf));
     }
     folders
 }

@@ -183,7 +183,9 @@ impl Op {
             Self::Embed { weight, .. } | Self::RmsNorm { weight, .. } | Self::AddRmsNorm { weight, .. } => {
                 vec![weight]
             }
-            Self::Linear { weights, biases, .. } => weights.iter().chain(biases).map(String::as_str).collect(),
+            Self::Linear { weights, biases, .. } => {
+                weights.iter().chain(biases).map(String::as_str).collect()
+            }
             Self::Rope { frequencies, .. } => frequencies.iter().map(String::as_str).collect(),
             _ => vec![],
         }

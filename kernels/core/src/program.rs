@@ -84,12 +84,16 @@ impl Program {
     pub fn compile(spec: &ProgramSpec) -> Result<Self> {
         let limits = limits(spec)?;
         let mut backend = backend::create(&spec.backend, &spec.isa, spec.threads as usize)?;
+        backend.supports_block_size(limits.block_size)?;
         let weights = Weights::open(&spec.files, &spec.tensors)?;
         let shapes =
             Shapes { values: &spec.values, groups: &spec.groups, vocab_size: spec.vocab_size as usize };
         shapes.check_order(&spec.ops)?;
-        let tensors =
-            spec.ops.iter().map(|op| tensors_of(op, &weights)).collect::<Result<Vec<Vec<Tensor<'static>>>>>()?;
+        let tensors = spec
+            .ops
+            .iter()
+            .map(|op| tensors_of(op, &weights))
+            .collect::<Result<Vec<Vec<Tensor<'static>>>>>()?;
         for (op, tensors) in spec.ops.iter().zip(&tensors) {
             shapes.check(op, tensors)?;
             backend.supports(op, tensors).map_err(|failure| {
@@ -162,7 +166,9 @@ impl Program {
     pub fn run(&mut self, step: &Step, seats: &mut Seats) -> Result<Vec<Sampled>> {
         if step.samples.len() > self.limits.max_rows {
             let (samples, most) = (step.samples.len(), self.limits.max_rows);
-            return Err(Failure::internal(format!("step: {samples} sampled positions, allowed is 0 to {most}")));
+            return Err(Failure::internal(format!(
+                "step: {samples} sampled positions, allowed is 0 to {most}"
+            )));
         }
         let mut sampled = Vec::with_capacity(step.samples.len());
         for i in 0..self.instructions.len() {
@@ -213,15 +219,18 @@ impl Program {
     /// What an instruction's work follows: of what it writes, or of what it reads if it writes no value.
     fn rows_of(&self, i: usize) -> Rows {
         let instruction = &self.instructions[i];
-        instruction.outputs.first().or(instruction.inputs.first()).map_or(Rows::Tokens, |operand| operand.rows)
+        instruction
+            .outputs
+            .first()
+            .or(instruction.inputs.first())
+            .map_or(Rows::Tokens, |operand| operand.rows)
     }
 
     fn launch(&mut self, i: usize, step: &Step, seats: &mut Seats, sampled: &mut Vec<Sampled>) -> Result<()> {
         if step.rows_of(self.rows_of(i)) == 0 {
             return Ok(());
         }
-        let mut launch =
-            Launch { step, activations: self.activations, arena: &self.arena, seats, sampled };
+        let mut launch = Launch { step, activations: self.activations, arena: &self.arena, seats, sampled };
         let instruction = &self.instructions[i];
         self.backend
             .launch(instruction, &mut launch)
@@ -231,7 +240,9 @@ impl Program {
 
 fn tensors_of(op: &Op, weights: &Weights) -> Result<Vec<Tensor<'static>>> {
     let find = |name: &str| {
-        weights.get(name).ok_or_else(|| Failure::bad_model(at(op, format!("weight {name} is not in the model"))))
+        weights
+            .get(name)
+            .ok_or_else(|| Failure::bad_model(at(op, format!("weight {name} is not in the model"))))
     };
     op.weights().into_iter().map(find).collect()
 }
@@ -275,7 +286,9 @@ impl Sizes {
         let kv = page as u128 * u128::from(spec.num_blocks);
         for (what, bytes) in [("activations", activations), ("KV blocks", kv)] {
             if bytes > isize::MAX as u128 {
-                return Err(Failure::out_of_memory(format!("{what}: {bytes} bytes are more than memory holds")));
+                return Err(Failure::out_of_memory(format!(
+                    "{what}: {bytes} bytes are more than memory holds"
+                )));
             }
         }
         Ok(Self { page, kv: kv as usize })
@@ -312,7 +325,11 @@ fn describe(spec: &ProgramSpec, plan: &Plan) -> String {
     let values = |ids: Vec<u32>| {
         let value = |id: u32| {
             let ValueInfo { rows, width } = &spec.values[id as usize];
-            format!("%{id}:{}x{width}@{}", if *rows == Rows::Tokens { "T" } else { "S" }, plan.offsets[id as usize])
+            format!(
+                "%{id}:{}x{width}@{}",
+                if *rows == Rows::Tokens { "T" } else { "S" },
+                plan.offsets[id as usize]
+            )
         };
         ids.into_iter().map(value).collect::<Vec<_>>().join(" ")
     };
@@ -326,4 +343,235 @@ fn describe(spec: &ProgramSpec, plan: &Plan) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::dtype::DType;
+    use crate::testing::{MAX_LEN, TinyModel, VOCABULARY, greedy, step_words};
+
+    fn tokens(len: usize) -> Vec<i32> {
+        (0..len).map(|i| ((i * 31 + 7) % VOCABULARY as usize) as i32).collect()
+    }
+
+    /// Logits of the last position of a prompt computed in chunks.
+    fn chunked(program: &mut Program, tokens: &[i32], chunk: usize) -> Vec<f32> {
+        let mut logits = Vec::new();
+        for start in (0..tokens.len()).step_by(chunk) {
+            let part = &tokens[start..(start + chunk).min(tokens.len())];
+            let step = step_words(0, &[(1, start, part)], &[part.len() - 1]).parse(program.limits());
+            logits = program.logits(&step).unwrap();
+        }
+        logits
+    }
+
+    const WEIGHT_TYPES: [DType; 3] = [DType::Q4_1, DType::F16, DType::F32];
+
+    fn compiled(backend: &str, dtype: DType, threads: u32) -> Program {
+        let mut model = TinyModel::new(backend, dtype);
+        model.spec.threads = threads;
+        Program::compile(&model.spec).unwrap()
+    }
+
+    #[test]
+    fn chunks_of_any_size_give_the_same_bits() {
+        let tokens = tokens(61);
+        for backend in crate::backend::NAMES {
+            for dtype in WEIGHT_TYPES {
+                let whole = chunked(&mut compiled(backend, dtype, 1), &tokens, tokens.len());
+                assert!(whole.iter().all(|x| x.is_finite()) && whole.iter().any(|&x| x != whole[0]));
+                for chunk in [1, 7, 16, 40] {
+                    let found = chunked(&mut compiled(backend, dtype, 1), &tokens, chunk);
+                    assert_eq!(found, whole, "{backend} {dtype:?} chunk {chunk}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_rows_of_the_step_and_threads_change_no_bit() {
+        let tokens = tokens(33);
+        for backend in crate::backend::NAMES {
+            for dtype in WEIGHT_TYPES {
+                let alone = chunked(&mut compiled(backend, dtype, 1), &tokens, tokens.len());
+                let mut program = compiled(backend, dtype, 3);
+                let rows = [(3, 0, &tokens[5..20]), (1, 0, &tokens[..]), (0, 0, &[4][..])];
+                let step = step_words(0, &rows, &[14, 47, 48]).parse(program.limits());
+                let logits = program.logits(&step).unwrap();
+                let width = VOCABULARY as usize;
+                assert_eq!(logits[width..2 * width], alone, "{backend} {dtype:?}");
+            }
+        }
+    }
+
+    /// Errors of single ops (`ops/suite.rs`) add up over two layers.
+    #[test]
+    fn the_whole_forward_agrees_with_the_reference() {
+        let tokens = tokens(61);
+        for (dtype, tolerance) in [(DType::F32, 5e-3), (DType::F16, 2e-2), (DType::Q4_1, 1e-1)] {
+            let expected = chunked(&mut compiled("reference", dtype, 1), &tokens, 61);
+            let found = chunked(&mut compiled("cpu", dtype, 2), &tokens, 61);
+            crate::ops::suite::assert_close(&format!("{dtype:?}"), &found, &expected, tolerance);
+        }
+    }
+
+    #[test]
+    fn logits_of_more_positions_than_rows_are_those_of_each_alone() {
+        let model = TinyModel::new("reference", DType::F32);
+        let tokens = tokens(21);
+        let mut program = Program::compile(&model.spec).unwrap();
+        let samples: Vec<usize> = (0..tokens.len()).collect();
+        let step = step_words(0, &[(0, 0, &tokens)], &samples).parse(program.limits());
+        let all = program.logits(&step).unwrap();
+        assert_eq!(all.len(), tokens.len() * VOCABULARY as usize);
+        for at in [0, 3, 4, 20] {
+            let step = step_words(0, &[(0, 0, &tokens)], &[at]).parse(program.limits());
+            let one = program.logits(&step).unwrap();
+            assert_eq!(one, all[at * one.len()..(at + 1) * one.len()], "position {at}");
+        }
+    }
+
+    #[test]
+    fn a_step_without_samples_only_fills_the_cache() {
+        let model = TinyModel::new("reference", DType::F32);
+        let mut program = Program::compile(&model.spec).unwrap();
+        let mut seats = Seats::new(4);
+        seats.open(0, greedy());
+        let step = step_words(0, &[(0, 0, &tokens(5))], &[]).parse(program.limits());
+        assert_eq!(program.run(&step, &mut seats).unwrap(), []);
+        let empty = step_words(1, &[], &[]).parse(program.limits());
+        assert_eq!(program.run(&empty, &mut seats).unwrap(), []);
+    }
+
+    #[test]
+    fn more_samples_than_rows_are_refused_when_seats_advance() {
+        let model = TinyModel::new("reference", DType::F32);
+        let mut program = Program::compile(&model.spec).unwrap();
+        let step = step_words(0, &[(0, 0, &tokens(5))], &[0, 1, 2, 3, 4]).parse(program.limits());
+        let failure = program.run(&step, &mut Seats::new(4)).unwrap_err();
+        assert!(failure.message.contains("5 sampled positions, allowed is 0 to 4"), "{failure}");
+    }
+
+    #[test]
+    fn info_tells_the_memory() {
+        let model = TinyModel::new("reference", DType::F32);
+        let program = Program::compile(&model.spec).unwrap();
+        let info = program.info();
+        assert_eq!(info.page_bytes, 2 * 2 * 2 * 16 * 16 * 4);
+        assert_eq!(info.kv_bytes, info.page_bytes * i64::from(model.spec.num_blocks));
+        assert!(info.activation_bytes > 0);
+        assert!(program.description().contains("layers.1.attention: storeKv"), "{}", program.description());
+    }
+
+    /// Compiles a changed spec and gives the message.
+    fn refused(change: impl FnOnce(&mut ProgramSpec)) -> String {
+        let mut model = TinyModel::new("reference", DType::Q8_0);
+        change(&mut model.spec);
+        Program::compile(&model.spec).err().expect("refused").message
+    }
+
+    fn op_mut<'a>(spec: &'a mut ProgramSpec, label: &str, name: &str) -> &'a mut Op {
+        spec.ops.iter_mut().find(|op| op.label() == label && op.name() == name).expect("op")
+    }
+
+    #[test]
+    fn errors_of_the_tape_name_the_place_and_what_is_needed() {
+        let cases: Vec<(String, &str)> = vec![
+            (
+                refused(|spec| spec.tensors.retain(|tensor| tensor.name != "layers.1.mlp.gates.up")),
+                "layers.1.mlp.gates: linear: weight layers.1.mlp.gates.up is not in the model",
+            ),
+            (
+                refused(|spec| spec.tensors[2].rows = 32),
+                "tensor layers.0.attention.q: Q8_0 32 x 64 takes 2176 bytes, not 4352",
+            ),
+            (
+                refused(|spec| spec.values[2].width = 96),
+                "layers.0.attention: linear: weights have 128 rows in all, the output is 96 wide",
+            ),
+            (
+                refused(|spec| {
+                    if let Op::StoreKv { layer, .. } = op_mut(spec, "layers.1.attention", "storeKv") {
+                        *layer = 2;
+                    }
+                }),
+                "layers.1.attention: storeKv: layer 2: group 0 has 2",
+            ),
+            (
+                refused(|spec| {
+                    if let Op::Attention { group, .. } = op_mut(spec, "layers.0.attention", "attention") {
+                        *group = 1;
+                    }
+                }),
+                "layers.0.attention: attention: group 1: there are 1",
+            ),
+            (
+                refused(|spec| {
+                    if let Op::Rope { dims, .. } = op_mut(spec, "layers.0.attention", "rope") {
+                        *dims = 18;
+                    }
+                }),
+                "layers.0.attention: rope: rotates 18 columns, it must be even and at most headDim 16",
+            ),
+            (
+                refused(|spec| {
+                    if let Op::SiluMul { x, out, .. } = op_mut(spec, "layers.0.mlp", "siluMul") {
+                        std::mem::swap(x, out);
+                    }
+                }),
+                "layers.0.mlp: siluMul: reads value 9 before it is written",
+            ),
+            (
+                refused(|spec| {
+                    if let Op::GatherSamples { x, .. } = op_mut(spec, "head", "gatherSamples") {
+                        *x = 999;
+                    }
+                }),
+                "head: gatherSamples: value 999 is not declared",
+            ),
+            (
+                refused(|spec| drop(spec.ops.pop())),
+                "head: linear: sample must be the last op, and only the last",
+            ),
+            (refused(|spec| spec.ops.clear()), "the tape is empty"),
+            (refused(|spec| spec.vocab_size = 95), "embed: embed: weight embed is [96, 64], needs [95, 64]"),
+            (refused(|spec| spec.tensors[0].offset = -1), "tensor embed: 12288 bytes at -1 lie outside"),
+            (
+                refused(|spec| spec.tensors[0].offset = i64::MAX),
+                "tensor embed: 12288 bytes at 9223372036854775807",
+            ),
+            (refused(|spec| spec.tensors[0].file = 1), "tensor embed: is in file 1, there are 1"),
+            (refused(|spec| spec.tensors[2].cols = 65), "tensor layers.0.attention.q: has 65 columns"),
+            (refused(|spec| spec.files[0].push('x')), "cannot be read"),
+            (refused(|spec| spec.max_rows = 0), "maxRows is 0, allowed is 1 to"),
+            (refused(|spec| spec.num_blocks = 1), "numBlocks is 1, allowed is 2 to"),
+            (
+                refused(|spec| spec.backend = "tpu".into()),
+                "backend tpu: there is none; there are cpu, reference",
+            ),
+            (refused(|spec| spec.num_blocks = i32::MAX as u32), "KV blocks: "),
+        ];
+        for (message, expected) in cases {
+            assert!(message.contains(expected), "{message}\n  lacks: {expected}");
+        }
+    }
+
+    #[test]
+    fn what_a_backend_lacks_is_told_at_load() {
+        let message = refused(|spec| {
+            spec.backend = "cpu".into();
+            spec.block_size = 12;
+        });
+        assert!(message.contains("blockSize is 12, supported are multiples of"), "{message}");
+        let message = refused(|spec| {
+            spec.backend = "cpu".into();
+            spec.isa = "mmx".into();
+        });
+        assert!(message.contains("isa mmx: allowed are auto"), "{message}");
+    }
+
+    #[test]
+    fn a_page_beyond_memory_is_an_error() {
+        let group = KvGroup { layers: u32::MAX, num_kv_heads: u32::MAX, head_dim: u32::MAX };
+        assert!(page_bytes(&[group], u32::MAX, 4).is_err());
+        assert_eq!(MAX_LEN % 16, 0);
+    }
+}

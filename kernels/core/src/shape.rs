@@ -99,19 +99,32 @@ impl Check<'_> {
                 self.same(*x, *out)?;
                 self.rows(*x, Rows::Tokens)?;
                 self.need(*num_heads > 0 && *head_dim > 0, || "needs at least one head and column".into())?;
-                self.need(*dims > 0 && dims % 2 == 0 && dims <= head_dim, || {
+                self.need(*dims > 0 && dims.is_multiple_of(2) && dims <= head_dim, || {
                     format!("rotates {dims} columns, it must be even and at most headDim {head_dim}")
                 })?;
-                self.need(*theta > 0.0 && theta.is_finite(), || format!("theta is {theta}, it must be above 0"))?;
+                self.need(*theta > 0.0 && theta.is_finite(), || {
+                    format!("theta is {theta}, it must be above 0")
+                })?;
                 let (needed, width) = (*num_heads as usize * *head_dim as usize, self.width(*x)?);
-                self.need(needed <= width, || format!("{num_heads} heads of {head_dim} exceed width {width}"))?;
+                self.need(needed <= width, || {
+                    format!("{num_heads} heads of {head_dim} exceed width {width}")
+                })?;
                 if frequencies.is_some() { self.vector(0, *dims as usize / 2) } else { Ok(()) }
             }
             Op::StoreKv { qkv, group, layer, num_heads, num_kv_heads, head_dim, .. } => {
                 self.kv(*qkv, *group, *layer, *num_heads, *num_kv_heads, *head_dim)
             }
             Op::Attention {
-                qkv, group, layer, num_heads, num_kv_heads, head_dim, scale, window, out, ..
+                qkv,
+                group,
+                layer,
+                num_heads,
+                num_kv_heads,
+                head_dim,
+                scale,
+                window,
+                out,
+                ..
             } => {
                 self.kv(*qkv, *group, *layer, *num_heads, *num_kv_heads, *head_dim)?;
                 self.rows(*out, Rows::Tokens)?;
@@ -121,7 +134,9 @@ impl Check<'_> {
                 self.need(*window != Some(0), || "window is 0, it must be at least 1".into())
             }
             Op::SiluMul { x, out, .. } => {
-                self.need(self.row_kind(*x)? == self.row_kind(*out)?, || "rows of input and output differ".into())?;
+                self.need(self.row_kind(*x)? == self.row_kind(*out)?, || {
+                    "rows of input and output differ".into()
+                })?;
                 let (x, out) = (self.width(*x)?, self.width(*out)?);
                 self.need(x == 2 * out, || format!("input is {x} wide, needs twice the output's {out}"))
             }
@@ -134,7 +149,9 @@ impl Check<'_> {
             Op::Sample { logits, .. } => {
                 self.rows(*logits, Rows::Samples)?;
                 let (width, vocabulary) = (self.width(*logits)?, self.shapes.vocab_size);
-                self.need(width == vocabulary, || format!("logits are {width} wide, the vocabulary {vocabulary}"))
+                self.need(width == vocabulary, || {
+                    format!("logits are {width} wide, the vocabulary {vocabulary}")
+                })
             }
         }
     }
@@ -221,16 +238,20 @@ impl Check<'_> {
         self.rows(qkv, Rows::Tokens)?;
         let groups = self.shapes.groups;
         let Some(kv) = groups.get(group as usize) else {
-            return Err(Failure::bad_model(at(self.op, format!("group {group}: there are {}", groups.len()))));
+            return Err(Failure::bad_model(at(
+                self.op,
+                format!("group {group}: there are {}", groups.len()),
+            )));
         };
         self.need(layer < kv.layers, || format!("layer {layer}: group {group} has {}", kv.layers))?;
         self.need(kv.num_kv_heads == num_kv_heads && kv.head_dim == head_dim, || {
             let (heads, dim) = (kv.num_kv_heads, kv.head_dim);
             format!("{num_kv_heads} KV heads of {head_dim}, group {group} has {heads} of {dim}")
         })?;
-        self.need(num_kv_heads > 0 && num_heads > 0 && num_heads % num_kv_heads == 0 && head_dim > 0, || {
-            format!("{num_heads} query heads must be a multiple of {num_kv_heads} KV heads")
-        })?;
+        self.need(
+            num_kv_heads > 0 && num_heads > 0 && num_heads.is_multiple_of(num_kv_heads) && head_dim > 0,
+            || format!("{num_heads} query heads must be a multiple of {num_kv_heads} KV heads"),
+        )?;
         let needed = (num_heads as usize + 2 * num_kv_heads as usize) * head_dim as usize;
         let width = self.width(qkv)?;
         self.need(width == needed, || format!("qkv is {width} wide, needs {needed}"))

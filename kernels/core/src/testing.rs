@@ -71,7 +71,14 @@ impl Random {
     }
 
     /// A tensor that is never freed.
-    pub(crate) fn tensor(&mut self, name: &str, dtype: DType, rows: usize, cols: usize, scale: f32) -> Tensor<'static> {
+    pub(crate) fn tensor(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+        scale: f32,
+    ) -> Tensor<'static> {
         Tensor {
             name: name.to_owned().leak(),
             dtype,
@@ -289,14 +296,8 @@ impl Recorder {
 impl TinyModel {
     pub(crate) fn new(backend: &str, dtype: DType) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let mut tape = Recorder {
-            random: Random(5),
-            dtype,
-            data: vec![],
-            tensors: vec![],
-            values: vec![],
-            ops: vec![],
-        };
+        let mut tape =
+            Recorder { random: Random(5), dtype, data: vec![], tensors: vec![], values: vec![], ops: vec![] };
         let mut hidden = tape.value(Rows::Tokens, HIDDEN);
         let weight = tape.weight("embed", DType::F16, VOCABULARY, HIDDEN);
         tape.ops.push(Op::Embed { label: "embed".into(), weight, out: hidden });
@@ -335,7 +336,11 @@ impl TinyModel {
 }
 
 /// A step of the tiny model.
-pub(crate) fn step_words<'a>(id: i32, rows: &[(usize, usize, &'a [i32])], samples: &[usize]) -> StepWords<'a> {
+pub(crate) fn step_words<'a>(
+    id: i32,
+    rows: &[(usize, usize, &'a [i32])],
+    samples: &[usize],
+) -> StepWords<'a> {
     StepWords {
         id,
         rows: rows.to_vec(),

@@ -111,13 +111,15 @@ fn slice<'a>(source: &TensorSource, files: &[String], maps: &'a [Mmap]) -> Resul
     let bytes = usize::try_from(source.bytes).ok();
     let (Some(bytes), true) = (bytes, bytes == needed) else {
         let needed = needed.map_or_else(|| "more than memory holds".to_owned(), |needed| needed.to_string());
-        return Err(bad(format!("{:?} {rows} x {cols} takes {needed} bytes, not {}", source.dtype, source.bytes)));
+        return Err(bad(format!(
+            "{:?} {rows} x {cols} takes {needed} bytes, not {}",
+            source.dtype, source.bytes
+        )));
     };
-    usize::try_from(source.offset)
-        .ok()
-        .and_then(|from| map.get(from..from.checked_add(bytes)?))
-        .ok_or_else(|| {
+    usize::try_from(source.offset).ok().and_then(|from| map.get(from..from.checked_add(bytes)?)).ok_or_else(
+        || {
             let end = map.len();
             bad(format!("{bytes} bytes at {} lie outside {path}, which has {end}", source.offset))
-        })
+        },
+    )
 }

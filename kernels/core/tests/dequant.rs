@@ -3,6 +3,7 @@
 use kvengine_core::dequant::dequantize_all;
 use kvengine_core::dtype::DType;
 
+#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn check(dtype: DType, vector: &[u8]) {
     let len = u32::from_le_bytes(vector[..4].try_into().unwrap()) as usize;
     let (encoded, expected) = vector[4..].split_at(len);
@@ -10,7 +11,12 @@ fn check(dtype: DType, vector: &[u8]) {
     assert_eq!(found.len() * 4, expected.len());
     for (i, (found, expected)) in found.iter().zip(expected.as_chunks().0).enumerate() {
         let expected = u32::from_le_bytes(*expected);
-        assert_eq!(found.to_bits(), expected, "{dtype:?} element {i}: {found} is not {}", f32::from_bits(expected));
+        assert_eq!(
+            found.to_bits(),
+            expected,
+            "{dtype:?} element {i}: {found} is not {}",
+            f32::from_bits(expected)
+        );
     }
 }
 

@@ -104,6 +104,14 @@ pub trait Backend: Send {
     /// `unsupported`, without the label (the caller adds it).
     fn supports(&self, op: &Op, weights: &[Tensor<'_>]) -> Result<()>;
 
+    /// Whether KV blocks may have this many tokens; the error says what is supported.
+    ///
+    /// # Errors
+    /// `unsupported`.
+    fn supports_block_size(&self, _block_size: usize) -> Result<()> {
+        Ok(())
+    }
+
     /// Brings the op's weights into the backend's own form (repacked, uploaded), once, at load.
     ///
     /// # Errors
@@ -152,6 +160,9 @@ pub fn create(name: &str, isa: &str, threads: usize) -> Result<Box<dyn Backend>>
     match name {
         "cpu" => Ok(Box::new(cpu::CpuBackend::new(isa, threads)?)),
         "reference" => Ok(Box::new(reference::ReferenceBackend::new(threads))),
-        _ => Err(Failure::unsupported(format!("backend {name}: there is none; there are {}", NAMES.join(", ")))),
+        _ => Err(Failure::unsupported(format!(
+            "backend {name}: there is none; there are {}",
+            NAMES.join(", ")
+        ))),
     }
 }

@@ -2,11 +2,13 @@
 //! [`check_all`].
 
 use crate::arena::{Arena, KvGroup};
+use crate::backend::cpu::CpuBackend;
 use crate::backend::reference::ReferenceBackend;
 use crate::backend::{Backend, Instruction, Launch, Operand, Tensor};
 use crate::dtype::DType;
 use crate::op::{Op, RopeStyle, Rows, ValueInfo};
 use crate::seats::Seats;
+use crate::simd::Isa;
 use crate::step::{Limits, Step};
 use crate::testing::{Random, StepWords, greedy};
 
@@ -206,8 +208,15 @@ pub(crate) fn check_linear(make: impl Fn() -> Box<dyn Backend>) {
                 };
                 let out = widths.iter().sum::<usize>() as u32;
                 let weights = [matrices, biases].concat();
-                single(&mut random, rows, &[(Rows::Tokens, cols as u32)], &[(Rows::Tokens, out)], op, weights)
-                    .check(make().as_mut());
+                single(
+                    &mut random,
+                    rows,
+                    &[(Rows::Tokens, cols as u32)],
+                    &[(Rows::Tokens, out)],
+                    op,
+                    weights,
+                )
+                .check(make().as_mut());
             }
         }
     }
@@ -217,7 +226,8 @@ pub(crate) fn check_linear(make: impl Fn() -> Box<dyn Backend>) {
         .collect();
     let weights = tensors.iter().map(|tensor| tensor.name.to_owned()).collect();
     let op = Op::Linear { label: "linear of mixed types".into(), x: 0, weights, biases: vec![], out: 1 };
-    single(&mut random, 3, &[(Rows::Samples, 256)], &[(Rows::Samples, 72)], op, tensors).check(make().as_mut());
+    single(&mut random, 3, &[(Rows::Samples, 256)], &[(Rows::Samples, 72)], op, tensors)
+        .check(make().as_mut());
 }
 
 /// Ops that work row by row.
@@ -229,7 +239,8 @@ pub(crate) fn check_rows(make: impl Fn() -> Box<dyn Backend>) {
         let norm = |random: &mut Random| random.tensor("norm", DType::F32, 1, width as usize, 1.0);
         let cases = [
             {
-                let op = Op::RmsNorm { label: label("rmsNorm"), x: 0, weight: "norm".into(), eps: 1e-5, out: 1 };
+                let op =
+                    Op::RmsNorm { label: label("rmsNorm"), x: 0, weight: "norm".into(), eps: 1e-5, out: 1 };
                 let weights = vec![norm(&mut random)];
                 single(&mut random, rows, &[one], &[one], op, weights)
             },
@@ -287,7 +298,8 @@ pub(crate) fn check_rope(make: impl Fn() -> Box<dyn Backend>) {
                 out: 1,
             };
             let mut factors = random.tensor("factors", DType::F32, 1, dims as usize / 2, 1.0);
-            factors.bytes = (0..dims / 2).flat_map(|i| (1.0 + i as f32).to_le_bytes()).collect::<Vec<u8>>().leak();
+            factors.bytes =
+                (0..dims / 2).flat_map(|i| (1.0 + i as f32).to_le_bytes()).collect::<Vec<u8>>().leak();
             let weights = if with_factors { vec![factors] } else { vec![] };
             let both = (Rows::Tokens, 5 * 64);
             let mut case = single(&mut random, 4, &[both], &[both], op, weights);
@@ -315,8 +327,15 @@ pub(crate) fn check_attention(make: impl Fn() -> Box<dyn Backend>) {
             let out = ValueInfo { rows: Rows::Tokens, width: num_heads * head_dim };
             let step = step(&rows, &[0]);
             let given = random.normals(step.tokens.len() * width as usize);
-            let store =
-                Op::StoreKv { label: "storeKv".into(), qkv: 0, group, layer, num_heads, num_kv_heads, head_dim };
+            let store = Op::StoreKv {
+                label: "storeKv".into(),
+                qkv: 0,
+                group,
+                layer,
+                num_heads,
+                num_kv_heads,
+                head_dim,
+            };
             let scale = 1.5 / f64::from(head_dim).sqrt();
             let attend = Op::Attention {
                 label,
@@ -366,7 +385,8 @@ pub(crate) fn check_sampling(make: impl Fn() -> Box<dyn Backend>) {
         seats.open(1, crate::seats::SeatParams { temperature: 0.8, top_p: 0.9, ..greedy() });
         let mut sampled = Vec::new();
         for _ in 0..20 {
-            let mut launch = Launch { step: &step, activations, arena: &arena, seats: &mut seats, sampled: &mut sampled };
+            let mut launch =
+                Launch { step: &step, activations, arena: &arena, seats: &mut seats, sampled: &mut sampled };
             backend.launch(&instruction, &mut launch).unwrap();
         }
         sampled
@@ -380,6 +400,16 @@ pub(crate) fn check_sampling(make: impl Fn() -> Box<dyn Backend>) {
 #[test]
 fn the_reference_agrees_with_itself_on_three_threads() {
     check_all(|| Box::new(ReferenceBackend::new(3)));
+}
+
+/// A skipped instruction set is one that this CPU lacks.
+#[test]
+fn the_cpu_backend_agrees_on_every_instruction_set_of_this_machine() {
+    for isa in ["portable", "avx2", "avx512"] {
+        if Isa::detect(isa).is_ok() {
+            check_all(|| Box::new(CpuBackend::new(isa, 2).unwrap()));
+        }
+    }
 }
 
 #[test]

@@ -320,6 +320,13 @@ impl Backend for CpuBackend {
         }
     }
 
+    fn supports_block_size(&self, block_size: usize) -> Result<()> {
+        if block_size.is_multiple_of(RUN) {
+            return Ok(());
+        }
+        Err(Failure::unsupported(format!("blockSize is {block_size}, supported are multiples of {RUN}")))
+    }
+
     fn prepare(&mut self, op: &Op, weights: &[Tensor<'static>]) -> Result<PreparedId> {
         let before = self.memory.taken();
         let prepared = match op {
@@ -369,12 +376,6 @@ impl Backend for CpuBackend {
     }
 
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {
-        if !launch.arena.block_size.is_multiple_of(RUN) {
-            let size = launch.arena.block_size;
-            return Err(Failure::unsupported(format!(
-                "blockSize is {size}, supported are multiples of {RUN}"
-            )));
-        }
         match &instruction.op {
             Op::StoreKv { group, layer, num_heads, num_kv_heads, head_dim, .. } => {
                 self.store(&place(*group, *layer, *num_heads, *num_kv_heads, *head_dim), instruction, launch)

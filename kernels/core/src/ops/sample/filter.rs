@@ -37,29 +37,55 @@ pub(super) fn keep(logits: &[f32], peaks: &Peaks, params: &SeatParams, scale: f3
             candidates.truncate(top_k);
         }
         candidates
+    } else if min_p > 0.0 {
+        at_least(logits, peaks, bound_of(min_p, peaks, scale), scale)
     } else {
-        let floor = if min_p > 0.0 { min_p } else { nucleus_floor(logits, peaks, top_p, scale) };
-        // Rounding of weight to logit must not drop what the exact test below would keep.
-        let bound = (f64::from(peaks.max) + (f64::from(floor).ln() - 1e-3) / f64::from(scale)) as f32;
-        at_least(logits, peaks, bound, scale)
+        return Some(whole_nucleus(logits, peaks, top_p, scale).into());
     };
     if min_p > 0.0 {
         candidates.retain(|candidate| candidate.weight >= min_p);
     }
     if top_p < 1.0 {
-        let total = if top_k < logits.len() || min_p > 0.0 {
-            candidates.iter().map(|candidate| f64::from(candidate.weight)).sum()
-        } else {
-            total(logits, peaks, scale)
-        };
-        nucleus(&mut candidates, top_p * total);
+        let wanted = top_p * weight_of(&candidates);
+        nucleus(&mut candidates, wanted);
     }
-    // One order for the draw, whatever way the candidates were found.
-    candidates.sort_unstable_by_key(|candidate| candidate.id);
-    Some(Kept {
-        ids: candidates.iter().map(|candidate| candidate.id).collect(),
-        weights: candidates.iter().map(|candidate| candidate.weight).collect(),
-    })
+    Some(candidates.into())
+}
+
+impl From<Vec<Candidate>> for Kept {
+    fn from(mut candidates: Vec<Candidate>) -> Self {
+        // One order for the draw, whatever way the candidates were found.
+        candidates.sort_unstable_by_key(|candidate| candidate.id);
+        Self {
+            ids: candidates.iter().map(|candidate| candidate.id).collect(),
+            weights: candidates.iter().map(|candidate| candidate.weight).collect(),
+        }
+    }
+}
+
+fn weight_of(candidates: &[Candidate]) -> f64 {
+    candidates.iter().map(|candidate| f64::from(candidate.weight)).sum()
+}
+
+/// A logit that every token of this weight reaches: rounding must not drop what an exact test would keep.
+fn bound_of(weight: f32, peaks: &Peaks, scale: f32) -> f32 {
+    (f64::from(peaks.max) + (f64::from(weight).ln() - 1e-3) / f64::from(scale)) as f32
+}
+
+/// The nucleus of the whole row, sought among the heaviest tokens first.
+fn whole_nucleus(logits: &[f32], peaks: &Peaks, top_p: f64, scale: f32) -> Vec<Candidate> {
+    let total = total(logits, peaks, scale);
+    // All tokens below this weigh together less than what the nucleus leaves out.
+    let floor = ((1.0 - top_p) * total / logits.len() as f64) as f32;
+    let mut candidates = Vec::new();
+    for weight in [1e-2, 1e-4, floor] {
+        candidates = at_least(logits, peaks, bound_of(weight, peaks, scale), scale);
+        if weight_of(&candidates) >= top_p * total {
+            break;
+        }
+    }
+    nucleus(&mut candidates, top_p * total);
+    candidates
 }
 
 /// A logit that at least `k` tokens reach: the k-th largest of the parts' maxima, when there are enough parts.
@@ -95,11 +121,6 @@ fn total(logits: &[f32], peaks: &Peaks, scale: f32) -> f64 {
         total += sum(weights);
     }
     total
-}
-
-/// A weight below which no token can be in the nucleus: all tokens below it weigh less than what the nucleus leaves out.
-fn nucleus_floor(logits: &[f32], peaks: &Peaks, top_p: f64, scale: f32) -> f32 {
-    ((1.0 - top_p) * total(logits, peaks, scale) / logits.len() as f64) as f32
 }
 
 /// Keeps the fewest candidates, heaviest first, that weigh at least `wanted`; one at least.

@@ -66,7 +66,7 @@ fn logprob(logits: &[f32], token: usize, max: f32) -> f32 {
 /// The token at which the running sum of the kept tokens' weights passes `uniform` of their total.
 fn draw(logits: &[f32], peaks: &Peaks, params: &SeatParams, uniform: f64) -> usize {
     let scale = 1.0 / params.temperature;
-    // Below this, even a vocabulary of 2^20 ties cannot be told from greedy in f32.
+    // So cold that only the maximum has weight.
     if !(scale as f32).is_finite() {
         return peaks.first_max(logits);
     }

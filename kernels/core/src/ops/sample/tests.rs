@@ -59,10 +59,14 @@ fn rows_of_nan_and_infinities_are_survived() {
         vec![f32::MIN, f32::MAX],
     ];
     for logits in cases {
-        for (top_k, top_p, min_p, temperature) in
-            [(0, 1.0, 0.0, 0.0), (0, 1.0, 0.0, 1.0), (3, 0.5, 0.1, 0.7), (0, 0.9, 0.0, 1e-30), (0, 0.9, 0.5, 1e30)]
-        {
-            let params = SeatParams { top_k, top_p, min_p, temperature, ..params() };
+        for (temperature, top_k, top_p, min_p) in [
+            (0.0, 0, 1.0, 0.0),
+            (1.0, 0, 1.0, 0.0),
+            (0.7, 3, 0.5, 0.1),
+            (1e-30, 0, 0.9, 0.0),
+            (1e30, 0, 0.9, 0.5),
+        ] {
+            let params = SeatParams { temperature, top_k, top_p, min_p, ..params() };
             let choice = sample_row(&logits, &params, 5);
             assert!(choice.token < logits.len());
             let best = logits.iter().any(|x| !x.is_nan());

@@ -1,4 +1,4 @@
-//! Keys and values of tokens into their slots, as IEEE halves, in the tile order that `ops/attention/cpu.rs` describes.
+//! Keys and values of tokens into their slots, as IEEE halves, in the tile order that `ops/attention/cpu` describes.
 #![expect(unsafe_code, reason = "runs of slots are written by different threads")]
 
 use std::ops::Range;

@@ -34,10 +34,9 @@ pub fn reference(qkv: &[f32], place: &KvPlace, step: &Step, arena: &Arena, kv: &
         let position = step.positions[t] as usize;
         let table = step.table(place.group, step.row_of_token[t] as usize);
         let block = table[position / arena.block_size] as usize;
-        for (which, first) in [
-            (KeyOrValue::Key, place.num_heads),
-            (KeyOrValue::Value, place.num_heads + place.num_kv_heads),
-        ] {
+        for (which, first) in
+            [(KeyOrValue::Key, place.num_heads), (KeyOrValue::Value, place.num_heads + place.num_kv_heads)]
+        {
             for head in 0..place.num_kv_heads {
                 let tile = arena.tile(place.group, block, place.layer, which, head) / size_of::<f32>();
                 let to = tile + position % arena.block_size * dim;

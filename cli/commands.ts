@@ -1,0 +1,97 @@
+/** What `--help` says of each command, and where its code lies. Loaded at once; the code only when it runs. */
+
+import type { CommandDef } from "citty";
+import type { CommandName } from "../engine/option.ts";
+import type { Positional } from "./flags.ts";
+
+export interface CommandUsage {
+  readonly summary: string;
+  readonly positionals: readonly Positional[];
+  /** Whole command lines and what they do. */
+  readonly examples: readonly (readonly [line: string, meaning: string])[];
+  readonly load: () => Promise<CommandDef>;
+}
+
+const MODEL_HELP = "a GGUF file, an alias (smollm2-135m), or hf:org/repo[:quant|/file.gguf]";
+const MODEL: Positional = { name: "model", help: MODEL_HELP, required: true };
+
+export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
+  serve: {
+    summary: "Serve a model over the OpenAI API",
+    positionals: [
+      { name: "model", help: `${MODEL_HELP}; without one, smollm2-135m`, required: false },
+    ],
+    examples: [
+      ["kvengine serve smollm2-135m", "on 127.0.0.1:8000"],
+      ["kvengine serve ./model.gguf --host 0.0.0.0 --port 9000 --max-num-seqs 8", ""],
+      ["KVENGINE_API_KEY=secret kvengine serve hf:org/repo:Q4_K_M --config kvengine.toml", ""],
+    ],
+    load: async () => (await import("./serve.ts")).default,
+  },
+  run: {
+    summary: "Answer one prompt on the terminal",
+    positionals: [
+      MODEL,
+      {
+        name: "prompt",
+        help: "the prompt; standard input is read when it is not a terminal",
+        required: false,
+      },
+    ],
+    examples: [
+      ['kvengine run smollm2-135m "Name three colours."', ""],
+      ["kvengine run ./model.gguf --temperature 0 --max-tokens 100 < question.txt", ""],
+      [
+        'git diff | kvengine run smollm2-135m "Summarise this change:"',
+        "the prompt, then what is piped in",
+      ],
+    ],
+    load: async () => (await import("./run.ts")).default,
+  },
+  chat: {
+    summary: "Talk with a model on the terminal",
+    positionals: [MODEL],
+    examples: [
+      ["kvengine chat smollm2-135m", "/clear forgets, /exit ends, Ctrl-C stops an answer"],
+      ['kvengine chat ./model.gguf --system "Answer in French." --seed 1', ""],
+    ],
+    load: async () => (await import("./chat.ts")).default,
+  },
+  "bench engine": {
+    summary: "Measure prompt and generation rates, as llama-bench does",
+    positionals: [MODEL],
+    examples: [
+      ["kvengine bench engine smollm2-135m", "a prompt of 512 tokens, then 128 generated ones"],
+      ["kvengine bench engine ./model.gguf -p 128,512 -n 64 -r 10 --threads 2 --json", ""],
+    ],
+    load: async () => (await import("./bench-engine.ts")).default,
+  },
+  inspect: {
+    summary: "Show what is in a model",
+    positionals: [MODEL],
+    examples: [
+      ["kvengine inspect smollm2-135m", "metadata, and tensors by type"],
+      ["kvengine inspect ./model.gguf --tape", "the operations of one step"],
+      ["kvengine inspect ./model.gguf --json", ""],
+    ],
+    load: async () => (await import("./inspect.ts")).default,
+  },
+  pull: {
+    summary: "Get a model and print where it lies",
+    positionals: [MODEL],
+    examples: [
+      ["kvengine pull smollm2-135m", ""],
+      ["kvengine pull hf:org/repo:Q4_K_M", "into the Hugging Face cache"],
+    ],
+    load: async () => (await import("./pull.ts")).default,
+  },
+  doctor: {
+    summary: "Report what this machine has: processor, memory, GPU driver, folders",
+    positionals: [],
+    examples: [
+      ["kvengine doctor", ""],
+      ["kvengine doctor --json", ""],
+    ],
+    load: async () => (await import("./doctor.ts")).default,
+  },
+};

@@ -1,0 +1,136 @@
+/** `kvengine serve`: model → engine → HTTP, and an orderly end on a signal. */
+
+import type { CommandDef } from "citty";
+import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
+import { createApp, serveHttp } from "../engine/server/server.ts";
+import { defineOurCommand } from "./command.ts";
+import { errorText, EXIT, formatBytes } from "./output.ts";
+import { openSession, type Session } from "./session.ts";
+import { VERSION } from "./version.ts";
+
+const command: CommandDef = defineOurCommand("serve", async ({ values, positionals, log }) => {
+  const start = performance.now();
+  const spec = positionals[0] ?? DEFAULT_MODEL;
+  const session = await openSession(spec, values, log);
+  const { client, tokenizer, special, chatTemplate } = session;
+  const name = values.servedModelName || spec;
+  const ending = new Ending();
+  try {
+    const app = createApp({
+      client,
+      model: { name, aliases: aliasesOf(session, spec, name) },
+      tokenizer,
+      special,
+      chatTemplate,
+      version: VERSION,
+      isDraining: () => ending.begun,
+      apiKeys: values.apiKey === "" ? [] : [values.apiKey],
+      bodyLimit: values.maxBodySize,
+      onError: (error, requestId) => log.error(`request ${requestId}: ${errorText(error)}`),
+    });
+    client.onFatal((thrown) => ending.fail(thrown));
+    const server = serveHttp(app, { host: values.host, port: values.port });
+    log.debug(describe(session));
+    process.stdout.write(
+      greeting(
+        name,
+        server.url,
+        performance.now() - start,
+        chatTemplate !== undefined,
+        values.apiKey !== "",
+      ),
+    );
+
+    const first = await ending.first;
+    if (first.thrown !== undefined) {
+      log.error(errorText(first.thrown));
+      await server.stop(true);
+      return EXIT.failed;
+    }
+    log.info(
+      `${first.signal}: waiting up to ${values.shutdownTimeout} s for running requests; once more stops at once`,
+    );
+    const drained = Promise.all([
+      client.shutdown(values.shutdownTimeout * 1000),
+      server.stop(),
+    ]).then(() => undefined);
+    const second = await Promise.race([drained, ending.second]);
+    if (second === undefined) return EXIT.ok;
+    log.warn(`${second}: stopping at once`);
+    return second === "SIGTERM" ? EXIT.terminated : EXIT.interrupted;
+  } finally {
+    ending.close();
+    if (!ending.begun) await client.shutdown(0);
+  }
+});
+
+type Signal = "SIGTERM" | "SIGINT";
+
+/** Why the server ends: signals, counted, or a dead engine. */
+class Ending {
+  readonly first: Promise<{ readonly signal?: Signal; readonly thrown?: unknown }>;
+  readonly second: Promise<Signal>;
+  #signals = 0;
+  readonly #end: (reason: { readonly signal?: Signal; readonly thrown?: unknown }) => void;
+  readonly #endNow: (signal: Signal) => void;
+
+  constructor() {
+    ({ promise: this.first, resolve: this.#end } = Promise.withResolvers<{
+      signal?: Signal;
+      thrown?: unknown;
+    }>());
+    ({ promise: this.second, resolve: this.#endNow } = Promise.withResolvers<Signal>());
+    process.on("SIGTERM", this.#onTerm).on("SIGINT", this.#onInt);
+  }
+
+  /** Whether a first signal has come: no new requests from then on. */
+  get begun(): boolean {
+    return this.#signals > 0;
+  }
+
+  fail(thrown: unknown): void {
+    this.#end({ thrown });
+  }
+
+  close(): void {
+    process.off("SIGTERM", this.#onTerm).off("SIGINT", this.#onInt);
+  }
+
+  readonly #onTerm = (): void => this.#count("SIGTERM");
+  readonly #onInt = (): void => this.#count("SIGINT");
+
+  #count(signal: Signal): void {
+    this.#signals += 1;
+    if (this.#signals === 1) this.#end({ signal });
+    else this.#endNow(signal);
+  }
+}
+
+/** Other names that clients may know the model by. */
+function aliasesOf({ client }: Session, spec: string, name: string): string[] {
+  return [...new Set([spec, client.info.modelName])].filter((alias) => alias !== name);
+}
+
+function describe({ client: { info } }: Session): string {
+  return (
+    `${info.modelName} on ${info.backend}, ${info.threads} threads: weights ${formatBytes(info.weightBytes)}, ` +
+    `activations ${formatBytes(info.activationBytes)}, KV ${formatBytes(info.kvBytes)} in ${info.numBlocks} blocks of ` +
+    `${info.blockSize} tokens, at most ${info.maxModelLen} tokens a sequence`
+  );
+}
+
+/** Standard output's only words: the address first, so that a script can wait for it. */
+function greeting(name: string, url: string, ms: number, chats: boolean, locked: boolean): string {
+  const key = locked ? ` -H "authorization: Bearer $KVENGINE_API_KEY"` : "";
+  const body = chats
+    ? { model: name, messages: [{ role: "user", content: "Name three colours." }], max_tokens: 64 }
+    : { model: name, prompt: "Once upon a time", max_tokens: 64 };
+  const path = chats ? "/v1/chat/completions" : "/v1/completions";
+  const json = JSON.stringify(body).replaceAll("'", String.raw`'\''`);
+  return (
+    `kvengine ${VERSION} serves ${name} on ${url} (ready in ${(ms / 1000).toFixed(2)} s)\n\n` +
+    `  curl ${url}${path}${key} -H "content-type: application/json" -d '${json}'\n\n`
+  );
+}
+
+export default command;
