@@ -32,14 +32,19 @@ const options: readonly string[] = [
   ...["--config-path", "binding/napi.json"],
   ...["--output-dir", "binding"],
 ];
-const build = Bun.spawn([process.execPath, join(root, "node_modules/@napi-rs/cli/cli.mjs"), "build", ...options], {
-  cwd: kernels,
-  stdin: "ignore",
-  stdout: quiet ? "pipe" : 2,
-  stderr: quiet ? "pipe" : "inherit",
-});
+const build = Bun.spawn(
+  [process.execPath, join(root, "node_modules/@napi-rs/cli/cli.mjs"), "build", ...options],
+  {
+    cwd: kernels,
+    stdin: "ignore",
+    stdout: quiet ? "pipe" : 2,
+    stderr: quiet ? "pipe" : "inherit",
+  },
+);
 const output: string[] = await Promise.all(
-  [build.stdout, build.stderr].map(async (stream) => (stream instanceof ReadableStream ? await stream.text() : "")),
+  [build.stdout, build.stderr].map(async (stream) =>
+    stream instanceof ReadableStream ? await stream.text() : "",
+  ),
 );
 const code: number = await build.exited;
 if (code !== 0) process.stderr.write(output.join(""));

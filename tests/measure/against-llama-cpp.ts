@@ -32,7 +32,9 @@ const { values, positionals } = parseArgs({
 });
 const [model, programs] = positionals;
 if (model === undefined || programs === undefined) {
-  throw new Error("usage: against-llama-cpp.ts MODEL.gguf DIR_OF_LLAMA_CPP_PROGRAMS [--rounds 5] [--threads 2]");
+  throw new Error(
+    "usage: against-llama-cpp.ts MODEL.gguf DIR_OF_LLAMA_CPP_PROGRAMS [--rounds 5] [--threads 2]",
+  );
 }
 const { rounds, threads } = values;
 
@@ -49,20 +51,62 @@ async function json(command: string[]): Promise<unknown> {
 
 async function ours(prompt: number, generate: number): Promise<number> {
   const main = new URL("../../cli/main.ts", import.meta.url).pathname;
-  const command = [process.execPath, decodeURIComponent(main), "bench", "engine", model as string, "--threads", threads];
-  const answer = await json([...command, "-p", `${prompt}`, "-n", `${generate}`, "-r", "3", "--json"]);
+  const command = [
+    process.execPath,
+    decodeURIComponent(main),
+    "bench",
+    "engine",
+    model as string,
+    "--threads",
+    threads,
+  ];
+  const answer = await json([
+    ...command,
+    "-p",
+    `${prompt}`,
+    "-n",
+    `${generate}`,
+    "-r",
+    "3",
+    "--json",
+  ]);
   return rate((answer as { results: Row[] }).results, prompt, generate);
 }
 
-async function peer(prompt: number, generate: number, settings: string[], repeat: number): Promise<number> {
-  const command = [join(programs as string, "llama-bench"), "-m", model as string, "-t", threads, "-o", "json"];
-  const answer = await json([...command, "-p", `${prompt}`, "-n", `${generate}`, "-r", `${repeat}`, ...settings]);
+async function peer(
+  prompt: number,
+  generate: number,
+  settings: string[],
+  repeat: number,
+): Promise<number> {
+  const command = [
+    join(programs as string, "llama-bench"),
+    "-m",
+    model as string,
+    "-t",
+    threads,
+    "-o",
+    "json",
+  ];
+  const answer = await json([
+    ...command,
+    "-p",
+    `${prompt}`,
+    "-n",
+    `${generate}`,
+    "-r",
+    `${repeat}`,
+    ...settings,
+  ]);
   return rate(answer as Row[], prompt, generate);
 }
 
 function rate(rows: Row[], prompt: number, generate: number): number {
-  const row = rows.find((candidate) => candidate.n_prompt === prompt && candidate.n_gen === generate);
-  if (row === undefined) throw new Error(`no row for ${prompt} prompt and ${generate} generated tokens`);
+  const row = rows.find(
+    (candidate) => candidate.n_prompt === prompt && candidate.n_gen === generate,
+  );
+  if (row === undefined)
+    throw new Error(`no row for ${prompt} prompt and ${generate} generated tokens`);
   return row.avg_ts;
 }
 
@@ -72,7 +116,8 @@ function median(samples: number[]): number {
 
 for (const { name, prompt, generate } of WORKLOADS) {
   const tried: { settings: string[]; rate: number }[] = [];
-  for (const settings of PEER_SETTINGS) tried.push({ settings, rate: await peer(prompt, generate, settings, 1) });
+  for (const settings of PEER_SETTINGS)
+    tried.push({ settings, rate: await peer(prompt, generate, settings, 1) });
   const best = tried.toSorted((a, b) => b.rate - a.rate)[0];
   if (best === undefined) throw new Error("no settings of the peer were tried");
   const left: number[] = [];

@@ -61,11 +61,28 @@ function divergence(base: Uint16Array, logits: Float32Array): number {
 }
 
 async function peerDivergence(programs: string, modelPath: string, base: string): Promise<number> {
-  const command = [join(programs, "llama-perplexity"), "-m", modelPath, "-t", "2", "-c", String(CHUNK), "-b", String(CHUNK)];
-  const peer = Bun.spawn([...command, "--kl-divergence", "--kl-divergence-base", base], { stdout: "pipe", stderr: "pipe" });
-  const [out, err] = await Promise.all([new Response(peer.stdout).text(), new Response(peer.stderr).text()]);
+  const command = [
+    join(programs, "llama-perplexity"),
+    "-m",
+    modelPath,
+    "-t",
+    "2",
+    "-c",
+    String(CHUNK),
+    "-b",
+    String(CHUNK),
+  ];
+  const peer = Bun.spawn([...command, "--kl-divergence", "--kl-divergence-base", base], {
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [out, err] = await Promise.all([
+    new Response(peer.stdout).text(),
+    new Response(peer.stderr).text(),
+  ]);
   const found = /Mean\s+KLD:\s*([-\d.e]+)/.exec(out + err);
-  if (found?.[1] === undefined) throw new Error(`llama-perplexity printed no "Mean KLD":\n${out}${err}`);
+  if (found?.[1] === undefined)
+    throw new Error(`llama-perplexity printed no "Mean KLD":\n${out}${err}`);
   return Number(found[1]);
 }
 
@@ -75,8 +92,12 @@ const model = await loadModel(modelPath);
 const tokenizer = createTokenizer(model.vocabulary);
 const folder = await mkdtemp(join(tmpdir(), "kvengine-kl-"));
 for (const text of TEXTS) {
-  const ids = tokenizer.encode(await Bun.file(new URL(`texts/${text}`, import.meta.url)).text(), { parseSpecial: false });
-  const chunks = Array.from({ length: Math.floor(ids.length / CHUNK) }, (_, i) => ids.slice(i * CHUNK, (i + 1) * CHUNK));
+  const ids = tokenizer.encode(await Bun.file(new URL(`texts/${text}`, import.meta.url)).text(), {
+    parseSpecial: false,
+  });
+  const chunks = Array.from({ length: Math.floor(ids.length / CHUNK) }, (_, i) =>
+    ids.slice(i * CHUNK, (i + 1) * CHUNK),
+  );
   const reference: Float32Array[] = [];
   const measured: Float32Array[] = [];
   for (const chunk of chunks) {
@@ -94,15 +115,24 @@ for (const text of TEXTS) {
     for (let i = 0; i < SCORED; i++) {
       const row = baseRow(rows.subarray(i * vocabulary, (i + 1) * vocabulary));
       parts.push(bytes(row));
-      sum += divergence(row, (measured[c] as Float32Array).subarray(i * vocabulary, (i + 1) * vocabulary));
+      sum += divergence(
+        row,
+        (measured[c] as Float32Array).subarray(i * vocabulary, (i + 1) * vocabulary),
+      );
     }
   }
   const ours = sum / (SCORED * chunks.length);
   const base = join(folder, `${text}.kld`);
   await Bun.write(base, new Blob(parts as Uint8Array<ArrayBuffer>[]));
-  const peer = flag === "--peer" && programs !== undefined ? await peerDivergence(programs, modelPath, base) : undefined;
-  const against = peer === undefined ? "" : `, llama.cpp ${peer.toFixed(6)}, ratio ${(ours / peer).toFixed(3)}`;
-  console.log(`${text}: ${ids.length} tokens, ${chunks.length} chunks, mean KL ${ours.toFixed(6)}${against}`);
+  const peer =
+    flag === "--peer" && programs !== undefined
+      ? await peerDivergence(programs, modelPath, base)
+      : undefined;
+  const against =
+    peer === undefined ? "" : `, llama.cpp ${peer.toFixed(6)}, ratio ${(ours / peer).toFixed(3)}`;
+  console.log(
+    `${text}: ${ids.length} tokens, ${chunks.length} chunks, mean KL ${ours.toFixed(6)}${against}`,
+  );
 }
 await rm(folder, { recursive: true });
 

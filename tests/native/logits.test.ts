@@ -21,7 +21,10 @@ const QUANTISED_TOLERANCE = 0.03;
 const DEFAULT_MODEL_TOLERANCE = 0.08;
 const DEFAULT_MODEL_DIVERGENCE = 0.01;
 
-const ISAS: readonly string[] = ["portable", ...(cpuFeatures().isa === "portable" ? [] : [cpuFeatures().isa])];
+const ISAS: readonly string[] = [
+  "portable",
+  ...(cpuFeatures().isa === "portable" ? [] : [cpuFeatures().isa]),
+];
 
 const folder: string = temporaryFolder();
 
@@ -47,25 +50,34 @@ describe("the cpu backend on the tiny model", () => {
 });
 
 const path = defaultModelPath();
-describe.skipIf(!existsSync(path))("the cpu backend on the default model (skipped without its file)", () => {
-  test("a text's logits, its likeliest tokens and its KL divergence agree with the reference", async () => {
-    const model: LoadedModel = await loadModel(path);
-    const text = await Bun.file(new URL("../measure/texts/prose.txt", import.meta.url)).text();
-    const tokens = createTokenizer(model.vocabulary).encode(text, { parseSpecial: false }).slice(0, 96);
-    const sampled = Array.from({ length: 48 }, (_, i) => 48 + i);
-    const expected = await logitsOf(model, tokens, sampled, { backend: "reference" });
-    const found = await logitsOf(model, tokens, sampled, { backend: "cpu" });
-    expect(relativeError(found, expected)).toBeLessThan(DEFAULT_MODEL_TOLERANCE);
-    const width = model.config.vocabSize;
-    const rows = sampled.map((_, i) => [i * width, (i + 1) * width] as const);
-    const agreeing = rows.filter(([a, b]) => argmax(found.subarray(a, b)) === argmax(expected.subarray(a, b)));
-    expect(agreeing.length).toBeGreaterThanOrEqual(44);
-    const divergences = rows.map(([a, b]) => divergence(expected.subarray(a, b), found.subarray(a, b)));
-    const mean = divergences.reduce((sum, d) => sum + d, 0) / divergences.length;
-    expect(mean).toBeGreaterThan(0);
-    expect(mean).toBeLessThan(DEFAULT_MODEL_DIVERGENCE);
-  }, 60_000);
-});
+describe.skipIf(!existsSync(path))(
+  "the cpu backend on the default model (skipped without its file)",
+  () => {
+    test("a text's logits, its likeliest tokens and its KL divergence agree with the reference", async () => {
+      const model: LoadedModel = await loadModel(path);
+      const text = await Bun.file(new URL("../measure/texts/prose.txt", import.meta.url)).text();
+      const tokens = createTokenizer(model.vocabulary)
+        .encode(text, { parseSpecial: false })
+        .slice(0, 96);
+      const sampled = Array.from({ length: 48 }, (_, i) => 48 + i);
+      const expected = await logitsOf(model, tokens, sampled, { backend: "reference" });
+      const found = await logitsOf(model, tokens, sampled, { backend: "cpu" });
+      expect(relativeError(found, expected)).toBeLessThan(DEFAULT_MODEL_TOLERANCE);
+      const width = model.config.vocabSize;
+      const rows = sampled.map((_, i) => [i * width, (i + 1) * width] as const);
+      const agreeing = rows.filter(
+        ([a, b]) => argmax(found.subarray(a, b)) === argmax(expected.subarray(a, b)),
+      );
+      expect(agreeing.length).toBeGreaterThanOrEqual(44);
+      const divergences = rows.map(([a, b]) =>
+        divergence(expected.subarray(a, b), found.subarray(a, b)),
+      );
+      const mean = divergences.reduce((sum, d) => sum + d, 0) / divergences.length;
+      expect(mean).toBeGreaterThan(0);
+      expect(mean).toBeLessThan(DEFAULT_MODEL_DIVERGENCE);
+    }, 60_000);
+  },
+);
 
 function relativeError(found: Float32Array, expected: Float32Array): number {
   let difference = 0;

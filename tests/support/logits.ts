@@ -46,9 +46,21 @@ export async function logitsOf(
 }
 
 /** Layout: `kernels/core/src/step.rs`. */
-function oneRow(tokens: ArrayLike<number>, sampled: readonly number[], numBlocks: number): Int32Array {
+function oneRow(
+  tokens: ArrayLike<number>,
+  sampled: readonly number[],
+  numBlocks: number,
+): Int32Array {
   const blocks = Array.from({ length: numBlocks }, (_, i) => i + 1);
   const header = [1, 0, tokens.length, 1, 1, sampled.length, numBlocks, 0];
   const row = [0, 0, tokens.length, 0];
-  return Int32Array.from([...header, ...Array.from(tokens), ...row, ...sampled, 0, numBlocks, ...blocks]);
+  return Int32Array.from([
+    ...header,
+    ...Array.from(tokens),
+    ...row,
+    ...sampled,
+    0,
+    numBlocks,
+    ...blocks,
+  ]);
 }

@@ -58,7 +58,7 @@ fn tensor(
         match dtype {
             DType::F32 => block.copy_from_slice(&1.0_f32.to_le_bytes()),
             DType::F16 => {
-                block.copy_from_slice(&f16::from_f32((block[0] as f32 - 127.5) * 3e-4).to_le_bytes())
+                block.copy_from_slice(&f16::from_f32((block[0] as f32 - 127.5) * 3e-4).to_le_bytes());
             }
             DType::BF16 => {
                 block.copy_from_slice(&half::bf16::from_f32((block[0] as f32 - 127.5) * 3e-4).to_le_bytes());
