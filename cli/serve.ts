@@ -1,5 +1,6 @@
 /** `kvengine serve`: model → engine → HTTP, and an orderly end on a signal. */
 
+import { basename } from "node:path";
 import type { CommandDef } from "citty";
 import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
 import { createApp, serveHttp } from "../engine/server/server.ts";
@@ -13,7 +14,7 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
   const spec = positionals[0] ?? DEFAULT_MODEL;
   const session = await openSession(spec, values, log);
   const { client, tokenizer, special, chatTemplate } = session;
-  const name = values.servedModelName || spec;
+  const name = values.servedModelName || nameOf(spec);
   const ending = new Ending();
   try {
     const app = createApp({
@@ -50,10 +51,11 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
     log.info(
       `${first.signal}: waiting up to ${values.shutdownTimeout} s for running requests; once more stops at once`,
     );
-    const drained = Promise.all([
-      client.shutdown(values.shutdownTimeout * 1000),
-      server.stop(),
-    ]).then(() => undefined);
+    // The listener stays open while requests end: who comes now is told to come back, not cut off.
+    const drained = client
+      .shutdown(values.shutdownTimeout * 1000)
+      .then(() => server.stop())
+      .then(() => undefined);
     const second = await Promise.race([drained, ending.second]);
     if (second === undefined) return EXIT.ok;
     log.warn(`${second}: stopping at once`);
@@ -104,6 +106,11 @@ class Ending {
     if (this.#signals === 1) this.#end({ signal });
     else this.#endNow(signal);
   }
+}
+
+/** A file's name without its folder and ending; an alias or a Hub name as it is. */
+function nameOf(spec: string): string {
+  return spec.endsWith(".gguf") && !spec.startsWith("hf:") ? basename(spec, ".gguf") : spec;
 }
 
 /** Other names that clients may know the model by. */

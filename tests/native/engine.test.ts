@@ -1,6 +1,7 @@
 /** The real device thread under the real engine: what a request answers depends on nothing but the request. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +11,7 @@ import { Engine } from "../../engine/engine.ts";
 import type { Finish, GenerateRequest } from "../../engine/request.ts";
 import { startModel } from "../../engine/runner/native-runner.ts";
 import { Scheduler } from "../../engine/scheduler/scheduler.ts";
+import { defaultModelPath } from "../support/default-model.ts";
 import { createStopChecker, makeRequest, promptOf } from "../support/scheduler-world.ts";
 import { TINY, writeTinyModel } from "../support/tiny-model.ts";
 
@@ -57,10 +59,12 @@ async function serve(
     readonly threads: number;
     readonly maxPrefillTokens?: number;
     readonly backend?: EngineConfig["backend"];
+    /** Default: the tiny model. */
+    readonly modelPath?: string;
   },
 ): Promise<Served> {
   const { maxPrefillTokens, ...overrides } = options;
-  const config = { ...CONFIG, ...overrides, modelPath };
+  const config = { ...CONFIG, modelPath, ...overrides };
   const { runner, limits } = await startModel(config);
   const scheduling = {
     ...config,
@@ -151,6 +155,40 @@ describe("one answer on the cpu backend", () => {
         if (maxPrefillTokens === undefined) expect(steps).toBeLessThan(sum / 2);
       }, 60_000);
     }
+  }
+});
+
+const defaultPath = defaultModelPath();
+describe.skipIf(!existsSync(defaultPath))("on the default model (skipped without its file)", () => {
+  /** SmolLM2's vocabulary; 2 ends a chat turn. */
+  const requests = Array.from({ length: 16 }, (_, i) =>
+    makeRequest(i, promptOf([3, 17, 40, 85][i % 4]! + i, i + 1, 49_152), {
+      maxTokens: 4 + ((i * 5) % 13),
+      temperature: i % 2 === 0 ? 0 : 0.9,
+      seed: [i, 78],
+      stopTokenIds: [2],
+    }),
+  );
+  let alone: Answer[];
+
+  beforeAll(async () => {
+    alone = [];
+    for (const request of requests) {
+      const options = { threads: 1, modelPath: defaultPath };
+      alone.push(...(await serve([request], [0], options)).answers);
+    }
+  }, 120_000);
+
+  for (const [threads, maxPrefillTokens] of [
+    [1, 64],
+    [2, 1],
+    [2, 7],
+    [3, 600],
+  ] as const) {
+    test(`in a batch of 16, ${threads} threads, chunks of ${maxPrefillTokens}: the same bits`, async () => {
+      const options = { threads, maxPrefillTokens, modelPath: defaultPath };
+      expect((await serve(requests, ARRIVALS, options)).answers).toEqual(alone);
+    }, 120_000);
   }
 });
 
