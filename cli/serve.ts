@@ -130,7 +130,12 @@ function describe({ client: { info } }: Session): string {
 function greeting(name: string, url: string, ms: number, chats: boolean, locked: boolean): string {
   const key = locked ? ` -H "authorization: Bearer $KVENGINE_API_KEY"` : "";
   const body = chats
-    ? { model: name, messages: [{ role: "user", content: "Name three colours." }], max_tokens: 64 }
+    ? {
+        model: name,
+        messages: [{ role: "user", content: "Name three colours." }],
+        max_tokens: 64,
+        temperature: 0,
+      }
     : { model: name, prompt: "Once upon a time", max_tokens: 64 };
   const path = chats ? "/v1/chat/completions" : "/v1/completions";
   const json = JSON.stringify(body).replaceAll("'", String.raw`'\''`);
