@@ -310,21 +310,8 @@ fn main() {
         .filter_map(|a| a.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
         .collect();
     let get = |name: &str, default: &str| args.get(name).cloned().unwrap_or_else(|| default.to_owned());
-    let dtypes = [
-        DType::F32,
-        DType::F16,
-        DType::BF16,
-        DType::Q4_0,
-        DType::Q4_1,
-        DType::Q5_0,
-        DType::Q5_1,
-        DType::Q8_0,
-        DType::Q4_K,
-        DType::Q5_K,
-        DType::Q6_K,
-    ];
     let name = get("dtype", "Q4_1");
-    let dtype = dtypes.into_iter().find(|d| format!("{d:?}") == name).unwrap();
+    let dtype = DType::ALL.into_iter().find(|d| format!("{d:?}") == name).unwrap();
     let rounds = get("rounds", "3").parse().unwrap();
     let begin = Instant::now();
     let mut model = model(&get("isa", "auto"), get("threads", "2").parse().unwrap(), dtype);

@@ -30,6 +30,21 @@ pub enum DType {
 }
 
 impl DType {
+    /// Every type there are kernels for.
+    pub const ALL: [Self; 11] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q4_K,
+        Self::Q5_K,
+        Self::Q6_K,
+    ];
+
     /// Elements in one block: a row's length must be a multiple of it.
     pub fn block_len(self) -> usize {
         match self {

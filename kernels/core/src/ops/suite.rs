@@ -31,20 +31,6 @@ const GROUPS: [KvGroup; 2] = [
     KvGroup { layers: 1, num_kv_heads: 3, head_dim: 40 },
 ];
 
-const ALL_TYPES: [DType; 11] = [
-    DType::F32,
-    DType::F16,
-    DType::BF16,
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-    DType::Q8_0,
-    DType::Q4_K,
-    DType::Q5_K,
-    DType::Q6_K,
-];
-
 /// The rule: a value may differ by this share of itself plus the same share of the root mean square of all values.
 /// Products of F32 weights differ by the order of their sums; of 16-bit weights also by activations in bf16 (8 bits);
 /// of quantised weights by activations in int8 per block of 32 (half a step of max / 127 each). KV may be kept in f16.
@@ -186,7 +172,7 @@ pub(crate) fn check_all(make: impl Fn() -> Box<dyn Backend>) {
 /// Matrices of every type, one and many rows, widths off every tile, several weights of different types and biases.
 pub(crate) fn check_linear(make: impl Fn() -> Box<dyn Backend>) {
     let mut random = Random(1);
-    for dtype in ALL_TYPES {
+    for dtype in DType::ALL {
         for (rows, cols, widths) in [(1, 256, vec![7]), (5, 512, vec![64, 33]), (67, 256, vec![40, 8, 8])] {
             for with_bias in [false, true] {
                 let matrices: Vec<_> = widths
@@ -274,7 +260,7 @@ pub(crate) fn check_rows(make: impl Fn() -> Box<dyn Backend>) {
             case.check(make().as_mut());
         }
     }
-    for dtype in ALL_TYPES {
+    for dtype in DType::ALL {
         let op = Op::Embed { label: format!("embed {dtype:?}"), weight: "table".into(), out: 0 };
         let weights = vec![random.tensor("table", dtype, VOCABULARY, 256, 1.0)];
         single(&mut random, 9, &[], &[(Rows::Tokens, 256)], op, weights).check(make().as_mut());

@@ -9,20 +9,6 @@ use crate::pool::Pool;
 use crate::simd::{Avx2, Avx512, Isa};
 use crate::testing::Random;
 
-const DTYPES: [DType; 11] = [
-    DType::F32,
-    DType::F16,
-    DType::BF16,
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-    DType::Q8_0,
-    DType::Q4_K,
-    DType::Q5_K,
-    DType::Q6_K,
-];
-
 /// Any bits for the numbers; scales and minima are numbers of moderate size, of both signs.
 fn bytes(random: &mut Random, dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..rows * dtype.row_bytes(cols)).map(|_| (random.next() >> 33) as u8).collect();
@@ -119,7 +105,7 @@ fn worst(case: &Case, x: &[f32], out: &[f32], rounding: f64) -> f64 {
 #[test]
 fn input_that_needs_no_rounding_gives_the_exact_product() {
     let mut random = Random(1);
-    for dtype in DTYPES {
+    for dtype in DType::ALL {
         for (rows, cols) in [(50, 256), (16, 512), (3, 768)] {
             let case = Case::new(&mut random, dtype, rows, cols);
             // Multiples of 1/127 of the block's largest.
@@ -138,7 +124,7 @@ fn input_that_needs_no_rounding_gives_the_exact_product() {
 #[test]
 fn rounding_the_input_to_eight_bits_costs_at_most_half_a_step() {
     let mut random = Random(2);
-    for dtype in DTYPES {
+    for dtype in DType::ALL {
         let case = Case::new(&mut random, dtype, 33, 256);
         let x = random.normals(7 * 256);
         for isa in isas() {
@@ -152,7 +138,7 @@ fn rounding_the_input_to_eight_bits_costs_at_most_half_a_step() {
 #[test]
 fn bits_depend_neither_on_the_instruction_set_nor_on_threads_nor_on_other_rows() {
     let mut random = Random(3);
-    for dtype in DTYPES {
+    for dtype in DType::ALL {
         let cols = 32.max(dtype.block_len()) * 3;
         let case = Case::new(&mut random, dtype, 70, cols);
         let x = random.normals(17 * cols);
