@@ -7,6 +7,7 @@
 import type { CommandDef } from "citty";
 import type { EngineClient } from "../engine/engine-client.ts";
 import { errorFromData } from "../engine/errors.ts";
+import { DEFAULT_SAMPLING } from "../engine/request.ts";
 import { defineOurCommand } from "./command.ts";
 import { EXIT, formatBytes } from "./output.ts";
 import { openSession } from "./session.ts";
@@ -85,17 +86,8 @@ async function measure(
   const events = client.generate({
     id: `bench-${run}`,
     promptTokenIds,
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      seed: [0, 0],
-      choice: 0,
-      maxTokens: numTokens,
-      stop: [],
-      stopTokenIds: [],
-    },
+    sampling: { ...DEFAULT_SAMPLING, maxTokens: numTokens },
+    priority: 0,
     arrivalTime: Date.now(),
   });
   for await (const event of events) {

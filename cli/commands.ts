@@ -66,6 +66,15 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     ],
     load: async () => (await import("./bench-engine.ts")).default,
   },
+  "bench scheduler": {
+    summary: "Measure what deciding costs: steps that compute nothing",
+    positionals: [],
+    examples: [
+      ["kvengine bench scheduler", "1, 32 and 256 running requests"],
+      ["kvengine bench scheduler --num-running 256 --num-steps 500 --json", ""],
+    ],
+    load: async () => (await import("./bench-scheduler.ts")).default,
+  },
   inspect: {
     summary: "Show what is in a model",
     positionals: [MODEL],

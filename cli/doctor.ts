@@ -35,7 +35,13 @@ const command: CommandDef = defineOurCommand("doctor", async ({ values }) => {
     cpu: cpuFeatures(),
     memory: { totalBytes: totalmem(), availableBytes: memoryAvailable() },
     gpu,
-    backends: { cpu: "yes", reference: "yes", cuda: "no: this version has no CUDA backend yet" },
+    backends: {
+      cpu: "yes",
+      reference: "yes",
+      null: "yes, for measurements: computes nothing",
+      witness: "yes, for tests: computes nothing",
+      cuda: "no: this version has no CUDA backend yet",
+    },
     folders: {
       "hub cache": folder(hub.cacheDir),
       models: folder(hub.modelsDir),

@@ -5,8 +5,9 @@
 
 import type { ArgsDef } from "citty";
 import { optionsOf, type OptionName } from "../engine/config.ts";
-import { allowed, nearest } from "../engine/config-values.ts";
+import { allowed } from "../engine/config-values.ts";
 import { KvEngineError } from "../engine/errors.ts";
+import { nearest } from "../engine/nearest.ts";
 import type { CommandName, Option } from "../engine/option.ts";
 
 /** An argument without a flag. */

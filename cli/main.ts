@@ -2,7 +2,7 @@
 /** The root command. Finds the subcommand, prints help, turns what is thrown into text; the only process.exit. */
 
 import { runCommand } from "citty";
-import { nearest } from "../engine/config-values.ts";
+import { nearest } from "../engine/nearest.ts";
 import { KvEngineError } from "../engine/errors.ts";
 import { COMMANDS, type CommandName } from "../engine/option.ts";
 import { COMMAND_USAGE } from "./commands.ts";

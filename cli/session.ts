@@ -7,7 +7,7 @@ import { createEngineClient, type EngineClient } from "../engine/engine-client.t
 import { errorFromData, KvEngineError } from "../engine/errors.ts";
 import { resolveModel } from "../engine/hub/resolve.ts";
 import { type LoadedModel, loadModel } from "../engine/models/registry.ts";
-import type { SamplingParams, Usage } from "../engine/request.ts";
+import { DEFAULT_SAMPLING, type SamplingParams, type Usage } from "../engine/request.ts";
 import type { SpecialTokens } from "../engine/server/deps.ts";
 import { type ChatTemplateMessage, renderChat } from "../engine/tokenizer/chat-template.ts";
 import { Detokenizer } from "../engine/tokenizer/detokenizer.ts";
@@ -116,14 +116,13 @@ export function samplingOf(
 ): SamplingParams {
   const room = session.client.info.maxModelLen - promptTokens;
   return {
+    ...DEFAULT_SAMPLING,
     temperature: values.temperature,
     topK: values.topK,
     topP: values.topP,
     minP: values.minP,
     seed: seedHalves(values.seed),
-    choice: 0,
     maxTokens: values.maxTokens === 0 ? Math.max(1, room) : values.maxTokens,
-    stop: [],
     stopTokenIds: session.special.endIds,
   };
 }
@@ -171,6 +170,7 @@ export async function answer(
       promptTokenIds,
       sampling,
       arrivalTime: Date.now(),
+      priority: 0,
     })) {
       if (event.tokenIds.length > 0 || event.finish !== undefined) firstAt ??= performance.now();
       say(detokenizer.push(event.tokenIds));

@@ -12,6 +12,7 @@ import {
   type OptionValues,
 } from "./config.ts";
 import { KvEngineError } from "./errors.ts";
+import { nearest } from "./nearest.ts";
 import type { CommandName, Option } from "./option.ts";
 
 /** What the user wrote, by option name. The first source that has a name wins. */
@@ -117,9 +118,14 @@ export function parseValue(option: Option, written: unknown, subject: string): u
     case "path":
       return typeof written === "string" && written !== "" ? written : refuse();
     case "list": {
-      const parts = Array.isArray(written) ? written : String(written).split(",");
-      const numbers = parts.map((part) => parseNumber(String(part).trim(), "integer"));
+      const numbers = parseList(written);
       return numbers.length > 0 && numbers.every((n) => inRange(n, option)) ? numbers : refuse();
+    }
+    case "pair": {
+      const numbers = parseList(written);
+      const [low = 0, high = 0] = numbers;
+      const fine = numbers.length === 2 && low <= high && numbers.every((n) => inRange(n, option));
+      return fine ? numbers : refuse();
     }
     default: {
       if (typeof written !== "string" && typeof written !== "number") return refuse();
@@ -127,6 +133,12 @@ export function parseValue(option: Option, written: unknown, subject: string): u
       return inRange(number, option) ? number : refuse();
     }
   }
+}
+
+/** `1,2` or an array of a config file; NaN where an entry is no integer. */
+function parseList(written: unknown): number[] {
+  const parts: readonly unknown[] = Array.isArray(written) ? written : String(written).split(",");
+  return parts.map((part) => parseNumber(String(part).trim(), "integer"));
 }
 
 function inRange(value: number, range: { readonly min: number; readonly max: number }): boolean {
@@ -163,18 +175,10 @@ function parseNumber(text: string, type: "integer" | "number" | "bytes"): number
 
 /** The engine's part of the values, with the file of the model. */
 export function engineConfig(modelPath: string, values: OptionValues): EngineConfig {
-  return {
-    modelPath,
-    backend: values.backend,
-    isa: values.isa,
-    threads: values.threads,
-    maxNumSeqs: values.maxNumSeqs,
-    maxNumBatchedTokens: values.maxNumBatchedTokens,
-    maxModelLen: values.maxModelLen,
-    blockSize: values.blockSize,
-    numGpuBlocksOverride: values.numGpuBlocksOverride,
-    kvCacheMemory: values.kvCacheMemory,
-  };
+  const all: Readonly<Record<string, unknown>> = values;
+  const rows = Object.entries(OPTIONS).filter(([, { group }]) => group === "engine");
+  const own = rows.map(([name]) => [camelCase(name), all[camelCase(name)]]);
+  return { modelPath, ...Object.fromEntries(own) } as EngineConfig;
 }
 
 /** The values an option takes, for messages and help. */
@@ -190,6 +194,8 @@ export function allowed(option: Option): string {
     default: {
       const range = `${option.min} to ${option.max}${option.unit ? ` ${option.unit}` : ""}`;
       if (option.type === "list") return `integers of ${range} joined by commas`;
+      if (option.type === "pair")
+        return `two integers of ${range} joined by a comma, the lower first`;
       if (option.type === "bytes") return `${range}, plain or as 512MiB, 2GiB, 500MB`;
       return option.type === "integer" ? `an integer of ${range}` : `a number of ${range}`;
     }
@@ -202,37 +208,4 @@ function hintFor(option: Option, written: unknown, subject: string): string {
   }
   const near = option.type === "choice" ? nearest(String(written), option.choices) : undefined;
   return near ? `did you mean \`${near}\`?` : `an example is \`${option.example}\``;
-}
-
-/** The candidate with the fewest edits from `word`, if that is at most a third of it. */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
-  for (const candidate of candidates) {
-    const distance = editDistance(word, candidate);
-    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
-  }
-  return best;
-}
-
-/** Insertions, deletions, substitutions and swaps of neighbours. */
-function editDistance(a: string, b: string): number {
-  let beforeLast: number[] = [];
-  let last = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1];
-      let cost = Math.min(
-        (last[j] ?? 0) + 1,
-        (row[j - 1] ?? 0) + 1,
-        (last[j - 1] ?? 0) + (same ? 0 : 1),
-      );
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
-        cost = Math.min(cost, (beforeLast[j - 2] ?? 0) + 1);
-      row.push(cost);
-    }
-    [beforeLast, last] = [last, row];
-  }
-  return last[b.length] ?? 0;
 }

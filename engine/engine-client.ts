@@ -3,23 +3,36 @@
 import type { EngineConfig } from "./config.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
-import type { EngineInfo, EngineStats, Finish, GenerateRequest, TokenEvent } from "./request.ts";
+import type {
+  EngineInfo,
+  EngineStats,
+  Finish,
+  GenerateRequest,
+  TokenEvent,
+  TopLogprobs,
+} from "./request.ts";
 import { checkRequest, type RequestLimits } from "./request-limits.ts";
-import type { StepEvents } from "./scheduler/step-events.ts";
-import { TokenStream } from "./token-stream.ts";
+import type { StepEvents, TokenTops } from "./scheduler/step-events.ts";
+import { type TokenSource, TokenStream } from "./token-stream.ts";
 
 export interface EngineClient {
   readonly info: EngineInfo;
+  /** What `generate` refuses by. */
+  readonly limits: RequestLimits;
   /** As of the last message from the engine. */
   stats(): EngineStats;
+  /** Called with the numbers of each message, so that no step is missed. Must not throw. */
+  onStats(callback: (stats: EngineStats) => void): void;
   /**
    * Queues a request at once. Throws, before anything is queued, when it can never be served (`invalid_request`,
-   * `context_length_exceeded`) or nothing is served any more (`unavailable`). The iterable can be iterated once; its last
-   * event has `finish`, also after an error. Leaving it early aborts the request.
+   * `context_length_exceeded`) or nothing is served any more (`unavailable`). The events can be read once; the last has
+   * `finish`, also after an error. Leaving them early aborts the request.
    */
-  generate(request: GenerateRequest): AsyncIterable<TokenEvent>;
+  generate(request: GenerateRequest): TokenSource;
   /** Ends a live request of this id; its stream ends with reason `abort`. */
   abort(id: string): void;
+  /** Later requests find no KV that was computed before; running ones keep theirs. Answers the new generation's number. */
+  resetPrefixCache(): Promise<number>;
   /** Refuses new requests, waits up to `timeoutMs` for those that run, aborts the rest, ends the engine. */
   shutdown(timeoutMs: number): Promise<void>;
   /** Called once when the engine has died; every request has had its error then. At once if it is dead already. */
@@ -49,7 +62,12 @@ class WorkerEngineClient implements EngineClient {
   readonly #worker: Worker;
   readonly #live = new Map<number, LiveRequest>();
   readonly #handles = new Map<string, number>();
+  /** Streams with events that their readers have not been told of. */
+  readonly #untold = new Set<TokenStream>();
   readonly #onFatal: ((error: KvEngineError) => void)[] = [];
+  readonly #onStats: ((stats: EngineStats) => void)[] = [];
+  /** Asked for and not answered, in order. */
+  readonly #resets: PromiseWithResolvers<number>[] = [];
   readonly #ready: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #ended: PromiseWithResolvers<void> = Promise.withResolvers();
   #onIdle: (() => void) | undefined;
@@ -86,19 +104,24 @@ class WorkerEngineClient implements EngineClient {
     return this.#info;
   }
 
+  get limits(): RequestLimits {
+    if (this.#limits === undefined)
+      throw new KvEngineError("unavailable", "the engine has not started");
+    return this.#limits;
+  }
+
+  onStats(callback: (stats: EngineStats) => void): void {
+    this.#onStats.push(callback);
+  }
+
   stats(): EngineStats {
     if (this.#stats === undefined)
       throw new KvEngineError("unavailable", "the engine has not started");
     return this.#stats;
   }
 
-  generate(request: GenerateRequest): AsyncIterable<TokenEvent> {
-    if (this.#fatal !== undefined) {
-      const { message } = this.#fatal;
-      throw new KvEngineError("unavailable", `the engine has stopped: ${message}`, {
-        cause: this.#fatal,
-      });
-    }
+  generate(request: GenerateRequest): TokenSource {
+    this.#checkAlive();
     if (this.#stopping || this.#limits === undefined) {
       throw new KvEngineError("unavailable", "the engine takes no requests", {
         subject: request.id,
@@ -123,6 +146,14 @@ class WorkerEngineClient implements EngineClient {
     if (handle !== undefined) this.#post({ type: "abort", handle });
   }
 
+  async resetPrefixCache(): Promise<number> {
+    this.#checkAlive();
+    const answer = Promise.withResolvers<number>();
+    this.#resets.push(answer);
+    this.#post({ type: "resetPrefixCache" });
+    return answer.promise;
+  }
+
   async shutdown(timeoutMs: number): Promise<void> {
     if (this.#stopping || this.#fatal !== undefined) return this.#ended.promise;
     this.#stopping = true;
@@ -143,6 +174,16 @@ class WorkerEngineClient implements EngineClient {
     else callback(fatal);
   }
 
+  #checkAlive(): void {
+    if (this.#fatal !== undefined) {
+      const { message } = this.#fatal;
+      throw new KvEngineError("unavailable", `the engine has stopped: ${message}`, {
+        cause: this.#fatal,
+      });
+    }
+    if (this.#stopped) throw new KvEngineError("unavailable", "the engine has stopped");
+  }
+
   #post(message: ToEngine): void {
     this.#worker.postMessage(message);
   }
@@ -157,7 +198,11 @@ class WorkerEngineClient implements EngineClient {
         break;
       case "events":
         this.#stats = message.stats;
+        for (const callback of this.#onStats) callback(message.stats);
         this.#deliver(message.events);
+        break;
+      case "prefixCacheReset":
+        this.#resets.shift()?.resolve(message.generation);
         break;
       case "refused":
         this.#fail(message.handle, message.error);
@@ -172,16 +217,21 @@ class WorkerEngineClient implements EngineClient {
   }
 
   #deliver(events: StepEvents): void {
-    const { handles, tokenStart, tokenIds, logprobs, finishes } = events;
-    let next = 0;
+    const { handles, tokenStart, tokenIds, logprobs, tops, prompts, finishes } = events;
+    let [nextTop, nextPrompt, nextFinish] = [0, 0, 0];
     for (let i = 0; i < handles.length; i++) {
-      const finish = finishes[next]?.index === i ? finishes[next++]?.finish : undefined;
       const from = tokenStart[i] as number;
       const to = tokenStart[i + 1] as number;
+      const firstTop = nextTop;
+      while (nextTop < tops.length && tops[nextTop]!.index < to) nextTop++;
+      const prompt = prompts[nextPrompt]?.index === i ? prompts[nextPrompt++] : undefined;
+      const finish = finishes[nextFinish]?.index === i ? finishes[nextFinish++] : undefined;
       this.#push(handles[i] as number, {
-        tokenIds: Array.from(tokenIds.subarray(from, to)),
-        logprobs: Array.from(logprobs.subarray(from, to)),
-        ...(finish === undefined ? {} : { finish }),
+        tokenIds: slice(tokenIds, from, to),
+        logprobs: slice(logprobs, from, to),
+        ...(firstTop === nextTop ? {} : { tops: tops.slice(firstTop, nextTop).map(topOf) }),
+        ...(prompt === undefined ? {} : { promptLogprobs: prompt.logprobs }),
+        ...(finish === undefined ? {} : { finish: finish.finish }),
       });
     }
   }
@@ -192,12 +242,22 @@ class WorkerEngineClient implements EngineClient {
     if (live === undefined) return;
     if (event.finish !== undefined) this.#forget(handle, live);
     live.stream.push(event);
+    // Once all messages that have come are through: who is behind the engine reads several steps' tokens at once.
+    if (this.#untold.size === 0) setImmediate(() => this.#tellReaders());
+    this.#untold.add(live.stream);
+  }
+
+  #tellReaders(): void {
+    const streams = [...this.#untold];
+    this.#untold.clear();
+    for (const stream of streams) stream.tell();
   }
 
   #fail(handle: number, error: ErrorData): void {
     const promptTokens = this.#live.get(handle)?.request.promptTokenIds.length ?? 0;
     const usage = { promptTokens, completionTokens: 0, cachedTokens: 0 };
-    const finish: Finish = { reason: "error", error, usage };
+    const timing = { queued: 0, prefill: 0, decode: 0 };
+    const finish: Finish = { reason: "error", error, usage, timing };
     this.#push(handle, { tokenIds: [], logprobs: [], finish });
   }
 
@@ -218,6 +278,8 @@ class WorkerEngineClient implements EngineClient {
   #end(): void {
     const error = errorToData(new KvEngineError("unavailable", "the engine has stopped"));
     for (const handle of this.#live.keys()) this.#fail(handle, error);
+    this.#tellReaders();
+    for (const reset of this.#resets.splice(0)) reset.reject(errorFromData(error));
     this.#stopped = true;
     this.#worker.terminate();
     this.#ended.resolve();
@@ -228,11 +290,25 @@ class WorkerEngineClient implements EngineClient {
     const error = errorFromData(data);
     this.#fatal = error;
     for (const handle of this.#live.keys()) this.#fail(handle, data);
+    // Before anybody who hears of the end cuts the connections.
+    this.#tellReaders();
+    for (const reset of this.#resets.splice(0)) reset.reject(error);
     this.#worker.terminate();
     this.#ready.reject(error);
     this.#ended.resolve();
     for (const callback of this.#onFatal) callback(error);
   }
+}
+
+function topOf({ top }: TokenTops): TopLogprobs {
+  return top;
+}
+
+/** Most are of one token: cheaper than `Array.from(values.subarray(from, to))`. */
+function slice(values: Int32Array | Float32Array, from: number, to: number): number[] {
+  const numbers: number[] = [];
+  for (let i = from; i < to; i++) numbers.push(values[i] as number);
+  return numbers;
 }
 
 /** A view into a larger buffer would cross with all of it. */

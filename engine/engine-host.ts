@@ -48,6 +48,9 @@ export class EngineHost {
       case "abort":
         this.#engine?.abort(message.handle);
         break;
+      case "resetPrefixCache":
+        this.#post({ type: "prefixCacheReset", generation: this.#running().resetPrefixCache() });
+        break;
       case "stop":
         void this.#stop();
         break;
@@ -61,7 +64,7 @@ export class EngineHost {
         this.#post({ type: "events", events, stats }),
       );
       this.#engine = engine;
-      this.#post({ type: "ready", info, limits: scheduler.limits, stats: engine.stats });
+      this.#post({ type: "ready", info, limits: scheduler.limits, stats: engine.takeStats() });
       await engine.run();
     } catch (thrown) {
       if (!this.#stopped)

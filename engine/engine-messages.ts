@@ -11,6 +11,8 @@ export type ToEngine =
   | { readonly type: "start"; readonly config: EngineConfig }
   | { readonly type: "add"; readonly handle: number; readonly request: GenerateRequest }
   | { readonly type: "abort"; readonly handle: number }
+  /** Answered by `prefixCacheReset`, in order. */
+  | { readonly type: "resetPrefixCache" }
   /** Aborts what runs; answered by `stopped`, after which nothing comes. */
   | { readonly type: "stop" };
 
@@ -25,6 +27,8 @@ export type FromEngine =
   | { readonly type: "events"; readonly events: StepEvents; readonly stats: EngineStats }
   /** The request was not queued. */
   | { readonly type: "refused"; readonly handle: number; readonly error: ErrorData }
+  /** `generation`: of the cached KV that is found from here on. */
+  | { readonly type: "prefixCacheReset"; readonly generation: number }
   | { readonly type: "stopped" }
   /** The engine could not start, or cannot go on. */
   | { readonly type: "fatal"; readonly error: ErrorData };

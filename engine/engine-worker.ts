@@ -1,8 +1,9 @@
 /** Entry of the engine's Worker. An extra entry point of the compiled executable: see `engine-client.ts`. */
 
+import type { EngineConfig } from "./config.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
-import type { EngineConfig } from "./config.ts";
+import { hashBlocks, noneHash } from "./runner/native.ts";
 import { startModel } from "./runner/native-runner.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { StopChecker } from "./scheduler/sequence.ts";
@@ -15,7 +16,7 @@ declare const self: Worker;
 const port: Worker = self;
 
 async function start(config: EngineConfig): Promise<EngineParts> {
-  const { model, runner, limits, info } = await startModel(config);
+  const { model, runner, limits, maxSamples, info } = await startModel(config);
   // Stop strings are rare and a tokenizer is large, so the first request that has one makes it.
   let tokenizer: Tokenizer | undefined;
   const createStopChecker = (stop: readonly string[]): StopChecker => {
@@ -24,7 +25,16 @@ async function start(config: EngineConfig): Promise<EngineParts> {
     const matcher = new StopMatcher(stop);
     return (tokenId) => matcher.push(detokenizer.push([tokenId])).matched;
   };
-  return { scheduler: new Scheduler({ ...config, limits }, createStopChecker), runner, info };
+  const scheduler = new Scheduler(
+    { ...config, limits, maxSamples },
+    {
+      createStopChecker,
+      hashBlocks,
+      noneHash: noneHash(config.prefixHashSeed),
+      now: () => performance.now(),
+    },
+  );
+  return { scheduler, runner, info };
 }
 
 const host = new EngineHost((message: FromEngine) => port.postMessage(message), start);

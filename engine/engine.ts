@@ -28,8 +28,14 @@ export class Engine {
     this.#publish = publish;
   }
 
-  get stats(): EngineStats {
-    return this.#scheduler.stats;
+  /** Numbers of now, for the message that carries them: `stepTokens` are given once. */
+  takeStats(): EngineStats {
+    return this.#scheduler.takeStats();
+  }
+
+  /** Drops all cached prefixes; requests that run go on. Answers the new generation of the cache. */
+  resetPrefixCache(): number {
+    return this.#scheduler.resetPrefixCache();
   }
 
   /** Queues a request; `handle` names it in events and in `abort`. Throws when it can never be served. */
@@ -44,7 +50,7 @@ export class Engine {
   /** Ends a request; its last event is published before this returns. One that has ended is left alone. */
   abort(handle: number): void {
     const events = this.#scheduler.abort(handle);
-    if (events.handles.length > 0) this.#publish(events, this.stats);
+    if (events.handles.length > 0) this.#publish(events, this.takeStats());
     this.#fill();
   }
 
@@ -66,12 +72,12 @@ export class Engine {
         this.#fill();
         // The step that frees an aborted request's blocks has no events; its numbers must not wait for the next request.
         if (events.handles.length > 0 || this.#runner.queued === 0)
-          this.#publish(events, this.stats);
+          this.#publish(events, this.takeStats());
       }
     } catch (thrown) {
       this.#stopping = true;
       const { code, message } = toKvEngineError(thrown);
-      this.#publish(this.#scheduler.endAll("error", { code, message }), this.stats);
+      this.#publish(this.#scheduler.endAll("error", { code, message }), this.takeStats());
       throw thrown;
     }
   }
@@ -80,7 +86,7 @@ export class Engine {
   async stop(): Promise<void> {
     this.#stopping = true;
     const events = this.#scheduler.endAll("abort");
-    if (events.handles.length > 0) this.#publish(events, this.stats);
+    if (events.handles.length > 0) this.#publish(events, this.takeStats());
     this.#wake?.();
     await this.#runner.stop();
   }

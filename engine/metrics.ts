@@ -4,12 +4,15 @@
  */
 
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { EngineInfo, EngineStats, Usage } from "./request.ts";
+import type { EngineInfo, EngineStats, Timing, Usage } from "./request.ts";
+import { TokenHistogram } from "./token-histogram.ts";
 
 /** Where numbers of the moment come from. */
 export interface StatsSource {
   readonly info: EngineInfo;
   stats(): EngineStats;
+  /** Calls back with the numbers of each message from the engine. */
+  onStats(callback: (stats: EngineStats) => void): void;
 }
 
 export interface SequenceEnd {
@@ -18,6 +21,8 @@ export interface SequenceEnd {
   readonly seconds: number;
   /** From the first token to the last. */
   readonly decodeSeconds: number;
+  /** Inside the engine. */
+  readonly timing: Timing;
   readonly usage: Usage;
   readonly maxTokens: number;
 }
@@ -39,17 +44,20 @@ export interface Metrics {
 }
 
 const TIME_TO_FIRST_TOKEN = [
-  0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20,
-  40, 80, 160, 640, 2560,
+  0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5,
+  5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
 ];
 const BETWEEN_TOKENS = [
   0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3,
   0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
 ];
+/** Of the whole time and of its parts. */
 const WHOLE_REQUEST = [
-  0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120,
-  240, 480, 960, 1920, 7680,
+  0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10,
+  15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
 ];
+
+const STEP_TOKENS = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384];
 
 /** 1, 2, 5, 10, 20, 50 … up to `max`. */
 export function tokenBuckets(max: number): number[] {
@@ -86,11 +94,12 @@ export function createMetrics(source: StatsSource, modelName: string): Metrics {
     "From arrival to the first token",
     TIME_TO_FIRST_TOKEN,
   );
-  const betweenTokens = histogram(
-    "vllm:inter_token_latency_seconds",
-    "From one token to the next",
-    BETWEEN_TOKENS,
-  );
+  const betweenTokens = new TokenHistogram({
+    name: "vllm:inter_token_latency_seconds",
+    help: "From one token to the next",
+    buckets: BETWEEN_TOKENS,
+    registers,
+  });
   const perToken = histogram(
     "vllm:request_time_per_output_token_seconds",
     "A sequence's mean time from one token to the next",
@@ -101,6 +110,34 @@ export function createMetrics(source: StatsSource, modelName: string): Metrics {
     "From arrival to the end",
     WHOLE_REQUEST,
   );
+  const queued = histogram(
+    "vllm:request_queue_time_seconds",
+    "From arrival at the engine to the first step",
+    WHOLE_REQUEST,
+  );
+  const prefill = histogram(
+    "vllm:request_prefill_time_seconds",
+    "From the first step to the first token",
+    WHOLE_REQUEST,
+  );
+  const decode = histogram(
+    "vllm:request_decode_time_seconds",
+    "From the first token to the last",
+    WHOLE_REQUEST,
+  );
+  const inference = histogram(
+    "vllm:request_inference_time_seconds",
+    "From the first step to the last token",
+    WHOLE_REQUEST,
+  );
+  const stepTokens = histogram(
+    "vllm:iteration_tokens_total",
+    "Tokens computed in a step",
+    STEP_TOKENS,
+  );
+  source.onStats((stats) => {
+    for (const tokens of stats.stepTokens) stepTokens.observe(tokens);
+  });
   const lengths = tokenBuckets(source.info.maxModelLen);
   const prompt = histogram("vllm:request_prompt_tokens", "Prompt tokens of a sequence", lengths);
   const generation = histogram(
@@ -120,13 +157,15 @@ export function createMetrics(source: StatsSource, modelName: string): Metrics {
     text: () => registry.metrics(),
     requested: (n) => choices.observe(n),
     firstToken: (seconds) => firstToken.observe(seconds),
-    nextTokens(seconds, tokens) {
-      for (let i = 0; i < tokens; i++) betweenTokens.observe(seconds / tokens);
-    },
+    nextTokens: (seconds, tokens) => betweenTokens.add(seconds / tokens, tokens),
     unfinished: (reason) => success.inc({ finished_reason: reason }),
-    finished({ reason, seconds, decodeSeconds, usage, maxTokens: limit }) {
+    finished({ reason, seconds, decodeSeconds, timing, usage, maxTokens: limit }) {
       success.inc({ finished_reason: reason });
       whole.observe(seconds);
+      queued.observe(timing.queued / 1000);
+      prefill.observe(timing.prefill / 1000);
+      decode.observe(timing.decode / 1000);
+      inference.observe((timing.prefill + timing.decode) / 1000);
       maxTokens.observe(limit);
       prompt.observe(usage.promptTokens);
       generation.observe(usage.completionTokens);
@@ -170,22 +209,58 @@ function addEngineMetrics(source: StatsSource, registers: Registry[]): void {
     "Preemptions of running sequences",
     (stats) => stats.preemptions,
   );
-  counter("vllm:prompt_tokens_total", "Prompt tokens computed", (stats) => stats.promptTokens);
+  counter(
+    "vllm:prompt_tokens_total",
+    "Prompt tokens, those found in the prefix cache among them",
+    (stats) => stats.promptTokens,
+  );
   counter("vllm:generation_tokens_total", "Tokens generated", (stats) => stats.generationTokens);
+  counter(
+    "vllm:prefix_cache_queries_total",
+    "Tokens that were looked up in the prefix cache",
+    (stats) => stats.prefixQueries,
+  );
+  counter(
+    "vllm:prefix_cache_hits_total",
+    "Tokens that were found in the prefix cache",
+    (stats) => stats.prefixHits,
+  );
+  counter(
+    "vllm:spec_decode_num_drafts_total",
+    "Times that tokens were guessed",
+    (stats) => stats.drafts,
+  );
+  counter(
+    "vllm:spec_decode_num_draft_tokens_total",
+    "Tokens guessed",
+    (stats) => stats.draftTokens,
+  );
+  counter(
+    "vllm:spec_decode_num_accepted_tokens_total",
+    "Guessed tokens that were right",
+    (stats) => stats.acceptedTokens,
+  );
   counter("kvengine:engine_steps_total", "Steps of the engine", (stats) => stats.steps);
 
-  const { info } = source;
-  const cacheConfig = new Gauge({
-    name: "vllm:cache_config_info",
-    help: "How the KV cache is set up",
-    labelNames: ["block_size", "num_gpu_blocks"],
-    registers,
-  });
-  cacheConfig.set(
-    { block_size: String(info.blockSize), num_gpu_blocks: String(info.numBlocks) },
-    1,
-  );
+  addCacheConfig(source.info, registers);
   gauge("process_resident_memory_bytes", "Resident memory size in bytes.", () =>
     process.memoryUsage.rss(),
   );
+}
+
+/** A series whose labels are the settings, as text in vLLM's (Python's) notation. */
+function addCacheConfig(info: EngineInfo, registers: Registry[]): void {
+  const labels = {
+    block_size: String(info.blockSize),
+    num_gpu_blocks: String(info.numBlocks),
+    enable_prefix_caching: info.enablePrefixCaching ? "True" : "False",
+    prefix_caching_hash_algo: "sha256_cbor",
+    cache_dtype: "auto",
+  };
+  new Gauge({
+    name: "vllm:cache_config_info",
+    help: "How the KV cache is set up",
+    labelNames: Object.keys(labels),
+    registers,
+  }).set(labels, 1);
 }

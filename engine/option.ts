@@ -1,4 +1,4 @@
-/** What one row of the option table in config.ts may say. */
+/** What one row of the option table may say. */
 
 /** Commands that take options, as written on the command line. */
 export const COMMANDS = [
@@ -6,6 +6,7 @@ export const COMMANDS = [
   "run",
   "chat",
   "bench engine",
+  "bench scheduler",
   "inspect",
   "pull",
   "doctor",
@@ -29,8 +30,8 @@ interface OptionBase {
 }
 
 interface NumericOption extends OptionBase {
-  /** `bytes` also takes a unit (`512MiB`), `list` several integers joined by commas. */
-  readonly type: "integer" | "number" | "bytes" | "list";
+  /** `bytes` also takes a unit (`512MiB`), `list` several integers joined by commas, `pair` two, the lower first. */
+  readonly type: "integer" | "number" | "bytes" | "list" | "pair";
   readonly default: number | readonly number[];
   readonly min: number;
   readonly max: number;
@@ -48,7 +49,7 @@ interface ChoiceOption extends OptionBase {
 
 interface TextOption extends OptionBase {
   readonly type: "text" | "path";
-  /** Empty = not given. */
+  /** Empty = none. */
   readonly default: string;
   /** What a value is called in `--help`. */
   readonly hint: string;

@@ -23,7 +23,50 @@ export interface SamplingParams {
   readonly stop: readonly string[];
   /** Token ids that end the choice, EOS included unless it is to be ignored; never part of its text. */
   readonly stopTokenIds: readonly number[];
+  /** None of `stopTokenIds` is picked before this many tokens. */
+  readonly minTokens: number;
+  /** Divides the logits above 0 of tokens in prompt or output, multiplies those below; 1 = off. */
+  readonly repetitionPenalty: number;
+  /** Taken from the logits of tokens in the output; 0 = off. */
+  readonly presencePenalty: number;
+  /** Taken from the logits of tokens in the output, once for each time; 0 = off. */
+  readonly frequencyPenalty: number;
+  /** Added to the logits of these tokens. */
+  readonly logitBias: readonly (readonly [tokenId: number, bias: number])[];
+  /** Only these are picked; empty = all. */
+  readonly allowedTokenIds: readonly number[];
+  /** Sequences of tokens of which none is completed. */
+  readonly badWords: readonly (readonly number[])[];
+  /** How many of the most probable tokens are reported beside each token; `NO_LOGPROBS` = none, nor its rank. */
+  readonly topLogprobs: number;
+  /** The same for the prompt's tokens; such a request reads no cached KV. `NO_LOGPROBS` = nothing about the prompt. */
+  readonly promptLogprobs: number;
 }
+
+/** `topLogprobs` and `promptLogprobs` that ask for nothing; 0 asks for the token's own numbers. */
+export const NO_LOGPROBS = -1;
+
+/** One greedy token and nothing else: whoever makes params names only what differs. */
+export const DEFAULT_SAMPLING: SamplingParams = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  seed: [0, 0],
+  choice: 0,
+  maxTokens: 1,
+  stop: [],
+  stopTokenIds: [],
+  minTokens: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: [],
+  allowedTokenIds: [],
+  badWords: [],
+  topLogprobs: NO_LOGPROBS,
+  promptLogprobs: NO_LOGPROBS,
+};
 
 /** One sequence to generate. */
 export interface GenerateRequest {
@@ -33,6 +76,12 @@ export interface GenerateRequest {
   readonly sampling: SamplingParams;
   /** Milliseconds since the epoch. */
   readonly arrivalTime: number;
+  /** Lower goes first, under the priority policy; 0 where the client gave none. */
+  readonly priority: number;
+  /** Requests share cached KV only with those of the same salt. */
+  readonly cacheSalt?: string;
+  /** Id of the request with the same prompt whose KV this one shares: the first of `n` choices. */
+  readonly leader?: string;
 }
 
 /** Why a sequence ended: `stop` (EOS, stop id, stop string), `length` (maxTokens or the model's length). */
@@ -42,9 +91,27 @@ export type FinishReason = "stop" | "length" | "abort" | "error";
 export interface TokenEvent {
   /** Tokens that belong to the text (a stop id that ended the sequence is not among them, but counts in usage). */
   readonly tokenIds: readonly number[];
-  /** Natural log-probability of each of `tokenIds` under the model. */
+  /** Natural log-probability of each of `tokenIds` under the model, before temperature, penalties and filters. */
   readonly logprobs: readonly number[];
+  /** One for each of `tokenIds`, where the request asked for them. */
+  readonly tops?: readonly TopLogprobs[];
+  /** Once, before or with the first token, where the request asked for them. */
+  readonly promptLogprobs?: PromptLogprobs;
   readonly finish?: Finish;
+}
+
+/** The most probable tokens at a place, the most probable first. */
+export interface TopLogprobs {
+  /** Place of the token itself in that order, from 1. */
+  readonly rank: number;
+  readonly tokenIds: readonly number[];
+  readonly logprobs: readonly number[];
+}
+
+/** Of a prompt's tokens 1 and up (nothing comes before token 0): entry `i` is about token `i + 1`. */
+export interface PromptLogprobs {
+  readonly logprobs: readonly number[];
+  readonly tops: readonly TopLogprobs[];
 }
 
 export interface Finish {
@@ -54,6 +121,17 @@ export interface Finish {
   /** Set when `reason` is `error`. */
   readonly error?: { readonly code: string; readonly message: string };
   readonly usage: Usage;
+  readonly timing: Timing;
+}
+
+/** Where a sequence's time went, in milliseconds. */
+export interface Timing {
+  /** From arrival at the engine to the first step. */
+  readonly queued: number;
+  /** From there to the first token. */
+  readonly prefill: number;
+  /** From there to the last. */
+  readonly decode: number;
 }
 
 export interface Usage {
@@ -71,11 +149,21 @@ export interface EngineStats {
   /** Blocks in use and in all, the null block left out. */
   readonly usedBlocks: number;
   readonly totalBlocks: number;
-  /** Since start-up. */
+  /** Since start-up, as all that follow. */
   readonly preemptions: number;
+  /** Prompt tokens of sequences that got their first token, cached ones among them. */
   readonly promptTokens: number;
   readonly generationTokens: number;
   readonly steps: number;
+  /** Tokens that were looked up in the prefix cache at admission, and those that were there. */
+  readonly prefixQueries: number;
+  readonly prefixHits: number;
+  /** Speculation: rows with drafts, drafted tokens, drafted tokens that were right. */
+  readonly drafts: number;
+  readonly draftTokens: number;
+  readonly acceptedTokens: number;
+  /** Tokens computed in each step since the numbers before these. */
+  readonly stepTokens: readonly number[];
 }
 
 /** What the engine says of itself once it is ready. */
@@ -86,6 +174,9 @@ export interface EngineInfo {
   readonly blockSize: number;
   /** Blocks a request can use (the null block left out). */
   readonly numBlocks: number;
+  readonly enablePrefixCaching: boolean;
+  /** In which order requests are served. */
+  readonly schedulingPolicy: "fcfs" | "priority";
   /** For people: `cpu/avx2`. */
   readonly backend: string;
   readonly threads: number;

@@ -1,12 +1,21 @@
-/** The events of one request, pushed by the engine's messages and read once by whoever asked. */
+/** The events of one request: pushed by the engine's messages, taken once by whoever asked. */
 
 import type { TokenEvent } from "./request.ts";
 
-export class TokenStream implements AsyncIterableIterator<TokenEvent> {
+/** A reader's end: either `take`, told by `onEvents` when there is more, or iteration. */
+export interface TokenSource extends AsyncIterable<TokenEvent> {
+  /** The oldest event that was not taken; `undefined` = there is none now, or none any more. */
+  take(): TokenEvent | undefined;
+  /** `tell` is called when events have come or the source was left, from here on and instead of one given before. */
+  onEvents(tell: () => void): void;
+  /** Drops what was not taken; before the last event this aborts the request. */
+  leave(): void;
+}
+
+export class TokenStream implements TokenSource {
   readonly #onLeave: () => void;
   readonly #events: TokenEvent[] = [];
-  /** A reader that waits. */
-  #reader: ((result: IteratorResult<TokenEvent>) => void) | undefined;
+  #tell: (() => void) | undefined;
   #ended = false;
 
   /** `onLeave` is called when the reader leaves before the last event. */
@@ -14,44 +23,42 @@ export class TokenStream implements AsyncIterableIterator<TokenEvent> {
     this.#onLeave = onLeave;
   }
 
-  /** Nothing follows an event with `finish`. */
+  /** Nothing follows an event with `finish`. The reader hears of it by `tell`. */
   push(event: TokenEvent): void {
-    const reader = this.#reader;
-    if (reader === undefined) {
-      this.#events.push(event);
-      return;
-    }
-    this.#reader = undefined;
-    this.#ended = event.finish !== undefined;
-    reader({ value: event, done: false });
+    this.#events.push(event);
   }
 
-  /** One call at a time, as `for await` makes them. */
-  next(): Promise<IteratorResult<TokenEvent>> {
+  tell(): void {
+    this.#tell?.();
+  }
+
+  take(): TokenEvent | undefined {
     const event = this.#events.shift();
-    if (event !== undefined) {
-      this.#ended = event.finish !== undefined;
-      return Promise.resolve({ value: event, done: false });
-    }
-    if (this.#ended) return Promise.resolve({ value: undefined, done: true });
-    const { promise, resolve } = Promise.withResolvers<IteratorResult<TokenEvent>>();
-    this.#reader = resolve;
-    return promise;
+    if (event?.finish !== undefined) this.#ended = true;
+    return event;
   }
 
-  /** Leaves: a waiting `next` ends too. */
-  return(): Promise<IteratorResult<TokenEvent>> {
-    if (!this.#ended) {
-      this.#ended = true;
-      this.#events.length = 0;
-      this.#onLeave();
-    }
-    this.#reader?.({ value: undefined, done: true });
-    this.#reader = undefined;
-    return Promise.resolve({ value: undefined, done: true });
+  onEvents(tell: () => void): void {
+    this.#tell = tell;
   }
 
-  [Symbol.asyncIterator](): this {
-    return this;
+  leave(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#events.length = 0;
+    this.#onLeave();
+    this.tell();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<TokenEvent> {
+    try {
+      while (!this.#ended) {
+        const event = this.take();
+        if (event === undefined) await new Promise<void>((resolve) => this.onEvents(resolve));
+        else yield event;
+      }
+    } finally {
+      this.leave();
+    }
   }
 }

@@ -33,9 +33,17 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
   ["engine/errors.ts", []],
   ["engine/option.ts", []],
   ["engine/request.ts", []],
-  ["engine/config.ts", ["engine/option.ts"]],
-  ["engine/config-values.ts", ["engine/config.ts", "engine/option.ts", "engine/errors.ts"]],
-  ["engine/request-limits.ts", ["engine/request.ts", "engine/errors.ts"]],
+  ["engine/nearest.ts", []],
+  ["engine/options/", []],
+  ["engine/config.ts", ["engine/option.ts", "engine/options/"]],
+  [
+    "engine/config-values.ts",
+    ["engine/config.ts", "engine/option.ts", "engine/nearest.ts", "engine/errors.ts"],
+  ],
+  [
+    "engine/request-limits.ts",
+    ["engine/request.ts", "engine/cache/block-group.ts", "engine/errors.ts"],
+  ],
   ["engine/metrics.ts", ["engine/request.ts", "engine/errors.ts"]],
   ["engine/cache/", ["engine/request.ts", "engine/errors.ts", "connectors/"]],
   [
@@ -59,7 +67,9 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/config.ts",
       "engine/errors.ts",
       "engine/models/",
+      "engine/cache/block-group.ts",
       "engine/scheduler/batch.ts",
+      "engine/scheduler/sequence.ts",
       "kernels/binding/",
     ],
   ],
@@ -73,6 +83,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/config.ts",
       "engine/errors.ts",
       "engine/metrics.ts",
+      "engine/nearest.ts",
     ],
   ],
   // The engine proper sees all its parts and no HTTP.

@@ -1,6 +1,7 @@
 /** What models share: one function a block, in the words of the field. Weight names are GGUF's. */
 
-import type { Graph, KvPlace, Value } from "./graph.ts";
+import type { Graph, Value } from "./graph.ts";
+import type { KvPlace } from "./kv-groups.ts";
 import type { ModelConfig } from "./model-config.ts";
 import type { RopeStyle } from "./tape.ts";
 

@@ -4,6 +4,7 @@
  */
 
 import { KvEngineError } from "../errors.ts";
+import type { KvPlace } from "./kv-groups.ts";
 import type { Op, RopeStyle, Tape, ValueInfo } from "./tape.ts";
 
 /** f32, `[rows, width]`; what the leading dimension follows is part of it. */
@@ -29,12 +30,6 @@ export interface Heads {
   readonly numHeads: number;
   readonly numKvHeads: number;
   readonly headDim: number;
-}
-
-/** A group of layers that share pages, and the place of a layer in it. */
-export interface KvPlace {
-  readonly group: number;
-  readonly layer: number;
 }
 
 export class Graph {
@@ -204,14 +199,14 @@ export class Graph {
   attention(
     name: string,
     qkv: Value,
-    { group, layer }: KvPlace,
+    { group, layer, window }: KvPlace,
     heads: Heads,
     scale: number,
   ): Value {
     const { numHeads, numKvHeads, headDim } = heads;
     const out = this.#value(qkv.rows, numHeads * headDim);
     const label = this.#name(name);
-    this.#push({
+    const op = {
       op: "attention",
       label,
       qkv: qkv.id,
@@ -222,7 +217,8 @@ export class Graph {
       headDim,
       scale,
       out: out.id,
-    });
+    } as const;
+    this.#push(window === 0 ? op : { ...op, window });
     return out;
   }
 

@@ -1,17 +1,18 @@
-/** The llama architecture (Llama, SmolLM, Mistral without windows, and others that GGUF calls `llama`). */
+/** The llama architecture (Llama, SmolLM, Mistral, and others that GGUF calls `llama`), with or without window layers. */
 
 import { attention, gatedMlp } from "./blocks.ts";
 import type { Graph } from "./graph.ts";
+import type { KvPlace } from "./kv-groups.ts";
 import type { ModelConfig } from "./model-config.ts";
 
-export function llama(graph: Graph, config: ModelConfig): void {
+export function llama(graph: Graph, config: ModelConfig, places: readonly KvPlace[]): void {
   const { numLayers, hiddenSize, vocabSize, rmsNormEps: eps } = config;
   let residual = graph.embed("token_embd", vocabSize, hiddenSize);
   let normed = graph.scope("blk.0", () => graph.rmsNorm("attn_norm", residual, eps));
   for (let layer = 0; layer < numLayers; layer++) {
     const last = layer === numLayers - 1;
     const mlp = graph.scope(`blk.${layer}`, () => {
-      let attended = attention(graph, normed, config, { group: 0, layer }, "interleaved");
+      let attended = attention(graph, normed, config, places[layer]!, "interleaved");
       if (last) {
         // No later op looks at other tokens, so from here on only the rows that are sampled are computed.
         attended = graph.gatherSamples("gather_attn", attended);

@@ -53,6 +53,19 @@ export class Metadata {
     throw this.#wrong(key, value, "true or false");
   }
 
+  /** Undefined where the key is missing or no list. */
+  optionalBooleans(key: string, length: number): readonly boolean[] | undefined {
+    const value = this.#file.metadata.get(key);
+    if (typeof value !== "object") return undefined;
+    if (
+      Array.isArray(value) &&
+      value.length === length &&
+      value.every((element) => typeof element === "boolean")
+    )
+      return value as readonly boolean[];
+    throw this.#wrong(key, value, `${length} times true or false`);
+  }
+
   /** One number for all, or a list with one for each of `length`. */
   integers(key: string, length: number, range: Range, fallback?: number): number[] {
     const value = this.#get(key, fallback);

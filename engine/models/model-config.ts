@@ -5,9 +5,10 @@
 
 import { KvEngineError } from "../errors.ts";
 import type { GgufFile } from "./gguf.ts";
+import { type LayerKinds, readLayerKinds } from "./layer-kinds.ts";
 import { Metadata, type Range } from "./metadata.ts";
 
-export interface ModelConfig {
+export interface ModelConfig extends LayerKinds {
   readonly architecture: string;
   readonly numLayers: number;
   readonly hiddenSize: number;
@@ -42,7 +43,7 @@ export function readModelConfig(file: GgufFile): ModelConfig {
   const metadata = new Metadata(file);
   const architecture = metadata.string("general.architecture");
   const key = (name: string): string => `${architecture}.${name}`;
-  refuseFeatures(file, metadata, key);
+  refuseFeatures(file, key);
 
   const numLayers = metadata.integer(key("block_count"), LAYERS);
   const hiddenSize = metadata.integer(key("embedding_length"), WIDTH);
@@ -70,6 +71,7 @@ export function readModelConfig(file: GgufFile): ModelConfig {
     );
   }
   const widthKey = key("feed_forward_length");
+  const contextLength = metadata.integer(key("context_length"), CONTEXT);
   return {
     architecture,
     numLayers,
@@ -83,7 +85,8 @@ export function readModelConfig(file: GgufFile): ModelConfig {
     rmsNormEps: metadata.number(key("attention.layer_norm_rms_epsilon"), EPS),
     attentionScale: metadata.number(key("attention.scale"), SCALE, 1 / Math.sqrt(headDim)),
     vocabSize: readVocabSize(file, metadata, key("vocab_size")),
-    contextLength: metadata.integer(key("context_length"), CONTEXT),
+    contextLength,
+    ...readLayerKinds(metadata, key, numLayers, contextLength),
   };
 }
 
@@ -147,12 +150,13 @@ const NEUTRAL: readonly (readonly [
   ["embedding_scale", [0, 1], "scaled embeddings"],
   ["attn_logit_softcapping", [0], "soft-capped attention"],
   ["final_logit_softcapping", [0], "soft-capped logits"],
+  ["rope.freq_base_swa", [], "a RoPE base of its own for window layers"],
   ["rope.scaling.type", ["none"], "RoPE scaling"],
   ["rope.scale_linear", [1, 0], "RoPE scaling"],
   ["rope.scaling.attn_factor", [1, 0], "RoPE scaling"],
 ];
 
-function refuseFeatures(file: GgufFile, metadata: Metadata, key: (name: string) => string): void {
+function refuseFeatures(file: GgufFile, key: (name: string) => string): void {
   for (const [name, neutral, what] of NEUTRAL) {
     const value = file.metadata.get(key(name));
     if (value === undefined || neutral.some((each) => each === value)) continue;
@@ -169,17 +173,6 @@ function refuseFeatures(file: GgufFile, metadata: Metadata, key: (name: string) 
       key(name),
       shown,
       `${neutral.join(" or ")}; there is no kernel for ${what} yet`,
-    );
-  }
-  const window =
-    metadata.optionalInteger(key("attention.sliding_window"), { min: 0, max: 1 << 30 }) ?? 0;
-  const context = metadata.integer(key("context_length"), CONTEXT);
-  if (window !== 0 && window < context) {
-    throw unsupported(
-      file,
-      key("attention.sliding_window"),
-      String(window),
-      `0 or from ${context}; there are no window layers yet`,
     );
   }
 }

@@ -5,6 +5,7 @@ import { KvEngineError } from "../errors.ts";
 import { locateTensors } from "./checkpoint.ts";
 import { type GgufFile, readGguf } from "./gguf.ts";
 import { Graph } from "./graph.ts";
+import { type KvPlace, planKvGroups } from "./kv-groups.ts";
 import { Metadata } from "./metadata.ts";
 import { type ModelConfig, readModelConfig } from "./model-config.ts";
 import type { KvGroup, Tape, TensorSource } from "./tape.ts";
@@ -27,7 +28,7 @@ export interface LoadedModel {
 }
 
 /** Runs once and leaves a model's ops on the graph. */
-export type Architecture = (graph: Graph, config: ModelConfig) => void;
+export type Architecture = (graph: Graph, config: ModelConfig, places: readonly KvPlace[]) => void;
 
 /** By `general.architecture`. */
 const ARCHITECTURES: Readonly<Record<string, () => Promise<Architecture>>> = {
@@ -43,7 +44,8 @@ export async function loadModel(path: string): Promise<LoadedModel> {
   const config = readModelConfig(gguf);
   const names = new Set(gguf.tensors.map(({ name }) => name));
   const graph = new Graph((name) => names.has(name));
-  record(graph, config);
+  const { groups, places } = planKvGroups(config);
+  record(graph, config, places);
   return {
     path,
     name: modelName(gguf),
@@ -52,7 +54,7 @@ export async function loadModel(path: string): Promise<LoadedModel> {
     tape: graph.tape,
     tensors: locateTensors(gguf, graph.weights),
     files: [path],
-    groups: [{ layers: config.numLayers, numKvHeads: config.numKvHeads, headDim: config.headDim }],
+    groups,
     vocabulary: readVocabulary(gguf, config.vocabSize),
     gguf,
   };

@@ -1,6 +1,8 @@
 /** How many KV blocks there are and how long a sequence may be: from options, the model and the memory that is free. */
 
+import { type GroupSpec, peakBlocks } from "../cache/block-group.ts";
 import { KvEngineError } from "../errors.ts";
+import { longestSequence } from "../request-limits.ts";
 
 export interface KvPlanInput {
   /** Blocks of the pool, the null block included; 0 = planned. */
@@ -13,7 +15,9 @@ export interface KvPlanInput {
   readonly contextLength: number;
   readonly maxNumSeqs: number;
   readonly blockSize: number;
-  readonly numGroups: number;
+  readonly groups: readonly GroupSpec[];
+  /** Most tokens of one sequence in steps that have not committed. */
+  readonly maxInFlightTokens: number;
   /** Bytes of one block. */
   readonly pageBytes: number;
   /** Bytes of the model's weights, which come out of the free memory too. */
@@ -33,7 +37,7 @@ const MEMORY_SHARE = 0.5;
 
 /** Throws `bad_config` or `out_of_memory` with the numbers. */
 export function planKv(input: KvPlanInput): KvPlan {
-  const { blockSize, numGroups, contextLength, maxNumSeqs } = input;
+  const { blockSize, groups, contextLength, maxNumSeqs, maxInFlightTokens } = input;
   if (input.maxModelLen > contextLength) {
     throw new KvEngineError(
       "bad_config",
@@ -44,14 +48,13 @@ export function planKv(input: KvPlanInput): KvPlan {
     );
   }
   const wantedLen = input.maxModelLen === 0 ? contextLength : input.maxModelLen;
-  const blocksOf = (length: number): number => numGroups * Math.ceil(length / blockSize);
+  const blocksOf = (length: number): number =>
+    peakBlocks(groups, blockSize, length, maxInFlightTokens);
   const numBlocks =
     input.numGpuBlocksOverride > 0
       ? input.numGpuBlocksOverride
       : planBlocks(input, 1 + maxNumSeqs * blocksOf(wantedLen));
   const usable = numBlocks - 1;
-  // A sequence's last token is sampled and never stored, so it needs no slot.
-  const longest = Math.floor(usable / numGroups) * blockSize + 1;
   if (usable < blocksOf(1)) {
     throw new KvEngineError(
       input.numGpuBlocksOverride > 0 ? "bad_config" : "out_of_memory",
@@ -63,6 +66,13 @@ export function planKv(input: KvPlanInput): KvPlan {
       },
     );
   }
+  const longest = longestSequence({
+    maxModelLen: contextLength,
+    blockSize,
+    groups,
+    maxInFlightTokens,
+    numBlocks: usable,
+  });
   if (longest < input.maxModelLen) {
     throw new KvEngineError(
       "bad_config",
@@ -82,5 +92,6 @@ function planBlocks(input: KvPlanInput, useful: number): number {
     input.kvCacheMemory > 0
       ? input.kvCacheMemory
       : Math.max(0, input.memoryAvailable() - input.weightBytes) * MEMORY_SHARE;
-  return Math.min(Math.floor(memory / input.pageBytes), useful);
+  // A backend that computes nothing has pages of no size.
+  return input.pageBytes === 0 ? useful : Math.min(Math.floor(memory / input.pageBytes), useful);
 }

@@ -4,11 +4,12 @@ import { availableParallelism } from "node:os";
 import type { EngineConfig } from "../config.ts";
 import { errorToData, KvEngineError } from "../errors.ts";
 import { type LoadedModel, loadModel } from "../models/registry.ts";
-import type { EngineInfo, SamplingParams } from "../request.ts";
+import type { EngineInfo } from "../request.ts";
 import type { RequestLimits } from "../request-limits.ts";
 import type { ScheduledBatch, StepResult } from "../scheduler/batch.ts";
+import type { Sequence } from "../scheduler/sequence.ts";
 import { planKv } from "./kv-plan.ts";
-import type { ModelRunner } from "./model-runner.ts";
+import { type ModelRunner, QUEUE_DEPTH } from "./model-runner.ts";
 import { fromNative, memoryAvailable, pageBytes, Runner, type SeatParams } from "./native.ts";
 
 /** A model that is ready to compute. */
@@ -16,14 +17,40 @@ export interface StartedModel {
   readonly model: LoadedModel;
   readonly runner: ModelRunner;
   readonly limits: RequestLimits;
+  /** Most samples in a step. */
+  readonly maxSamples: number;
   readonly info: EngineInfo;
+}
+
+/** Backends that compute nothing of the model: of it they get the KV groups and the limits. */
+const MODELLESS: ReadonlySet<string> = new Set(["null", "witness"]);
+/** Samples of a step beyond one for each sequence: prompt log-probabilities are computed in pieces of at least this. */
+const SPARE_SAMPLES = 32;
+/** Sequences of a step that may all have their full number of drafts; with more of them, some get fewer. */
+const DRAFTING_SEQUENCES = 8;
+
+/**
+ * Most samples in a step: one for each sequence, and room for prompt log-probabilities and for drafts. Logits are planned
+ * for each, so the room is not for the rare step that could use more.
+ */
+export function maxSamplesOf(config: EngineConfig): number {
+  const { maxNumSeqs, maxNumBatchedTokens, speculative, speculativeTokens } = config;
+  const drafts =
+    speculative === "none" ? 0 : speculativeTokens * Math.min(maxNumSeqs, DRAFTING_SEQUENCES);
+  // Two: a prompt's first chunk may score a token and pick one.
+  return Math.max(2, Math.min(maxNumSeqs + SPARE_SAMPLES + drafts, maxNumBatchedTokens));
 }
 
 /** Loads the model and starts its thread. Throws what the model file, the options or the memory forbid. */
 export async function startModel(config: EngineConfig): Promise<StartedModel> {
   const model = await loadModel(config.modelPath);
   const backend = config.backend === "auto" ? "cpu" : config.backend;
-  const weightBytes = model.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+  const program = MODELLESS.has(backend)
+    ? { values: [], ops: [], files: [], tensors: [] }
+    : { ...model.tape, files: model.files, tensors: model.tensors };
+  const weightBytes = program.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+  const maxInFlightTokens = QUEUE_DEPTH * config.maxNumBatchedTokens;
+  const maxSamples = maxSamplesOf(config);
   const plan = planKv({
     numGpuBlocksOverride: config.numGpuBlocksOverride,
     kvCacheMemory: config.kvCacheMemory,
@@ -31,7 +58,8 @@ export async function startModel(config: EngineConfig): Promise<StartedModel> {
     contextLength: model.config.contextLength,
     maxNumSeqs: config.maxNumSeqs,
     blockSize: config.blockSize,
-    numGroups: model.groups.length,
+    groups: model.groups,
+    maxInFlightTokens,
     pageBytes: pageBytes(backend, model.groups, config.blockSize),
     weightBytes,
     memoryAvailable,
@@ -41,24 +69,23 @@ export async function startModel(config: EngineConfig): Promise<StartedModel> {
     backend,
     isa: config.isa,
     threads: config.threads === 0 ? availableParallelism() : config.threads,
-    values: model.tape.values,
-    ops: model.tape.ops,
-    files: model.files,
-    tensors: model.tensors,
+    ...program,
     groups: model.groups,
     blockSize: config.blockSize,
     numBlocks: plan.numBlocks,
     maxTokens: config.maxNumBatchedTokens,
     maxRows: config.maxNumSeqs,
+    maxSamples,
     maxModelLen: plan.maxModelLen,
     vocabSize: model.config.vocabSize,
   });
-  const program = runner.info();
+  const compiled = runner.info();
   const limits: RequestLimits = {
     maxModelLen: plan.maxModelLen,
     vocabSize: model.config.vocabSize,
     blockSize: config.blockSize,
-    numGroups: model.groups.length,
+    groups: model.groups,
+    maxInFlightTokens,
     numBlocks: plan.numBlocks - 1,
   };
   const info: EngineInfo = {
@@ -67,13 +94,15 @@ export async function startModel(config: EngineConfig): Promise<StartedModel> {
     vocabSize: limits.vocabSize,
     blockSize: limits.blockSize,
     numBlocks: limits.numBlocks,
-    backend: program.backend,
-    threads: program.threads,
-    weightBytes: program.weightBytes,
-    activationBytes: program.activationBytes,
-    kvBytes: program.kvBytes,
+    enablePrefixCaching: config.enablePrefixCaching,
+    schedulingPolicy: config.schedulingPolicy,
+    backend: compiled.backend,
+    threads: compiled.threads,
+    weightBytes: compiled.weightBytes,
+    activationBytes: compiled.activationBytes,
+    kvBytes: compiled.kvBytes,
   };
-  return { model, runner, limits, info };
+  return { model, runner, limits, maxSamples, info };
 }
 
 /** A submitted step whose result has not been taken. */
@@ -106,7 +135,8 @@ export class NativeRunner implements ModelRunner {
     this.#slots.push({ stepId: batch.stepId, result: promise, settle: resolve, settled: false });
     try {
       const native = this.#started();
-      for (const { seat, sampling } of batch.opened) native.openSeat(seat, seatParams(sampling));
+      for (const sequence of batch.opened)
+        native.openSeat(sequence.seat, seatParams(sequence), seatHistory(sequence));
       native.submit(batch.words);
     } catch (thrown) {
       this.#settle(failedStep(batch.stepId, fromNative(thrown)));
@@ -144,7 +174,15 @@ export class NativeRunner implements ModelRunner {
   }
 }
 
-function seatParams(sampling: SamplingParams): SeatParams {
+/** What of a sequence its seat is made from. */
+export type Seated = Pick<
+  Sequence,
+  "sampling" | "tokenIds" | "numTokens" | "numPromptTokens" | "numOutputTokens"
+>;
+
+/** Where a sequence's sampler stands: at its first token, or behind those that it had before a preemption. */
+export function seatParams(sequence: Seated): SeatParams {
+  const { sampling, numPromptTokens, numOutputTokens } = sequence;
   return {
     temperature: sampling.temperature,
     topK: sampling.topK,
@@ -153,18 +191,45 @@ function seatParams(sampling: SamplingParams): SeatParams {
     seedLow: sampling.seed[0],
     seedHigh: sampling.seed[1],
     choice: sampling.choice,
-    outputIndex: 0,
+    outputIndex: numOutputTokens,
     stopIds: [...sampling.stopTokenIds],
     maxTokens: sampling.maxTokens,
+    minTokens: sampling.minTokens,
+    repetitionPenalty: sampling.repetitionPenalty,
+    presencePenalty: sampling.presencePenalty,
+    frequencyPenalty: sampling.frequencyPenalty,
+    logitBiasIds: sampling.logitBias.map(([id]) => id),
+    logitBiases: sampling.logitBias.map(([, bias]) => bias),
+    allowedIds: [...sampling.allowedTokenIds],
+    badWords: sampling.badWords.map((word) => [...word]),
+    topLogprobs: sampling.topLogprobs,
+    promptLogprobs: sampling.promptLogprobs,
+    promptLength: numPromptTokens,
   };
 }
+
+/** Prompt and output so far, for seats that look back; empty for others, which are the most. */
+export function seatHistory({ sampling, tokenIds, numTokens }: Seated): Int32Array {
+  const looksBack =
+    sampling.repetitionPenalty !== 1 ||
+    sampling.presencePenalty !== 0 ||
+    sampling.frequencyPenalty !== 0 ||
+    sampling.badWords.length > 0;
+  return looksBack ? tokenIds.subarray(0, numTokens) : NO_TOKENS;
+}
+
+const NO_TOKENS: Int32Array = new Int32Array(0);
 
 function failedStep(stepId: number, error: KvEngineError): StepResult {
   return {
     stepId,
-    tokens: new Int32Array(0),
+    tokens: NO_TOKENS,
     finish: new Uint8Array(0),
     logprobs: new Float32Array(0),
+    ranks: NO_TOKENS,
+    topStart: NO_TOKENS,
+    topIds: NO_TOKENS,
+    topLogprobs: new Float32Array(0),
     computeMicros: 0,
     gapMicros: -1,
     error: errorToData(error),

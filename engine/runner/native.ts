@@ -85,9 +85,9 @@ export class Runner {
     return callNative(() => this.#native.describe());
   }
 
-  /** Starts a sequence on a seat, in order with submitted steps. */
-  openSeat(seat: number, params: SeatParams): void {
-    callNative(() => this.#native.openSeat(seat, params));
+  /** Starts a sequence on a seat, in order with submitted steps. `history`: its tokens so far, where the params need them. */
+  openSeat(seat: number, params: SeatParams, history: Int32Array): void {
+    callNative(() => this.#native.openSeat(seat, params, history));
   }
 
   /** Queues a step; the array is copied. */
@@ -132,6 +132,29 @@ export function pageBytes(...args: Parameters<Binding["pageBytes"]>): number {
 /** Elements of a weight tensor's bytes as f32. For tests and `inspect`. */
 export function dequantize(...args: Parameters<Binding["dequantize"]>): Float32Array {
   return callNative(() => binding.dequantize(...args));
+}
+
+/**
+ * Hashes of the full blocks of `tokens`, 8 words each; `parent` is the hash of the block before, or `noneHash`. The salt goes into
+ * the first block's hash.
+ */
+export function hashBlocks(
+  parent: Int32Array,
+  tokens: Int32Array,
+  blockSize: number,
+  firstBlockSalt?: string,
+): Int32Array {
+  const bytes = new Uint8Array(parent.buffer, parent.byteOffset, parent.byteLength);
+  return callNative(() => wordsOf(binding.hashBlocks(bytes, tokens, blockSize, firstBlockSalt)));
+}
+
+/** The parent of a first block. */
+export function noneHash(seed: string): Int32Array {
+  return callNative(() => wordsOf(binding.noneHash(seed)));
+}
+
+function wordsOf({ buffer, byteOffset, byteLength }: Uint8Array): Int32Array {
+  return new Int32Array(buffer, byteOffset, byteLength / Int32Array.BYTES_PER_ELEMENT);
 }
 
 /** The native tokenizer class as it is: wrap its calls in `callNative`. */

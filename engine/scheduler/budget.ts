@@ -1,28 +1,30 @@
-/** Tokens left in the step that is being scheduled. Decodes are served first, a prefill chunk gets the rest. */
+/** What is left in the step that is being scheduled. Decodes are served first, then drafts, then prompts get the rest. */
 
 export class StepBudget {
   readonly #maxTokens: number;
-  readonly #maxPrefillTokens: number;
+  readonly #maxSamples: number;
   #tokens = 0;
+  #samples = 0;
   #prefillTokens = 0;
 
-  /** `maxPrefillTokens`: most prompt tokens of one step, the chunk size; never more than `maxTokens` counts. */
-  constructor(maxTokens: number, maxPrefillTokens: number) {
+  constructor(maxTokens: number, maxSamples: number) {
     this.#maxTokens = maxTokens;
-    this.#maxPrefillTokens = maxPrefillTokens;
+    this.#maxSamples = maxSamples;
   }
 
   /** Begins a step. */
   reset(): void {
     this.#tokens = this.#maxTokens;
-    this.#prefillTokens = this.#maxPrefillTokens;
+    this.#samples = this.#maxSamples;
+    this.#prefillTokens = 0;
   }
 
-  /** Takes one token for a decode; false when none is left. */
-  takeDecode(): boolean {
-    if (this.#tokens === 0) return false;
-    this.#tokens--;
-    return true;
+  get tokensLeft(): number {
+    return this.#tokens;
+  }
+
+  get samplesLeft(): number {
+    return this.#samples;
   }
 
   /** Prompt tokens that still fit. */
@@ -30,11 +32,24 @@ export class StepBudget {
     return Math.min(this.#tokens, this.#prefillTokens);
   }
 
-  /** Takes up to `wanted` prompt tokens; answers how many. */
-  takePrefill(wanted: number): number {
-    const taken = Math.min(wanted, this.prefillLeft);
-    this.#tokens -= taken;
-    this.#prefillTokens -= taken;
-    return taken;
+  /** Sets how many prompt tokens the step may have. */
+  allowPrefill(tokens: number): void {
+    this.#prefillTokens = tokens;
+  }
+
+  /** Room for a row of `tokens` with `samples` of them sampled? */
+  fits(tokens: number, samples: number): boolean {
+    return tokens <= this.#tokens && samples <= this.#samples;
+  }
+
+  /** The caller has asked whether it fits. */
+  take(tokens: number, samples: number): void {
+    this.#tokens -= tokens;
+    this.#samples -= samples;
+  }
+
+  takePrefill(tokens: number, samples: number): void {
+    this.take(tokens, samples);
+    this.#prefillTokens -= tokens;
   }
 }

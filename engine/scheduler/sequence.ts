@@ -1,7 +1,9 @@
-/** One live request as the scheduler sees it, and the list it stands in. */
+/** One live request as the scheduler sees it. */
 
-import { BlockTable } from "../cache/block-table.ts";
+import type { SequenceBlocks } from "../cache/kv-cache.ts";
 import type { GenerateRequest, SamplingParams } from "../request.ts";
+import type { NgramDrafter } from "./ngram-drafter.ts";
+import type { PromptScores } from "./prompt-scores.ts";
 
 /** Sees each output token of one request in order; answers the stop string that the newest one completes, if any. */
 export type StopChecker = (tokenId: number) => string | undefined;
@@ -9,19 +11,35 @@ export type StopChecker = (tokenId: number) => string | undefined;
 /** Makes the checker of a request with stop strings. */
 export type StopCheckerFactory = (stop: readonly string[]) => StopChecker;
 
-/** `finished` sequences may still stand in a submitted step; until it commits they keep their blocks and seat. */
-export type SequenceState = "waiting" | "running" | "finished";
+/**
+ * `waiting`: in the queue, holds nothing. `running`: holds a seat and blocks. `leaving`: was preempted while a submitted
+ * step had it; waits again once that step has committed. `finished`: ended; while a submitted step has it, it keeps what it
+ * holds.
+ */
+export type SequenceState = "waiting" | "running" | "leaving" | "finished";
 
 /** A seat or step number that is none. */
 export const NONE = -1;
+
+/** What waits for another sequence's computation instead of doing the same. */
+export interface SharedPrefix {
+  /** The sequence that computes it. */
+  readonly of: Sequence;
+  /** Tokens of it that are the same in both. */
+  readonly numTokens: number;
+}
 
 export class Sequence {
   /** Number of the request on both sides of the engine. */
   readonly handle: number;
   readonly id: string;
+  readonly request: GenerateRequest;
   readonly sampling: SamplingParams;
   readonly numPromptTokens: number;
   readonly stopChecker: StopChecker | undefined;
+  readonly priority: number;
+  /** Order of arrival, the second key of the scheduling order. */
+  readonly number: number;
   state: SequenceState = "waiting";
   /** Prompt, then committed output; the first `numTokens` are valid. */
   tokenIds: Int32Array;
@@ -30,43 +48,70 @@ export class Sequence {
   numComputedTokens = 0;
   /** Length of the KV prefix once every submitted step has run. */
   numSubmittedTokens = 0;
+  /** Tokens that were known at admission: up to here it prefills, from here it decodes. */
+  prefillEnd = 0;
   /** Output tokens once every submitted step has run, if none ends the sequence. */
   numSubmittedSamples = 0;
-  /** Prompt tokens whose KV was there at admission. */
-  numCachedTokens = 0;
+  /** The step that computes the last known token. */
+  prefilledAt: number = NONE;
+  /** A submitted step verifies drafts: what follows is known when it has committed. */
+  verifying = false;
+  /** Prompt tokens whose KV was there at the first admission; `NONE` before. */
+  numCachedTokens: number = NONE;
+  /** Blocks that its prefill still needs; admission leaves them to it. */
+  numReservedBlocks = 0;
   /** Place of the sampler's state; `NONE` while waiting. */
   seat: number = NONE;
   /** The last submitted step that has a row of this sequence. */
   lastStepId: number = NONE;
-  /** One for each group of layers. */
-  readonly tables: readonly BlockTable[];
-  /** Neighbours in the one list it stands in. */
+  /** Results of steps up to this one are not its own: what they read was withdrawn. */
+  voidUntilStep: number = NONE;
+  readonly blocks: SequenceBlocks;
+  /** The first choice of the same prompt, while it lives. */
+  leader: Sequence | undefined;
+  sharedPrefix: SharedPrefix | undefined;
+  drafter: NgramDrafter | undefined;
+  promptScores: PromptScores | undefined;
+  /** Milliseconds of the scheduler's clock; 0 = not yet. */
+  readonly arrivedAt: number;
+  startedAt = 0;
+  firstTokenAt = 0;
+  lastTokenAt = 0;
+  /** Neighbours among the running ones, and the place in the queue: kept by those. */
   next: Sequence | undefined;
   previous: Sequence | undefined;
+  queueIndex: number = NONE;
 
   constructor(
     handle: number,
+    number: number,
     request: GenerateRequest,
-    numGroups: number,
+    blocks: SequenceBlocks,
     stopChecker: StopChecker | undefined,
+    priority: number,
+    arrivedAt: number,
   ) {
     this.handle = handle;
+    this.number = number;
     this.id = request.id;
+    this.request = request;
     this.sampling = request.sampling;
     this.numPromptTokens = request.promptTokenIds.length;
     this.tokenIds = request.promptTokenIds;
     this.numTokens = this.numPromptTokens;
+    this.blocks = blocks;
     this.stopChecker = stopChecker;
-    this.tables = Array.from({ length: numGroups }, () => new BlockTable(8));
+    this.priority = priority;
+    this.arrivedAt = arrivedAt;
   }
 
   get numOutputTokens(): number {
     return this.numTokens - this.numPromptTokens;
   }
 
-  /** Prompt tokens that no submitted step computes; 0 = decoding. */
-  get numPendingPromptTokens(): number {
-    return this.numPromptTokens - this.numSubmittedTokens;
+  /** Whether some known tokens are in no submitted step, so that the next row is a prompt chunk. */
+  get prefilling(): boolean {
+    return this.numSubmittedTokens < this.prefillEnd;
   }
 
   appendToken(tokenId: number): void {
@@ -79,41 +124,5 @@ export class Sequence {
       this.tokenIds = grown;
     }
     this.tokenIds[this.numTokens++] = tokenId;
-  }
-}
-
-/** Sequences in order; adding and removing any one costs the same. */
-export class SequenceList {
-  #first: Sequence | undefined;
-  #last: Sequence | undefined;
-  #length = 0;
-
-  get first(): Sequence | undefined {
-    return this.#first;
-  }
-
-  get length(): number {
-    return this.#length;
-  }
-
-  append(sequence: Sequence): void {
-    sequence.previous = this.#last;
-    sequence.next = undefined;
-    if (this.#last === undefined) this.#first = sequence;
-    else this.#last.next = sequence;
-    this.#last = sequence;
-    this.#length++;
-  }
-
-  /** The sequence must stand in this list. */
-  remove(sequence: Sequence): void {
-    const { previous, next } = sequence;
-    if (previous === undefined) this.#first = next;
-    else previous.next = next;
-    if (next === undefined) this.#last = previous;
-    else next.previous = previous;
-    sequence.previous = undefined;
-    sequence.next = undefined;
-    this.#length--;
   }
 }

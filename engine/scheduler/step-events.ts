@@ -1,6 +1,6 @@
 /** What a committed step brought, as parallel arrays: one message a step to the HTTP side, however many requests run. */
 
-import type { Finish } from "../request.ts";
+import type { Finish, PromptLogprobs, TopLogprobs } from "../request.ts";
 
 export interface StepEvents {
   /** Requests with news, in the order of the step's rows. */
@@ -10,8 +10,22 @@ export interface StepEvents {
   readonly tokenIds: Int32Array;
   /** Natural log-probability of each token. */
   readonly logprobs: Float32Array;
+  /** Of tokens whose request asked for it, by index into `tokenIds`, ascending. */
+  readonly tops: readonly TokenTops[];
+  /** Of requests that asked for it, by index into `handles`, ascending. */
+  readonly prompts: readonly SequencePrompt[];
   /** Those that ended, by index into `handles`, ascending. */
   readonly finishes: readonly SequenceFinish[];
+}
+
+export interface TokenTops {
+  readonly index: number;
+  readonly top: TopLogprobs;
+}
+
+export interface SequencePrompt {
+  readonly index: number;
+  readonly logprobs: PromptLogprobs;
 }
 
 export interface SequenceFinish {
@@ -27,6 +41,8 @@ export class StepEventsBuilder {
   #logprobs = new Float32Array(64);
   #numEvents = 0;
   #numTokens = 0;
+  #tops: TokenTops[] = [];
+  #prompts: SequencePrompt[] = [];
   #finishes: SequenceFinish[] = [];
 
   /** Begins the event of a request; tokens and a finish that follow belong to it. */
@@ -50,6 +66,15 @@ export class StepEventsBuilder {
     this.#tokenIds[this.#numTokens++] = tokenId;
   }
 
+  /** Belongs to the token added last. */
+  top(top: TopLogprobs): void {
+    this.#tops.push({ index: this.#numTokens - 1, top });
+  }
+
+  prompt(logprobs: PromptLogprobs): void {
+    this.#prompts.push({ index: this.#numEvents - 1, logprobs });
+  }
+
   finish(finish: Finish): void {
     this.#finishes.push({ index: this.#numEvents - 1, finish });
   }
@@ -61,10 +86,14 @@ export class StepEventsBuilder {
       tokenStart: this.#tokenStart.slice(0, this.#numEvents + 1),
       tokenIds: this.#tokenIds.slice(0, this.#numTokens),
       logprobs: this.#logprobs.slice(0, this.#numTokens),
+      tops: this.#tops,
+      prompts: this.#prompts,
       finishes: this.#finishes,
     };
     this.#numEvents = 0;
     this.#numTokens = 0;
+    this.#tops = [];
+    this.#prompts = [];
     this.#finishes = [];
     return events;
   }

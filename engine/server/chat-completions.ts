@@ -1,14 +1,16 @@
 /** POST /v1/chat/completions */
 
 import type { Context } from "hono";
+import { NO_LOGPROBS } from "../request.ts";
 import { renderChat } from "../tokenizer/chat-template.ts";
 import { readJsonBody } from "./body.ts";
 import type { ChoiceDelta } from "./choice.ts";
 import type { AppContext, Env } from "./deps.ts";
 import { Generation } from "./generation.ts";
+import { chatLogprobs, promptLogprobsJson } from "./logprobs.ts";
 import { type ChatRequest, parseChatRequest } from "./openai.ts";
-import { type ChatLogprobs, type Head, chatLogprobs, collect, usageJson } from "./responses.ts";
 import { checkModel, respond } from "./respond.ts";
+import { type Head, collect, usageJson } from "./responses.ts";
 import { type FrameWriter, frame } from "./sse.ts";
 
 export async function chatCompletions(context: AppContext, c: Context<Env>): Promise<Response> {
@@ -54,6 +56,8 @@ async function wholeAnswer(
   generation: Generation,
 ): Promise<object> {
   const answers = await collect(generation);
+  const { tokenizer } = context.deps;
+  const { request: asked, promptLogprobs } = generation.firstOf(0);
   return {
     id: head.id,
     object: "chat.completion",
@@ -63,11 +67,21 @@ async function wholeAnswer(
     choices: answers.map((answer, index) => ({
       index,
       message: { role: "assistant", content: answer.text, refusal: null },
-      logprobs: request.logprobs ? chatLogprobs(context.deps.tokenizer, answer) : null,
+      logprobs: request.topLogprobs === NO_LOGPROBS ? null : chatLogprobs(tokenizer, answer),
       finish_reason: answer.finish.reason,
       stop_reason: answer.finish.stopReason,
     })),
     usage: usageJson(generation.usage()),
+    ...(promptLogprobs === undefined
+      ? {}
+      : {
+          prompt_logprobs: promptLogprobsJson(
+            tokenizer,
+            asked.promptTokenIds,
+            promptLogprobs,
+            request.promptLogprobs,
+          ),
+        }),
   };
 }
 
@@ -96,22 +110,23 @@ class ChatFrames implements FrameWriter {
   start(): string {
     return this.#generation.choices
       .map(({ index }) =>
-        this.#chunk(index, '{"role":"assistant","content":"","refusal":null}', null, "null"),
+        this.#chunk(index, '{"role":"assistant","content":"","refusal":null}', "null", "null"),
       )
       .join("");
   }
 
-  delta({ index, text, finish, ...tokens }: ChoiceDelta): string {
+  delta({ index, text, tokens, finish }: ChoiceDelta): string {
     let frames = "";
     if (text !== "" || tokens.tokenIds.length > 0) {
-      const logprobs = this.#request.logprobs
-        ? chatLogprobs(this.#context.deps.tokenizer, tokens)
-        : null;
+      const logprobs =
+        this.#request.topLogprobs === NO_LOGPROBS
+          ? "null"
+          : JSON.stringify(chatLogprobs(this.#context.deps.tokenizer, tokens));
       frames = this.#chunk(index, `{"content":${JSON.stringify(text)}}`, logprobs, "null");
     }
     if (finish !== undefined) {
       const reason = `"${finish.reason}","stop_reason":${JSON.stringify(finish.stopReason)}`;
-      frames += this.#chunk(index, "{}", null, reason);
+      frames += this.#chunk(index, "{}", "null", reason);
     }
     return frames;
   }
@@ -123,8 +138,9 @@ class ChatFrames implements FrameWriter {
     );
   }
 
-  #chunk(index: number, delta: string, logprobs: ChatLogprobs | null, finish: string): string {
-    const choice = `{"index":${index},"delta":${delta},"logprobs":${JSON.stringify(logprobs)},"finish_reason":${finish}}`;
+  /** All but the index as JSON. */
+  #chunk(index: number, delta: string, logprobs: string, finish: string): string {
+    const choice = `{"index":${index},"delta":${delta},"logprobs":${logprobs},"finish_reason":${finish}}`;
     return frame(`${this.#opening}${choice}]${this.#usage()}}`);
   }
 

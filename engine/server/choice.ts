@@ -1,6 +1,12 @@
 /** One sequence on its way to a client: token events in, text out. */
 
-import type { GenerateRequest, TokenEvent, Usage } from "../request.ts";
+import type {
+  GenerateRequest,
+  PromptLogprobs,
+  TokenEvent,
+  TopLogprobs,
+  Usage,
+} from "../request.ts";
 import { Detokenizer } from "../tokenizer/detokenizer.ts";
 import { StopMatcher } from "../tokenizer/stop-matcher.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -10,10 +16,19 @@ export interface ChoiceDelta {
   readonly index: number;
   readonly text: string;
   /** The tokens behind `text`, and those before it that made no text yet; empty unless log-probabilities were asked for. */
-  readonly tokenIds: readonly number[];
-  /** One for each of `tokenIds`. */
-  readonly logprobs: readonly number[];
+  readonly tokens: ChoiceTokens;
   readonly finish?: ChoiceFinish;
+}
+
+export interface ChoiceTokens {
+  readonly tokenIds: number[];
+  /** One for each of `tokenIds`. */
+  readonly logprobs: number[];
+  readonly tops: TopLogprobs[];
+}
+
+export function noTokens(): ChoiceTokens {
+  return { tokenIds: [], logprobs: [], tops: [] };
 }
 
 export interface ChoiceFinish {
@@ -25,15 +40,17 @@ export interface ChoiceFinish {
 export class Choice {
   readonly index: number;
   readonly request: GenerateRequest;
-  usage: Usage;
   finished = false;
+  /** Known with the first delta, where the request asked for it. */
+  promptLogprobs: PromptLogprobs | undefined;
   readonly #detokenizer: Detokenizer;
   readonly #stops: StopMatcher | undefined;
   readonly #endIds: readonly number[];
   readonly #keepTokens: boolean;
+  #numTokens = 0;
+  #usage: Usage | undefined;
   #stopped = false;
-  #heldIds: number[] = [];
-  #heldLogprobs: number[] = [];
+  #held = noTokens();
 
   /**
    * @param endIds the vocabulary's end tokens, which are no stop reason unless the client named them.
@@ -48,11 +65,6 @@ export class Choice {
   ) {
     this.index = index;
     this.request = request;
-    this.usage = {
-      promptTokens: request.promptTokenIds.length,
-      completionTokens: 0,
-      cachedTokens: 0,
-    };
     this.#detokenizer = new Detokenizer(tokenizer);
     this.#stops =
       request.sampling.stop.length === 0 ? undefined : new StopMatcher(request.sampling.stop);
@@ -60,27 +72,35 @@ export class Choice {
     this.#keepTokens = keepTokens;
   }
 
+  /** So far, until the engine has said it. */
+  get usage(): Usage {
+    const { length } = this.request.promptTokenIds;
+    return (
+      this.#usage ?? { promptTokens: length, completionTokens: this.#numTokens, cachedTokens: 0 }
+    );
+  }
+
   /** The next piece of the answer, or nothing while the tokens so far make no whole character or may begin a stop string. */
   push(event: TokenEvent): ChoiceDelta | undefined {
-    const { finish } = event;
-    this.usage = finish?.usage ?? {
-      ...this.usage,
-      completionTokens: this.usage.completionTokens + event.tokenIds.length,
-    };
+    const { tokenIds, finish } = event;
+    this.#numTokens += tokenIds.length;
+    this.#usage = finish?.usage;
+    this.promptLogprobs ??= event.promptLogprobs;
     if (this.#keepTokens) {
-      this.#heldIds.push(...event.tokenIds);
-      this.#heldLogprobs.push(...event.logprobs);
+      this.#held.tokenIds.push(...tokenIds);
+      this.#held.logprobs.push(...event.logprobs);
+      this.#held.tops.push(...(event.tops ?? []));
     }
-    const text = this.#text(event.tokenIds, finish !== undefined);
+    const text = this.#text(tokenIds, finish !== undefined);
     if (finish === undefined && text === "") return undefined;
-    const [tokenIds, logprobs] = [this.#heldIds, this.#heldLogprobs];
-    this.#heldIds = [];
-    this.#heldLogprobs = [];
-    const delta = { index: this.index, text, tokenIds, logprobs };
-    if (finish === undefined) return delta;
+    const { index } = this;
+    const tokens = this.#held;
+    if (this.#keepTokens) this.#held = noTokens();
+    if (finish === undefined) return { index, text, tokens };
     this.finished = true;
     const reason = finish.reason === "length" ? "length" : "stop";
-    return { ...delta, finish: { reason, stopReason: this.#stopReason(finish.stopReason) } };
+    const stopReason = this.#stopReason(finish.stopReason);
+    return { index, text, tokens, finish: { reason, stopReason } };
   }
 
   #text(ids: readonly number[], last: boolean): string {

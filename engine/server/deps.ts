@@ -34,7 +34,7 @@ export interface AppDeps {
   readonly metrics?: Metrics | undefined;
   /** While true, new requests are refused and running ones go on. */
   readonly isDraining?: (() => boolean) | undefined;
-  /** When given and not empty, `/v1` asks for one of them as a bearer token. */
+  /** When given and not empty, `/v1` and `/reset_prefix_cache` ask for one of them as a bearer token. */
   readonly apiKeys?: readonly string[] | undefined;
   /** Origins that browsers may call from; `*` = any. Default: none. */
   readonly corsOrigins?: readonly string[] | undefined;

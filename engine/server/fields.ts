@@ -4,7 +4,7 @@
  */
 
 import { KvEngineError } from "../errors.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "../nearest.ts";
 
 /** Fields that change nothing about the tokens of an answer. */
 const HARMLESS: ReadonlySet<string> = new Set([
@@ -17,7 +17,6 @@ const HARMLESS: ReadonlySet<string> = new Set([
   "prompt_cache_key",
   "prompt_cache_retention",
   "prediction",
-  "cache_salt",
   "cache_prompt",
   "session_id",
   "request_id",
@@ -50,25 +49,16 @@ const EMPTY_OBJECT: Refused = {
 const ABSENT: Refused = { allowed: "null", accepts: () => false };
 
 const REFUSED: Readonly<Record<string, Refused>> = {
-  presence_penalty: only(0),
-  frequency_penalty: only(0),
-  repetition_penalty: only(1),
   length_penalty: only(1),
-  logit_bias: EMPTY_OBJECT,
   logit_processors: EMPTY_LIST,
   logits_processors: EMPTY_LIST,
-  bad_words: EMPTY_LIST,
-  allowed_token_ids: ABSENT,
-  min_tokens: only(0),
   use_beam_search: only(false),
   early_stopping: only(false),
   include_stop_str_in_output: only(false),
   skip_special_tokens: only(true),
   return_token_ids: only(false),
   return_tokens_as_token_ids: only(false),
-  prompt_logprobs: ABSENT,
   truncate_prompt_tokens: ABSENT,
-  priority: only(0),
   response_format: {
     allowed: '{"type": "text"}',
     accepts: (given) =>
@@ -103,7 +93,6 @@ const REFUSED_IN_CHAT: Readonly<Record<string, Refused>> = {
   reasoning_effort: ABSENT,
   verbosity: ABSENT,
   web_search_options: ABSENT,
-  top_logprobs: only(0),
   add_generation_prompt: only(true),
   continue_final_message: only(false),
   add_special_tokens: only(false),
@@ -115,7 +104,6 @@ const REFUSED_IN_CHAT: Readonly<Record<string, Refused>> = {
 
 const REFUSED_IN_COMPLETIONS: Readonly<Record<string, Refused>> = {
   best_of: only(1),
-  echo: only(false),
   suffix: only(""),
   add_special_tokens: only(true),
 };

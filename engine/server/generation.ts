@@ -1,21 +1,11 @@
-/** The sequences behind one HTTP request: started together, merged into one stream of deltas, aborted together. */
+/** The sequences behind one HTTP request: started together, read as one row of deltas, aborted together. */
 
 import { KvEngineError, errorFromData, toKvEngineError } from "../errors.ts";
-import { checkRequest } from "../request-limits.ts";
-import type { GenerateRequest, TokenEvent, Usage } from "../request.ts";
+import { NO_LOGPROBS, type TokenEvent, type Usage } from "../request.ts";
+import type { TokenSource } from "../token-stream.ts";
 import { Choice, type ChoiceDelta } from "./choice.ts";
 import type { AppContext } from "./deps.ts";
-import type { CompletionOptions } from "./openai.ts";
-
-export interface GenerationInput {
-  readonly requestId: string;
-  readonly prompts: readonly Int32Array[];
-  /** The body's field that the prompts came from, for errors. */
-  readonly promptField: string;
-  readonly options: CompletionOptions;
-  /** `max_tokens` where the client gave none; `undefined` = all that fits. */
-  readonly defaultMaxTokens: number | undefined;
-}
+import { type GenerationInput, makeRequests } from "./generate-requests.ts";
 
 /** When tokens came, in milliseconds; 0 = not yet. */
 interface Clock {
@@ -29,7 +19,10 @@ export class Generation {
   readonly #context: AppContext;
   readonly #n: number;
   readonly #arrival: number;
-  readonly #iterators: AsyncIterator<TokenEvent>[] = [];
+  readonly #sources: TokenSource[] = [];
+  readonly #clocks: readonly Clock[];
+  /** The choice whose turn it is. */
+  #turn = 0;
   #aborted = false;
 
   /** Checks everything before anything is queued. Throws `invalid_request` and `context_length_exceeded`. */
@@ -44,9 +37,10 @@ export class Generation {
           request,
           context.deps.tokenizer,
           context.deps.special.endIds.filter((id) => !input.options.stopTokenIds.includes(id)),
-          input.options.logprobs,
+          input.options.topLogprobs !== NO_LOGPROBS,
         ),
     );
+    this.#clocks = this.choices.map(() => ({ first: 0, last: 0 }));
   }
 
   /** Queues the sequences. May be called once. Throws what the engine says at once, with none of them left running. */
@@ -54,44 +48,50 @@ export class Generation {
     const { client } = this.#context.deps;
     this.#context.metrics.requested(this.#n);
     try {
-      for (const { request } of this.choices)
-        this.#iterators.push(client.generate(request)[Symbol.asyncIterator]());
+      for (const { request } of this.choices) this.#sources.push(client.generate(request));
     } catch (error) {
       this.abort("error");
       throw error;
     }
   }
 
+  /** Whether no delta will come any more. */
+  get ended(): boolean {
+    return this.#aborted || this.choices.every(({ finished }) => finished);
+  }
+
+  /** `tell` is called when there is something to take, and after an abort; it replaces the one given before. */
+  onNews(tell: () => void): void {
+    for (const source of this.#sources) source.onEvents(tell);
+  }
+
   /**
-   * The deltas of the started sequences as they come. May be called once. Throws what the engine reports, after the other
-   * sequences have been aborted.
+   * The next delta of those that have come, `undefined` = there is none now; choices take turns. Throws what the engine
+   * reports, after the other sequences have been aborted.
    */
-  async *deltas(): AsyncGenerator<ChoiceDelta> {
-    const only = this.choices.length === 1 ? this.choices[0] : undefined;
-    try {
-      if (only === undefined) yield* this.#merge();
-      else yield* this.#follow(only);
-    } catch (error) {
-      this.abort("error");
-      throw toKvEngineError(error);
-    } finally {
-      this.abort();
+  take(): ChoiceDelta | undefined {
+    const { length } = this.choices;
+    for (let waiting = 0; waiting < length;) {
+      const choice = this.choices[this.#turn] as Choice;
+      const event = this.#sources[this.#turn]?.take();
+      this.#turn = (this.#turn + 1) % length;
+      waiting = event === undefined ? waiting + 1 : 0;
+      const delta = event === undefined ? undefined : this.#deltaOf(choice, event);
+      if (delta !== undefined) return delta;
     }
+    return undefined;
   }
 
   /** Ends what still runs; deltas that were not taken are dropped. May be called at any time and more than once. */
   abort(reason: "abort" | "error" = "abort"): void {
     if (this.#aborted) return;
     this.#aborted = true;
-    for (const [index, iterator] of this.#iterators.entries()) {
+    for (const [index, source] of this.#sources.entries()) {
       const choice = this.choices[index] as Choice;
       if (choice.finished) continue;
       choice.finished = true;
       this.#context.metrics.unfinished(reason);
-      // Leaving a sequence aborts it, and ends a next() that waits.
-      iterator.return?.().catch((error: unknown) => {
-        this.#context.deps.onError?.(toKvEngineError(error), choice.request.id);
-      });
+      source.leave();
     }
   }
 
@@ -107,153 +107,50 @@ export class Generation {
     return total;
   }
 
-  async *#follow(choice: Choice): AsyncGenerator<ChoiceDelta> {
-    const iterator = this.#iterators[choice.index] as AsyncIterator<TokenEvent>;
-    const clock: Clock = { first: 0, last: 0 };
-    while (!choice.finished) {
-      const delta = this.#take(choice, await iterator.next(), clock);
-      if (delta !== undefined) yield delta;
+  /** The first choice of the same prompt: what is said of the prompt is said there. */
+  firstOf(choice: number): Choice {
+    return this.choices[choice - (choice % this.#n)] as Choice;
+  }
+
+  #deltaOf(choice: Choice, event: TokenEvent): ChoiceDelta | undefined {
+    try {
+      this.#observe(choice, event);
+      return choice.push(event);
+    } catch (error) {
+      this.abort("error");
+      throw toKvEngineError(error);
     }
   }
 
-  /** Whichever sequence has something goes first. */
-  async *#merge(): AsyncGenerator<ChoiceDelta> {
-    const next = async (
-      choice: Choice,
-    ): Promise<{ choice: Choice; result: IteratorResult<TokenEvent> }> => ({
-      choice,
-      result: await (this.#iterators[choice.index] as AsyncIterator<TokenEvent>).next(),
-    });
-    const clocks = this.choices.map((): Clock => ({ first: 0, last: 0 }));
-    const pending = new Map(this.choices.map((choice) => [choice, next(choice)]));
-    while (pending.size > 0) {
-      const { choice, result } = await Promise.race(pending.values());
-      const delta = this.#take(choice, result, clocks[choice.index] as Clock);
-      // Deleted first, so that it goes to the end of the line: race() favours the front.
-      pending.delete(choice);
-      if (!choice.finished) pending.set(choice, next(choice));
-      if (delta !== undefined) yield delta;
-    }
-  }
-
-  #take(choice: Choice, result: IteratorResult<TokenEvent>, clock: Clock): ChoiceDelta | undefined {
-    if (choice.finished) return undefined;
-    if (result.done === true) {
-      throw new KvEngineError("internal", `sequence ${choice.request.id} ended without saying why`);
-    }
-    const event = result.value;
+  /** Tells the metrics. Throws the error that a sequence ended with. */
+  #observe(choice: Choice, { tokenIds, finish }: TokenEvent): void {
+    const clock = this.#clocks[choice.index] as Clock;
     const { metrics } = this.#context;
     const now = performance.now();
-    if (event.tokenIds.length > 0) {
+    if (tokenIds.length > 0) {
       if (clock.last === 0) {
         metrics.firstToken((now - this.#arrival) / 1000);
         clock.first = now;
       } else {
-        metrics.nextTokens((now - clock.last) / 1000, event.tokenIds.length);
+        metrics.nextTokens((now - clock.last) / 1000, tokenIds.length);
       }
       clock.last = now;
     }
-    const { finish } = event;
-    if (finish !== undefined) {
-      if (finish.reason === "error") {
-        throw errorFromData(
-          finish.error ?? { code: "internal", message: "the engine gave up on this sequence" },
-        );
-      }
-      if (finish.reason === "abort")
-        throw new KvEngineError("unavailable", "the request was aborted by the server");
-      metrics.finished({
-        reason: finish.reason,
-        seconds: (now - this.#arrival) / 1000,
-        decodeSeconds: (clock.last - clock.first) / 1000,
-        usage: finish.usage,
-        maxTokens: choice.request.sampling.maxTokens,
-      });
+    if (finish === undefined) return;
+    if (finish.reason === "error") {
+      throw errorFromData(
+        finish.error ?? { code: "internal", message: "the engine gave up on this sequence" },
+      );
     }
-    return choice.push(event);
-  }
-}
-
-function makeRequests(context: AppContext, input: GenerationInput): GenerateRequest[] {
-  const { options } = input;
-  const { special } = context.deps;
-  const seed = options.seed ?? drawSeed();
-  const stopTokenIds = [
-    ...new Set([...(options.ignoreEos ? [] : special.endIds), ...options.stopTokenIds]),
-  ];
-  const arrivalTime = Date.now();
-  return input.prompts.flatMap((promptTokenIds) => {
-    const maxTokens =
-      options.maxTokens ?? defaultMaxTokens(context, promptTokenIds.length, input.defaultMaxTokens);
-    return Array.from({ length: options.n }, (_, choice): GenerateRequest => {
-      const request: GenerateRequest = {
-        // A client may use one X-Request-Id twice; the number keeps live sequences apart.
-        id: `${input.requestId}-${context.nextId()}`,
-        promptTokenIds,
-        arrivalTime,
-        sampling: {
-          temperature: options.temperature,
-          topK: options.topK >= context.deps.client.info.vocabSize ? 0 : options.topK,
-          topP: options.topP,
-          minP: options.minP,
-          seed,
-          choice,
-          maxTokens,
-          stop: options.stop,
-          stopTokenIds,
-        },
-      };
-      if (choice === 0) checkFits(context, request, input);
-      return request;
-    });
-  });
-}
-
-/** All that fits the model's length and the pool of KV blocks; the last token needs no KV. At least 1, so that checks speak. */
-function defaultMaxTokens(
-  context: AppContext,
-  promptTokens: number,
-  wanted: number | undefined,
-): number {
-  const { maxModelLen, numBlocks, blockSize } = context.deps.client.info;
-  const fits = Math.min(maxModelLen, numBlocks * blockSize + 1) - promptTokens;
-  return Math.max(1, Math.min(wanted ?? fits, fits));
-}
-
-function checkFits(context: AppContext, request: GenerateRequest, input: GenerationInput): void {
-  const { maxModelLen, vocabSize, numBlocks, blockSize } = context.deps.client.info;
-  const names: Readonly<Record<string, string>> = {
-    prompt: input.promptField,
-    max_tokens: input.options.maxTokensField,
-  };
-  const badStop = input.options.stopTokenIds.findIndex((id) => id >= vocabSize);
-  if (badStop >= 0) {
-    const subject = `stop_token_ids[${badStop}]`;
-    const found = input.options.stopTokenIds[badStop];
-    throw new KvEngineError(
-      "invalid_request",
-      `${subject} is ${found}; allowed is 0 to ${vocabSize - 1}`,
-      { subject },
-    );
-  }
-  try {
-    // One group at least; the client asks once more with the model's own number.
-    checkRequest(request, { maxModelLen, vocabSize, numBlocks, blockSize, numGroups: 1 });
-  } catch (thrown) {
-    const error = toKvEngineError(thrown);
-    const subject = error.subject === undefined ? undefined : names[error.subject];
-    if (subject === undefined) throw error;
-    const inTheirWords = (text: string): string =>
-      text.replaceAll("max_tokens", input.options.maxTokensField);
-    throw new KvEngineError(error.code, inTheirWords(error.message), {
-      subject,
-      ...(error.hint === undefined ? {} : { hint: inTheirWords(error.hint) }),
-      cause: error,
+    if (finish.reason === "abort")
+      throw new KvEngineError("unavailable", "the request was aborted by the server");
+    metrics.finished({
+      reason: finish.reason,
+      seconds: (now - this.#arrival) / 1000,
+      decodeSeconds: (clock.last - clock.first) / 1000,
+      timing: finish.timing,
+      usage: finish.usage,
+      maxTokens: choice.request.sampling.maxTokens,
     });
   }
-}
-
-function drawSeed(): readonly [number, number] {
-  const [low, high] = crypto.getRandomValues(new Uint32Array(2));
-  return [low as number, high as number];
 }

@@ -1,4 +1,4 @@
-/** GET /v1/models, /v1/models/:id, /health, /ping, /version, /metrics */
+/** GET /v1/models, /v1/models/:id, /health, /ping, /version, /metrics; POST /reset_prefix_cache */
 
 import type { Context } from "hono";
 import { KvEngineError } from "../errors.ts";
@@ -42,6 +42,12 @@ export function version(context: AppContext, c: Context<Env>): Response {
 
 export async function metrics(context: AppContext, c: Context<Env>): Promise<Response> {
   return c.body(await context.metrics.text(), 200, { "content-type": context.metrics.contentType });
+}
+
+/** From here on no request finds KV that was computed before; those that run keep what they have. */
+export async function resetPrefixCache(context: AppContext, c: Context<Env>): Promise<Response> {
+  await context.deps.client.resetPrefixCache();
+  return c.json({});
 }
 
 function modelJson(context: AppContext, id: string): ModelJson {

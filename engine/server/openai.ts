@@ -5,13 +5,23 @@
 
 import { z } from "zod";
 import { KvEngineError } from "../errors.ts";
+import { nearest } from "../nearest.ts";
+import { NO_LOGPROBS } from "../request.ts";
+import { MAX_LOGPROBS } from "../request-limits.ts";
 import type { JsonBody } from "./body.ts";
+import { fieldPath, flag, given, integerIn, says, wrong } from "./field-checks.ts";
 import { checkOtherFields } from "./fields.ts";
-import { integerText } from "./json.ts";
-import { nearest } from "./nearest.ts";
+import { type Prompt, readPrompts } from "./prompt-field.ts";
+import {
+  LOGPROBS,
+  maxTokensField,
+  readSamplingFields,
+  SAMPLING_SHAPE,
+  type SamplingFields,
+} from "./sampling-fields.ts";
 
 /** The fields that both endpoints read, checked and with their defaults. */
-export interface CompletionOptions {
+export interface CompletionOptions extends SamplingFields {
   readonly model: string | undefined;
   readonly stream: boolean;
   /** A last chunk with the usage of the whole request. */
@@ -19,20 +29,8 @@ export interface CompletionOptions {
   /** The usage so far in every chunk. */
   readonly continuousUsage: boolean;
   readonly n: number;
-  readonly maxTokens: number | undefined;
-  /** The field that `maxTokens` came from, for errors. */
-  readonly maxTokensField: "max_tokens" | "max_completion_tokens";
-  readonly temperature: number;
-  readonly topP: number;
-  readonly topK: number;
-  readonly minP: number;
-  /** Two unsigned halves, low first. */
-  readonly seed: readonly [low: number, high: number] | undefined;
-  readonly stop: readonly string[];
-  readonly stopTokenIds: readonly number[];
-  readonly ignoreEos: boolean;
-  /** Report the log-probability of each token. */
-  readonly logprobs: boolean;
+  readonly priority: number;
+  readonly cacheSalt: string | undefined;
   /** Names of fields that were read past. */
   readonly ignored: readonly string[];
 }
@@ -49,33 +47,24 @@ export interface ChatRequest extends CompletionOptions {
 }
 
 export interface CompletionRequest extends CompletionOptions {
-  /** Each a text or token ids. */
-  readonly prompts: readonly (string | readonly number[])[];
+  readonly prompts: readonly Prompt[];
+  /** The prompt goes before the answer's text. */
+  readonly echo: boolean;
+  /** `prompt_logprobs` of the answer: `promptLogprobs` is more where `echo` asks for more. */
+  readonly answeredPromptLogprobs: number;
+  /** `max_tokens` was 0: nothing but the prompt is answered. */
+  readonly promptOnly: boolean;
 }
 
 /** Most sequences that one body may ask for: prompts times `n`. */
 const MAX_CHOICES = 2048;
-/** Most stop strings. */
-const MAX_STOPS = 16;
-/** Most stop token ids. */
-const MAX_STOP_TOKEN_IDS = 256;
-const MAX_UINT32 = 4_294_967_295;
+/** Most characters of a salt. */
+const MAX_SALT = 1024;
 
-const says = (text: string): { error: string } => ({ error: text });
-const numberIn = (min: number, max: number, text: string): z.ZodType<number | null | undefined> =>
-  z.number(says(text)).min(min, says(text)).max(max, says(text)).nullish();
-const integerIn = (min: number, max: number, text: string): z.ZodType<number | null | undefined> =>
-  z
-    .number(says(text))
-    .refine((value) => Number.isInteger(value) && value >= min && value <= max, says(text))
-    .nullish();
-const flag: z.ZodType<boolean | null | undefined> = z.boolean(says("true or false")).nullish();
-
-const STOP = `a non-empty string or up to ${MAX_STOPS} of them`;
-const stopText = z.string(says(STOP)).min(1, says("a non-empty string"));
-const maxTokens = integerIn(1, MAX_UINT32, "an integer of at least 1");
+const SALT = `a non-empty string of at most ${MAX_SALT} characters`;
 
 const COMMON = {
+  ...SAMPLING_SHAPE,
   model: z.string(says("a string")).nullish(),
   stream: flag,
   stream_options: z
@@ -85,23 +74,8 @@ const COMMON = {
     )
     .nullish(),
   n: integerIn(1, 128, "an integer from 1 to 128"),
-  max_tokens: maxTokens,
-  temperature: numberIn(0, 2, "a number from 0 to 2"),
-  top_p: numberIn(0, 1, "a number from 0 to 1"),
-  top_k: integerIn(-1, MAX_UINT32, "an integer of at least 1, or 0 or -1 for all tokens"),
-  min_p: numberIn(0, 1, "a number from 0 to 1"),
-  seed: z.number(says("an integer of up to 64 bits")).nullish(),
-  stop: z.union([stopText, z.array(stopText).max(MAX_STOPS, says(STOP))], says(STOP)).nullish(),
-  stop_token_ids: z
-    .array(
-      z
-        .number(says("a token id"))
-        .refine((id) => Number.isInteger(id) && id >= 0, says("a token id")),
-      says("an array of token ids"),
-    )
-    .max(MAX_STOP_TOKEN_IDS, says(`up to ${MAX_STOP_TOKEN_IDS} token ids`))
-    .nullish(),
-  ignore_eos: flag,
+  priority: integerIn(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, "an integer"),
+  cache_salt: z.string(says(SALT)).min(1, says(SALT)).max(MAX_SALT, says(SALT)).nullish(),
 };
 
 const textPart = z.object(
@@ -137,14 +111,17 @@ const message = z.strictObject(
 const chatSchema = z.object({
   ...COMMON,
   messages: z.array(message, says("an array of messages")).min(1, says("at least one message")),
-  max_completion_tokens: maxTokens,
+  max_completion_tokens: maxTokensField,
   logprobs: flag,
+  top_logprobs: integerIn(0, MAX_LOGPROBS, LOGPROBS),
 });
 
 const completionSchema = z.object({
   ...COMMON,
+  max_tokens: integerIn(0, 4_294_967_295, "an integer of at least 1, or 0 with echo"),
   prompt: z.unknown(),
-  logprobs: integerIn(0, 0, "0 (the chosen token only)"),
+  logprobs: integerIn(0, MAX_LOGPROBS, LOGPROBS),
+  echo: flag,
 });
 
 const CHAT_FIELDS: readonly string[] = Object.keys(chatSchema.shape);
@@ -155,12 +132,15 @@ export function parseChatRequest(body: JsonBody): ChatRequest {
   const fields = check(chatSchema, body);
   const ignored = checkOtherFields(body.fields, CHAT_FIELDS, "chat");
   const explicit = fields.max_completion_tokens ?? undefined;
+  const logprobs = fields.logprobs ?? false;
+  const top = fields.top_logprobs ?? 0;
+  if (top > 0 && !logprobs) throw wrong("top_logprobs", top, "0 unless logprobs is true");
   return {
     ...options(fields, body, ignored),
     ...(explicit === undefined
       ? {}
       : { maxTokens: explicit, maxTokensField: "max_completion_tokens" as const }),
-    logprobs: fields.logprobs ?? false,
+    topLogprobs: logprobs ? top : NO_LOGPROBS,
     messages: fields.messages.map(toChatMessage),
   };
 }
@@ -169,7 +149,7 @@ export function parseChatRequest(body: JsonBody): ChatRequest {
 export function parseCompletionRequest(body: JsonBody): CompletionRequest {
   const fields = check(completionSchema, body);
   const ignored = checkOtherFields(body.fields, COMPLETION_FIELDS, "completions");
-  const prompts = parsePrompt(fields.prompt);
+  const prompts = readPrompts(fields.prompt, MAX_CHOICES);
   const common = options(fields, body, ignored);
   if (prompts.length * common.n > MAX_CHOICES) {
     throw wrong(
@@ -178,7 +158,23 @@ export function parseCompletionRequest(body: JsonBody): CompletionRequest {
       `at most ${MAX_CHOICES} choices in one request; there are ${prompts.length} prompts`,
     );
   }
-  return { ...common, logprobs: typeof fields.logprobs === "number", prompts };
+  const echo = fields.echo ?? false;
+  const topLogprobs = fields.logprobs ?? NO_LOGPROBS;
+  if (echo && common.stream && topLogprobs !== NO_LOGPROBS)
+    throw wrong("echo", true, "false where stream and logprobs are given");
+  if (common.maxTokens === 0 && !echo)
+    throw wrong("max_tokens", 0, "an integer of at least 1, or 0 with echo");
+  const promptOnly = common.maxTokens === 0;
+  return {
+    ...common,
+    ...(promptOnly ? { maxTokens: 1 } : {}),
+    promptLogprobs: Math.max(common.promptLogprobs, echo ? topLogprobs : NO_LOGPROBS),
+    answeredPromptLogprobs: common.promptLogprobs,
+    topLogprobs,
+    prompts,
+    echo,
+    promptOnly,
+  };
 }
 
 type CommonFields = z.infer<z.ZodObject<typeof COMMON>>;
@@ -192,84 +188,19 @@ function options(
   if (!stream && given(fields.stream_options)) {
     throw wrong("stream_options", fields.stream_options, "null unless stream is true");
   }
-  const topP = fields.top_p ?? 1;
-  const stop = fields.stop ?? [];
+  if (stream && given(fields.prompt_logprobs))
+    throw wrong("prompt_logprobs", fields.prompt_logprobs, "null where stream is true");
   return {
+    ...readSamplingFields(fields, body),
     model: fields.model ?? undefined,
     stream,
     includeUsage: fields.stream_options?.include_usage ?? false,
     continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
     n: fields.n ?? 1,
-    maxTokens: fields.max_tokens ?? undefined,
-    maxTokensField: "max_tokens",
-    temperature: fields.temperature ?? 1,
-    // The smallest set with a probability of at least 0 that still holds a token is the most probable token.
-    topP: topP === 0 ? 1 : topP,
-    topK: topP === 0 ? 1 : Math.max(0, fields.top_k ?? 0),
-    minP: fields.min_p ?? 0,
-    seed: given(fields.seed) ? parseSeed(fields.seed, body.text) : undefined,
-    stop: typeof stop === "string" ? [stop] : [...new Set(stop)],
-    stopTokenIds: [...new Set(fields.stop_token_ids ?? [])],
-    ignoreEos: fields.ignore_eos ?? false,
-    logprobs: false,
+    priority: fields.priority ?? 0,
+    cacheSalt: fields.cache_salt?.toWellFormed(),
     ignored,
   };
-}
-
-/** Signed and unsigned 64-bit integers; a negative one counts as its two's complement. */
-function parseSeed(seed: number, text: string): readonly [number, number] {
-  const written = Number.isSafeInteger(seed) ? String(seed) : integerText(text, "seed");
-  const value = written === undefined ? undefined : BigInt(written);
-  if (value === undefined || value < -(2n ** 63n) || value >= 2n ** 64n) {
-    throw wrong("seed", written === undefined ? seed : value, "an integer of up to 64 bits");
-  }
-  const bits = BigInt.asUintN(64, value);
-  return [Number(bits & 0xffff_ffffn), Number(bits >> 32n)];
-}
-
-const PROMPT = "a string, an array of strings, an array of token ids or an array of such arrays";
-
-/** Checked by hand: a prompt may be a hundred thousand token ids. */
-function parsePrompt(prompt: unknown): readonly (string | readonly number[])[] {
-  if (typeof prompt === "string") return [prompt];
-  if (!Array.isArray(prompt)) throw wrong("prompt", prompt, PROMPT);
-  const items: readonly unknown[] = prompt;
-  const first = items[0];
-  if (items.length === 0) throw wrong("prompt", prompt, "at least one prompt or token id");
-  if (typeof first === "number") return [tokenIds(items, "prompt")];
-  if (items.length > MAX_CHOICES)
-    throw wrong("prompt", `${items.length} prompts`, `up to ${MAX_CHOICES} prompts`);
-  if (typeof first === "string") {
-    return items.map((item, i) => {
-      if (typeof item !== "string")
-        throw wrong(`prompt[${i}]`, item, "a string, as the first prompt is one");
-      return item;
-    });
-  }
-  return items.map((item, i) => {
-    if (!Array.isArray(item))
-      throw wrong(
-        i === 0 ? "prompt" : `prompt[${i}]`,
-        item,
-        i === 0 ? PROMPT : "an array of token ids",
-      );
-    if (item.length === 0) throw wrong(`prompt[${i}]`, item, "at least one token id");
-    return tokenIds(item, `prompt[${i}]`);
-  });
-}
-
-function tokenIds(items: readonly unknown[], path: string): readonly number[] {
-  for (let i = 0; i < items.length; i++) {
-    const id = items[i];
-    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > MAX_UINT32) {
-      throw wrong(`${path}[${i}]`, id, "a token id");
-    }
-  }
-  return items as readonly number[];
-}
-
-function given<T>(value: T | null | undefined): value is T {
-  return value !== null && value !== undefined;
 }
 
 function toChatMessage(from: z.infer<typeof message>, index: number): ChatMessage {
@@ -321,35 +252,9 @@ function unknownKey(path: readonly PropertyKey[], key: string): KvEngineError {
   );
 }
 
-/** `messages[0].content` */
-function fieldPath(path: readonly PropertyKey[]): string {
-  return path
-    .map((part, i) =>
-      typeof part === "number" ? `[${part}]` : `${i === 0 ? "" : "."}${String(part)}`,
-    )
-    .join("");
-}
-
 function valueAt(fields: unknown, path: readonly PropertyKey[]): unknown {
   return path.reduce<unknown>(
     (value, part) => (value as Record<PropertyKey, unknown> | undefined)?.[part],
     fields,
   );
-}
-
-function wrong(path: string, value: unknown, allowed: string): KvEngineError {
-  const verdict = value === undefined ? "is missing" : `is ${show(value)}`;
-  return new KvEngineError("invalid_request", `${path} ${verdict}; allowed is ${allowed}`, {
-    subject: path,
-  });
-}
-
-/** A short form of any JSON value. */
-function show(value: unknown): string {
-  if (Array.isArray(value)) return value.length === 0 ? "[]" : `an array of ${value.length}`;
-  if (typeof value === "object" && value !== null)
-    return Object.keys(value).length === 0 ? "{}" : "an object";
-  if (typeof value === "bigint") return String(value);
-  const text = JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

@@ -9,8 +9,8 @@ import { chatCompletions } from "./chat-completions.ts";
 import { completions } from "./completions.ts";
 import type { AppContext, AppDeps, Bindings, Env } from "./deps.ts";
 import { errorResponse } from "./http-error.ts";
-import { health, listModels, metrics, retrieveModel, version } from "./models.ts";
-import { nearest } from "./nearest.ts";
+import { health, listModels, metrics, resetPrefixCache, retrieveModel, version } from "./models.ts";
+import { nearest } from "../nearest.ts";
 
 export type { AppDeps, ServedModel, SpecialTokens } from "./deps.ts";
 
@@ -29,7 +29,11 @@ const ROUTES: readonly (readonly [method: "GET" | "POST", path: string, handler:
   ["GET", "/ping", health],
   ["GET", "/version", version],
   ["GET", "/metrics", metrics],
+  ["POST", "/reset_prefix_cache", resetPrefixCache],
 ];
+
+/** What asks for an API key where there are any. */
+const LOCKED = ["/v1/*", "/reset_prefix_cache"];
 
 /** An app without a socket: `app.request()` and `serveHttp` both drive it. */
 export function createApp(deps: AppDeps): Hono<Env> {
@@ -51,10 +55,12 @@ export function createApp(deps: AppDeps): Hono<Env> {
     );
   }
   const checkKey = keyCheck(deps.apiKeys ?? []);
-  app.use("/v1/*", async (c, next) => {
-    checkKey(c.req.header("authorization"));
-    await next();
-  });
+  for (const path of LOCKED) {
+    app.use(path, async (c, next) => {
+      checkKey(c.req.header("authorization"));
+      await next();
+    });
+  }
   for (const [method, path, handler] of ROUTES) app.on(method, path, (c) => handler(context, c));
 
   app.notFound((c) => fail(context, c, noRoute(c.req.method, c.req.path)));

@@ -19,6 +19,11 @@ export function frame(json: string): string {
   return `data: ${json}\n\n`;
 }
 
+/** Characters of one write, beyond which a slow reader's events wait in the engine's stream. */
+const MAX_WRITE = 16 * 1024;
+
+const ENCODER = new TextEncoder();
+
 const DONE = "data: [DONE]\n\n";
 
 const HEADERS = {
@@ -45,39 +50,57 @@ export function streamResponse(
   signal: AbortSignal,
   onError: (error: KvEngineError) => void,
 ): Response {
-  const encoder = new TextEncoder();
-  const deltas = generation.deltas();
+  let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
+  /** Whether the socket asks for more. */
+  let wanted = false;
   let started = false;
-  let left = false;
-  const leave = (): void => {
-    left = true;
-    generation.abort();
-  };
-  const release = whenGone(signal, leave);
-  const next = async (): Promise<{ text: string; last: boolean }> => {
+  let ended = false;
+
+  /** Events that are there, up to about `MAX_WRITE` characters. */
+  const read = (): string => {
+    let text = started ? "" : writer.start();
+    started = true;
     try {
-      const { done, value } = await deltas.next();
-      return done === true
-        ? { text: writer.end() + DONE, last: true }
-        : { text: writer.delta(value), last: false };
+      while (text.length < MAX_WRITE && !generation.ended) {
+        const delta = generation.take();
+        if (delta === undefined) return text;
+        text += writer.delta(delta);
+      }
+      ended = generation.ended;
+      return ended ? text + writer.end() + DONE : text;
     } catch (thrown) {
+      ended = true;
+      generation.abort("error");
       const error = toKvEngineError(thrown);
       onError(error);
-      return { text: frame(JSON.stringify(errorBody(error))) + DONE, last: true };
+      return text + frame(JSON.stringify(errorBody(error))) + DONE;
     }
   };
+  const write = (): void => {
+    if (!wanted || ended) return;
+    const text = read();
+    if (text === "") return;
+    wanted = false;
+    controller?.enqueue(ENCODER.encode(text));
+    if (!ended) return;
+    release();
+    controller?.close();
+  };
+  const leave = (): void => {
+    ended = true;
+    generation.abort();
+  };
+
+  const release = whenGone(signal, leave);
+  generation.onNews(write);
   const stream = new ReadableStream<Uint8Array>(
     {
-      async pull(controller): Promise<void> {
-        const opening = started ? "" : writer.start();
-        started = true;
-        const { text, last } = opening === "" ? await next() : { text: opening, last: false };
-        // The controller of a stream that was cancelled meanwhile takes nothing more.
-        if (left) return;
-        controller.enqueue(encoder.encode(text));
-        if (!last) return;
-        release();
-        controller.close();
+      start(its): void {
+        controller = its;
+      },
+      pull(): void {
+        wanted = true;
+        write();
       },
       cancel(): void {
         release();

@@ -1,7 +1,7 @@
 /** Text to token ids and back, over the native tokenizer. */
 
 import { callNative, NativeTokenizer, type TokenizerVocabulary } from "../runner/native.ts";
-import { decodeTokens, type TokenBytes } from "./detokenizer.ts";
+import { decodeTokens, type TokenBytes, wholeText } from "./detokenizer.ts";
 
 export type { TokenizerVocabulary };
 
@@ -34,11 +34,13 @@ class TokenizerOverNative implements Tokenizer {
   readonly vocabSize: number;
   private readonly native: NativeTokenizer;
   /** Filled as ids come up: most texts use few. */
-  private readonly bytes: Uint8Array[] = [];
+  private readonly tokens: (Token | undefined)[];
 
   constructor(native: NativeTokenizer) {
     this.native = native;
     this.vocabSize = native.vocabSize;
+    // At its full length from the start: ids come in any order, and an array with wide gaps is slow.
+    this.tokens = Array.from({ length: native.vocabSize }, () => undefined);
   }
 
   encode(text: string, options: EncodeOptions): Int32Array {
@@ -52,10 +54,26 @@ class TokenizerOverNative implements Tokenizer {
   }
 
   tokenBytes(id: number): Uint8Array {
+    return this.token(id).bytes;
+  }
+
+  tokenText(id: number): string | undefined {
+    return this.token(id).text;
+  }
+
+  private token(id: number): Token {
+    const known = this.tokens[id];
+    if (known !== undefined) return known;
     // An id past the vocabulary is a padding row of the embedding: it stands for no text.
-    if (!(id >= 0 && id < this.vocabSize)) return NO_BYTES;
-    return (this.bytes[id] ??= this.native.tokenBytes(id));
+    if (!(id >= 0 && id < this.vocabSize)) return NO_TOKEN;
+    const bytes = this.native.tokenBytes(id);
+    return (this.tokens[id] = { bytes, text: wholeText(bytes) });
   }
 }
 
-const NO_BYTES: Uint8Array = new Uint8Array(0);
+interface Token {
+  readonly bytes: Uint8Array;
+  readonly text: string | undefined;
+}
+
+const NO_TOKEN: Token = { bytes: new Uint8Array(0), text: "" };

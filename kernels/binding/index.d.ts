@@ -16,12 +16,13 @@ export declare class Runner {
   /** The tape and the memory plan as text. */
   describe(): string
   /**
-   * Queues the start of a sequence on a seat, in order with submitted steps.
+   * Queues the start of a sequence on a seat, in order with submitted steps. `history` is its prompt and its output so
+   * far where penalties or bad words are on, else it may be empty.
    *
    * # Errors
    * The core's, as JSON `{code, message}` in the message.
    */
-  openSeat(seat: number, params: SeatParams): void
+  openSeat(seat: number, params: SeatParams, history: Int32Array): void
   /**
    * Copies and queues a step (layout: `kernels/core/src/step.rs`). What is wrong with it comes back as its result.
    *
@@ -83,6 +84,15 @@ export declare function cpuFeatures(): CpuFeatures
 export declare function dequantize(dtype: DType, bytes: Uint8Array): Float32Array
 
 /**
+ * 32 bytes for each full block of `tokens`, in memory of their own; `parent` is the hash of the block before, or
+ * `noneHash`. The salt goes into the first block's hash.
+ *
+ * # Errors
+ * The core's, as JSON `{code, message}` in the message.
+ */
+export declare function hashBlocks(parent: Uint8Array, tokens: Int32Array, blockSize: number, firstBlockSalt?: string | undefined | null): Uint8Array
+
+/**
  * Bytes of memory that this process may still take: the system's estimate or the control group's rest, the smaller.
  *
  * # Errors
@@ -90,8 +100,11 @@ export declare function dequantize(dtype: DType, bytes: Uint8Array): Float32Arra
  */
 export declare function memoryAvailable(): number
 
+/** What stands for the parent of a first block. */
+export declare function noneHash(seed: string): Uint8Array
+
 /**
- * Bytes of one KV block of these groups on a backend (`cpu`, `reference`).
+ * Bytes of one KV block of these groups on a backend by name.
  *
  * # Errors
  * The core's, as JSON `{code, message}` in the message.
@@ -110,12 +123,23 @@ export interface StepError {
 export interface StepResult {
   /** The engine's number of the step. */
   stepId: number
-  /** A token for each sampled position, -1 where the seat was frozen before; empty on failure. */
+  /**
+   * The token picked at each sampled position; -1 = none: it has a target, the seat was frozen before, or a draft before
+   * it was wrong. Empty on failure, as all arrays.
+   */
   tokens: Int32Array
   /** Why the seat froze with the token: 0 it did not, 1 a stop id, 2 `maxTokens`. */
   finish: Uint8Array
-  /** Natural log of each token's probability before temperature and filters. */
+  /** Natural log of the probability of each picked token or target, before anything that acts on picks. */
   logprobs: Float32Array
+  /** Place of that token among all by probability, from 1; 0 where its seat did not ask. Empty when no seat did. */
+  ranks: Int32Array
+  /** The most probable tokens at sample `i` are `topIds[topStart[i]..topStart[i + 1]]`. Empty when no seat asked. */
+  topStart: Int32Array
+  /** See `topStart`. */
+  topIds: Int32Array
+  /** Natural log of the probability of each of `topIds`. */
+  topLogprobs: Float32Array
   /** How long the step took, in microseconds. */
   computeMicros: number
   /** Idle time between the end of the step before and the start of this one; -1 when the queue was empty. */
@@ -171,6 +195,9 @@ export interface CpuFeatures {
 /** How a weight tensor's bytes are to be read. */
 export type DType = 'F32' | 'F16' | 'BF16' | 'Q4_0' | 'Q4_1' | 'Q5_0' | 'Q5_1' | 'Q8_0' | 'Q4_K' | 'Q5_K' | 'Q6_K'
 
+/** How much of a sequence a group's layers look back on. */
+export type GroupKind = 'full' | 'window' | 'state'
+
 /** Shape of the KV of one group of layers. */
 export interface KvGroup {
   /** Layers whose KV share a page. */
@@ -179,6 +206,10 @@ export interface KvGroup {
   numKvHeads: number
   /** Elements of a head. */
   headDim: number
+  /** How far back its layers look. */
+  kind: GroupKind
+  /** Positions that a token sees, its own included; 0 unless the kind is `window`. */
+  window: number
 }
 
 /** One instruction. Names in `weights` are tensors of the model's checkpoint. */
@@ -213,7 +244,7 @@ export interface ProgramInfo {
 
 /** All that a program is made from. */
 export interface ProgramSpec {
-  /** `cpu` or `reference`. */
+  /** A name that `backend/mod.rs` knows. */
   backend: string
   /** Instruction set of the cpu backend: `auto`, `avx512`, `avx2` or `portable`. */
   isa: string
@@ -235,8 +266,10 @@ export interface ProgramSpec {
   numBlocks: number
   /** Most tokens in a step. */
   maxTokens: number
-  /** Most rows in a step, most sampled positions, and the number of seats. */
+  /** Most rows in a step, and the number of seats. */
   maxRows: number
+  /** Most sampled positions in a step. */
+  maxSamples: number
   /** Highest position + 1. */
   maxModelLen: number
   /** Token ids are below this. */
@@ -271,6 +304,28 @@ export interface SeatParams {
   stopIds: Array<number>
   /** Most tokens to generate in all. */
   maxTokens: number
+  /** None of `stop_ids` is picked before this many tokens. */
+  minTokens: number
+  /** Divides the logits above 0 of tokens in prompt or output, multiplies the others; 1 = off. */
+  repetitionPenalty: number
+  /** Taken from the logits of tokens in the output; 0 = off. */
+  presencePenalty: number
+  /** Taken from the logits of tokens in the output, once for each time; 0 = off. */
+  frequencyPenalty: number
+  /** Tokens whose logits get `logit_biases` added. */
+  logitBiasIds: Array<number>
+  /** One for each of `logit_bias_ids`. */
+  logitBiases: Array<number>
+  /** Only these are picked; empty = all. */
+  allowedIds: Array<number>
+  /** Sequences of tokens of which none is completed in the output. */
+  badWords: Array<Array<number>>
+  /** How many of the most probable tokens are reported with each picked one; -1 = none, nor its rank. */
+  topLogprobs: number
+  /** The same for samples with a target. */
+  promptLogprobs: number
+  /** Tokens of the seat's history that are prompt. */
+  promptLength: number
 }
 
 /** Where a tensor lies. */

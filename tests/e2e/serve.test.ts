@@ -114,6 +114,125 @@ describe("a running server", () => {
   });
 });
 
+describe("fields that reach the sampler", () => {
+  const prompt = "The capital of France is";
+  const greedy = { prompt, max_tokens: 8, ignore_eos: true };
+
+  async function choices(fields: Record<string, unknown>): Promise<Answered[]> {
+    const { choices: all } = (await complete({ ...greedy, ...fields })) as unknown as {
+      choices: Answered[];
+    };
+    return all;
+  }
+  interface Answered {
+    readonly text: string;
+    readonly logprobs: {
+      readonly tokens: string[];
+      readonly token_logprobs: number[];
+      readonly top_logprobs: Record<string, number>[];
+    } | null;
+    readonly prompt_logprobs?: (Record<string, { logprob: number; rank: number }> | null)[];
+  }
+
+  test("greedy picks are the most probable tokens, and what is reported is ordered", async () => {
+    const [answer] = await choices({ logprobs: 3 });
+    const { tokens, token_logprobs: own, top_logprobs: tops } = answer!.logprobs!;
+    expect(tokens.join("")).toBe(answer!.text);
+    for (const [i, top] of tops.entries()) {
+      const values = Object.values(top);
+      expect(values).toHaveLength(3);
+      expect(values).toEqual(values.toSorted((a, b) => b - a));
+      expect(top[tokens[i]!]).toBe(own[i]!);
+      expect(own[i]).toBe(values[0]!);
+    }
+  });
+
+  test("a bias, an allowed list, bad words and penalties change the answer", async () => {
+    const [free] = await choices({});
+    const [first] = await choices({ logprobs: 1, max_tokens: 1 });
+    const word = first!.logprobs!.tokens[0]!;
+    expect(free!.text).toStartWith(word);
+    for (const fields of [{ bad_words: [word.trim()] }, { bad_words: [word] }])
+      expect((await choices(fields))[0]!.text).not.toStartWith(word);
+    const [biased] = await choices({ logit_bias: { "100": 100 } });
+    const [allowed] = await choices({ allowed_token_ids: [100] });
+    expect(biased!.text).toBe(allowed!.text);
+    const [repeated] = await choices({ allowed_token_ids: [100, 101], logit_bias: { "100": 50 } });
+    const [varied] = await choices({
+      allowed_token_ids: [100, 101],
+      logit_bias: { "100": 1 },
+      presence_penalty: 2,
+    });
+    expect(repeated!.text).toBe(allowed!.text);
+    expect(varied!.text).not.toBe(allowed!.text);
+  });
+
+  test("min_tokens keeps an answer going", async () => {
+    const { choices: all, usage } = await complete({
+      prompt,
+      max_tokens: 12,
+      min_tokens: 12,
+      logit_bias: { "2": 100 },
+      stop_token_ids: [2],
+    });
+    expect([usage.completion_tokens, all[0]?.finish_reason]).toEqual([12, "length"]);
+  });
+
+  test("choices of one prompt are those of the seed, the first as it is alone", async () => {
+    const drawn = { temperature: 1, seed: 3, n: 3 };
+    const together = (await choices(drawn)).map(({ text }) => text);
+    expect(new Set(together).size).toBeGreaterThan(1);
+    expect((await choices(drawn)).map(({ text }) => text)).toEqual(together);
+    expect((await choices({ ...drawn, n: 1 }))[0]!.text).toBe(together[0]!);
+  });
+
+  test("prompt_logprobs are those of the same text as an answer", async () => {
+    const [answer] = await choices({ logprobs: 0, max_tokens: 6 });
+    const whole = prompt + answer!.text;
+    const [scored] = await choices({ prompt: whole, max_tokens: 1, prompt_logprobs: 1 });
+    const own = scored!.prompt_logprobs!.slice(-6).map((one) => {
+      const entries = Object.values(one!);
+      return Math.max(...entries.filter(({ rank }) => rank === 1).map(({ logprob }) => logprob));
+    });
+    // The same numbers, computed in one chunk or token by token.
+    expect(own).toEqual(answer!.logprobs!.token_logprobs);
+    const [echoed] = await choices({ prompt: whole, echo: true, max_tokens: 0, logprobs: 0 });
+    expect(echoed!.text).toBe(whole);
+    expect(echoed!.logprobs!.token_logprobs.slice(-6)).toEqual(own);
+  });
+});
+
+describe("the prefix cache", () => {
+  async function cached(fields: Record<string, unknown> = {}): Promise<number> {
+    const prompt = "One two three four five six seven. ".repeat(12);
+    const { usage } = (await complete({ prompt, max_tokens: 2, ...fields })) as unknown as {
+      usage: { prompt_tokens_details: { cached_tokens: number } };
+    };
+    return usage.prompt_tokens_details.cached_tokens;
+  }
+
+  test("serves a prompt's blocks again, per salt, until it is reset", async () => {
+    await post(server, "/reset_prefix_cache", "");
+    expect(await cached()).toBe(0);
+    const hits = await cached();
+    expect(hits).toBeGreaterThan(32);
+    expect(hits % 16).toBe(0);
+    expect(await cached({ cache_salt: "tenant" })).toBe(0);
+    expect(await cached({ cache_salt: "tenant" })).toBe(hits);
+    expect((await post(server, "/reset_prefix_cache", "")).status).toBe(200);
+    expect(await cached()).toBe(0);
+    expect(await metric(server, "vllm:prefix_cache_hits_total")).toBeGreaterThanOrEqual(2 * hits);
+  });
+
+  test("has the same answer with and without", async () => {
+    const fields = { prompt: "Once upon a time there was a king who ".repeat(4), max_tokens: 12 };
+    await post(server, "/reset_prefix_cache", "");
+    const cold = await complete(fields);
+    const warm = await complete(fields);
+    expect(warm.choices[0]?.text).toBe(cold.choices[0]?.text ?? "");
+  });
+});
+
 describe("a wrong request is refused and the server goes on:", () => {
   const CASES: readonly (readonly [
     what: string,

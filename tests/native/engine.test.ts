@@ -9,22 +9,19 @@ import type { EngineConfig } from "../../engine/config.ts";
 import { createEngineClient, type EngineClient } from "../../engine/engine-client.ts";
 import { Engine } from "../../engine/engine.ts";
 import type { Finish, GenerateRequest } from "../../engine/request.ts";
+import { hashBlocks, noneHash } from "../../engine/runner/native.ts";
 import { startModel } from "../../engine/runner/native-runner.ts";
-import { Scheduler } from "../../engine/scheduler/scheduler.ts";
+import { Scheduler, type SchedulerTools } from "../../engine/scheduler/scheduler.ts";
 import { defaultModelPath } from "../support/default-model.ts";
+import { ENGINE_CONFIG } from "../support/engine-config.ts";
 import { createStopChecker, makeRequest, promptOf } from "../support/scheduler-world.ts";
 import { TINY, writeTinyModel } from "../support/tiny-model.ts";
 
-const CONFIG: Omit<EngineConfig, "modelPath"> = {
-  backend: "cpu",
-  isa: "auto",
-  threads: 1,
-  maxNumSeqs: 16,
-  maxNumBatchedTokens: 600,
-  maxModelLen: 0,
-  blockSize: 16,
-  numGpuBlocksOverride: 400,
-  kvCacheMemory: 0,
+const TOOLS: SchedulerTools = {
+  createStopChecker,
+  hashBlocks,
+  noneHash: noneHash("0"),
+  now: () => performance.now(),
 };
 
 let folder: string;
@@ -38,11 +35,19 @@ beforeAll(async () => {
 
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
+/** What an end has that does not depend on what else runs: not its time, nor what was cached. */
+type End = Omit<Finish, "timing">;
+
+function withoutCompany(finish: Finish): End {
+  const { timing: _timing, ...end } = finish;
+  return { ...end, usage: { ...end.usage, cachedTokens: 0 } };
+}
+
 interface Answer {
   readonly tokens: readonly number[];
   /** Bit for bit. */
   readonly logprobs: readonly number[];
-  readonly finish: Finish | undefined;
+  readonly finish: End | undefined;
 }
 
 interface Served {
@@ -64,16 +69,17 @@ async function serve(
   },
 ): Promise<Served> {
   const { maxPrefillTokens, ...overrides } = options;
-  const config = { ...CONFIG, modelPath, ...overrides };
-  const { runner, limits } = await startModel(config);
+  const config = { ...ENGINE_CONFIG, modelPath, ...overrides };
+  const { runner, limits, maxSamples } = await startModel(config);
   const scheduling = {
     ...config,
     limits,
+    maxSamples,
     ...(maxPrefillTokens === undefined ? {} : { maxPrefillTokens }),
   };
-  const scheduler = new Scheduler(scheduling, createStopChecker);
+  const scheduler = new Scheduler(scheduling, TOOLS);
   const answers = requests.map(
-    (): { tokens: number[]; logprobs: number[]; finish: Finish | undefined } => ({
+    (): { tokens: number[]; logprobs: number[]; finish: End | undefined } => ({
       tokens: [],
       logprobs: [],
       finish: undefined,
@@ -98,7 +104,7 @@ async function serve(
       answers[handle]!.logprobs.push(...events.logprobs.subarray(from, to));
     }
     for (const { index, finish } of events.finishes)
-      answers[events.handles[index]!]!.finish = finish;
+      answers[events.handles[index]!]!.finish = withoutCompany(finish);
     finished += events.finishes.length;
     arrive();
     if (finished === requests.length) done.resolve();
@@ -110,7 +116,7 @@ async function serve(
   while (runner.queued > 0) await new Promise((resolve) => setImmediate(resolve));
   scheduler.checkIntegrity();
   expect(scheduler.pool.numUsed).toBe(0);
-  const { steps } = scheduler.stats;
+  const { steps } = scheduler.takeStats();
   await engine.stop();
   await run;
   return { answers, steps };
@@ -207,8 +213,8 @@ test("the reference backend, too, answers the same alone and in a batch", async 
 }, 60_000);
 
 test("a step that failed does not take the next one's other requests with it", async () => {
-  const { runner, limits } = await startModel({ ...CONFIG, modelPath });
-  const scheduler = new Scheduler({ ...CONFIG, limits }, createStopChecker);
+  const { runner, limits, maxSamples } = await startModel({ ...ENGINE_CONFIG, modelPath });
+  const scheduler = new Scheduler({ ...ENGINE_CONFIG, limits, maxSamples }, TOOLS);
   const finishes = new Map<number, Finish>();
   const take = ({ handles, finishes: ended }: ReturnType<Scheduler["commit"]>): void => {
     for (const { index, finish } of ended) finishes.set(handles[index]!, finish);
@@ -234,7 +240,7 @@ describe("the engine in its worker", () => {
   let client: EngineClient;
 
   beforeAll(async () => {
-    client = await createEngineClient({ ...CONFIG, modelPath });
+    client = await createEngineClient({ ...ENGINE_CONFIG, modelPath });
   });
 
   afterAll(() => client.shutdown(0));
@@ -242,11 +248,11 @@ describe("the engine in its worker", () => {
   async function collect(request: GenerateRequest): Promise<Answer> {
     const tokens: number[] = [];
     const logprobs: number[] = [];
-    let finish: Finish | undefined;
+    let finish: End | undefined;
     for await (const event of client.generate(request)) {
       tokens.push(...event.tokenIds);
       logprobs.push(...event.logprobs);
-      finish = event.finish;
+      finish = event.finish === undefined ? undefined : withoutCompany(event.finish);
     }
     return { tokens, logprobs, finish };
   }
@@ -299,7 +305,9 @@ describe("the engine in its worker", () => {
 
   test("a model that is not there is an error of the start", async () => {
     const missing = join(folder, "missing.gguf");
-    await expect(createEngineClient({ ...CONFIG, modelPath: missing })).rejects.toMatchObject({
+    await expect(
+      createEngineClient({ ...ENGINE_CONFIG, modelPath: missing }),
+    ).rejects.toMatchObject({
       code: "bad_model",
     });
   });

@@ -1,6 +1,6 @@
 /** A tokenizer without a vocabulary: token n is byte n, and 256 and above are control tokens without text. */
 
-import { decodeTokens } from "../../engine/tokenizer/detokenizer.ts";
+import { decodeTokens, wholeText } from "../../engine/tokenizer/detokenizer.ts";
 import type { EncodeOptions, Tokenizer } from "../../engine/tokenizer/tokenizer.ts";
 
 export const BOS_ID = 256;
@@ -27,5 +27,9 @@ export class ByteTokenizer implements Tokenizer {
 
   tokenBytes(id: number): Uint8Array {
     return id < 256 ? Uint8Array.of(id) : new Uint8Array();
+  }
+
+  tokenText(id: number): string | undefined {
+    return wholeText(this.tokenBytes(id));
   }
 }

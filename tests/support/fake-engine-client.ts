@@ -5,7 +5,16 @@
 
 import type { EngineClient } from "../../engine/engine-client.ts";
 import { KvEngineError } from "../../engine/errors.ts";
-import type { EngineInfo, EngineStats, GenerateRequest, TokenEvent } from "../../engine/request.ts";
+import type {
+  EngineInfo,
+  EngineStats,
+  GenerateRequest,
+  Timing,
+  TokenEvent,
+  Usage,
+} from "../../engine/request.ts";
+import type { RequestLimits } from "../../engine/request-limits.ts";
+import { TokenStream } from "../../engine/token-stream.ts";
 import { BYTE_VOCAB_SIZE } from "./byte-tokenizer.ts";
 
 /** The events of a sequence; the last must have `finish`. */
@@ -14,7 +23,11 @@ export type Script = (request: GenerateRequest) => readonly TokenEvent[];
 /** `text` as bytes, one event a byte, then the end; `length` where max_tokens comes first, as the engine would do it. */
 export function say(
   text: string,
-  { eosId, cachedTokens = 0 }: { eosId?: number; cachedTokens?: number } = {},
+  {
+    eosId,
+    cachedTokens = 0,
+    timing = NO_TIMING,
+  }: { eosId?: number; cachedTokens?: number; timing?: Timing } = {},
 ): Script {
   return (request) => {
     const { maxTokens, stop, stopTokenIds } = request.sampling;
@@ -44,35 +57,51 @@ export function say(
     const finish = {
       reason: cut ? "length" : "stop",
       usage,
+      timing,
       ...(stopReason === undefined ? {} : { stopReason }),
     } as const;
     return [...events, { ...last, finish }];
   };
 }
 
-class FakeSequence implements AsyncIterableIterator<TokenEvent> {
+export const NO_USAGE: Usage = { promptTokens: 0, completionTokens: 0, cachedTokens: 0 };
+export const NO_TIMING: Timing = { queued: 0, prefill: 0, decode: 0 };
+export const NO_STATS: EngineStats = {
+  running: 0,
+  waiting: 0,
+  usedBlocks: 0,
+  totalBlocks: 0,
+  preemptions: 0,
+  promptTokens: 0,
+  generationTokens: 0,
+  steps: 0,
+  prefixQueries: 0,
+  prefixHits: 0,
+  drafts: 0,
+  draftTokens: 0,
+  acceptedTokens: 0,
+  stepTokens: [],
+};
+
+class FakeSequence extends TokenStream {
   readonly request: GenerateRequest;
   /** The reader left before the end. */
   returned = false;
-  readonly #onLeave: () => void;
-  readonly #events: TokenEvent[] = [];
-  #waiting: ((result: IteratorResult<TokenEvent>) => void) | undefined;
-  #reject: ((error: unknown) => void) | undefined;
-  #ended = false;
+  /** Events that nobody has taken yet. */
+  untaken = 0;
 
   constructor(request: GenerateRequest, onLeave: () => void) {
+    super(() => {
+      this.returned = true;
+      onLeave();
+    });
     this.request = request;
-    this.#onLeave = onLeave;
-  }
-
-  /** Events that nobody has taken yet. */
-  get untaken(): number {
-    return this.#events.length;
   }
 
   send(...events: readonly TokenEvent[]): void {
-    this.#events.push(...events);
-    this.#settle();
+    for (const event of events) this.push(event);
+    this.untaken += events.length;
+    this.tell();
   }
 
   sendText(text: string): void {
@@ -80,42 +109,10 @@ class FakeSequence implements AsyncIterableIterator<TokenEvent> {
       this.send({ tokenIds: [id], logprobs: [-0.5] });
   }
 
-  fail(error: unknown): void {
-    if (this.#reject === undefined) throw new Error("nobody waits for this sequence");
-    this.#reject(error);
-  }
-
-  next(): Promise<IteratorResult<TokenEvent>> {
-    return new Promise((resolve, reject) => {
-      this.#waiting = resolve;
-      this.#reject = reject;
-      this.#settle();
-    });
-  }
-
-  return(): Promise<IteratorResult<TokenEvent>> {
-    if (!this.#ended) {
-      this.returned = true;
-      this.#ended = true;
-      this.#events.length = 0;
-      this.#settle();
-      this.#onLeave();
-    }
-    return Promise.resolve({ done: true, value: undefined });
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  #settle(): void {
-    const resolve = this.#waiting;
-    if (resolve === undefined) return;
-    const value = this.#events.shift();
-    if (value === undefined && !this.#ended) return;
-    this.#waiting = undefined;
-    if (value?.finish !== undefined) this.#ended = true;
-    resolve(value === undefined ? { done: true, value: undefined } : { done: false, value });
+  override take(): TokenEvent | undefined {
+    const event = super.take();
+    if (event !== undefined) this.untaken--;
+    return event;
   }
 }
 
@@ -128,35 +125,52 @@ export class FakeEngineClient implements EngineClient {
     vocabSize: BYTE_VOCAB_SIZE,
     blockSize: 16,
     numBlocks: 64,
+    enablePrefixCaching: true,
+    schedulingPolicy: "fcfs",
     backend: "fake/none",
     threads: 1,
     weightBytes: 0,
     activationBytes: 0,
     kvBytes: 0,
   };
-  currentStats: EngineStats = {
-    running: 0,
-    waiting: 0,
-    usedBlocks: 0,
-    totalBlocks: 64,
-    preemptions: 0,
-    promptTokens: 0,
-    generationTokens: 0,
-    steps: 0,
-  };
+  currentStats: EngineStats = { ...NO_STATS, totalBlocks: 64 };
   /** What sequences answer by; `undefined` = nothing until the test sends it. */
   script: Script | undefined = say("Hello");
   readonly sequences: FakeSequence[] = [];
   readonly aborted: string[] = [];
+  /** Times that the prefix cache was reset. */
+  resets = 0;
+  readonly #onStats: ((stats: EngineStats) => void)[] = [];
   readonly #fatal: ((error: KvEngineError) => void)[] = [];
   readonly #arrivals: (() => void)[] = [];
   readonly #aborts: (() => void)[] = [];
+
+  get limits(): RequestLimits {
+    const { maxModelLen, vocabSize, blockSize, numBlocks } = this.info;
+    const groups = [{ kind: "full", window: 0 }] as const;
+    return { maxModelLen, vocabSize, blockSize, numBlocks, groups, maxInFlightTokens: 1024 };
+  }
 
   stats(): EngineStats {
     return this.currentStats;
   }
 
-  generate(request: GenerateRequest): AsyncIterable<TokenEvent> {
+  onStats(callback: (stats: EngineStats) => void): void {
+    this.#onStats.push(callback);
+  }
+
+  /** A message of the engine with these numbers. */
+  report(stats: Partial<EngineStats>): void {
+    this.currentStats = { ...this.currentStats, ...stats };
+    for (const callback of this.#onStats) callback(this.currentStats);
+  }
+
+  resetPrefixCache(): Promise<number> {
+    this.resets++;
+    return Promise.resolve(this.resets);
+  }
+
+  generate(request: GenerateRequest): FakeSequence {
     if (this.sequences.some((one) => one.request.id === request.id))
       throw new Error(`the id ${request.id} is not unique`);
     const events = this.script?.(request) ?? [];

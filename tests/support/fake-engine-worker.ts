@@ -1,19 +1,27 @@
-/** A Worker whose engine has a fake device: the real messages, no native module. The model's path says how it behaves. */
+/** A Worker whose engine runs on the witness: the real messages, no model. The model's path says how it behaves. */
 
 import { EngineHost, type EngineParts } from "../../engine/engine-host.ts";
 import type { ToEngine } from "../../engine/engine-messages.ts";
 import { KvEngineError } from "../../engine/errors.ts";
 import type { EngineInfo } from "../../engine/request.ts";
-import type { StepResult } from "../../engine/scheduler/batch.ts";
-import { Scheduler } from "../../engine/scheduler/scheduler.ts";
-import { FakeRunner } from "./fake-runner.ts";
+import type { RequestLimits } from "../../engine/request-limits.ts";
+import { hashBlocks, noneHash } from "../../engine/runner/native.ts";
+import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import { createStopChecker } from "./scheduler-world.ts";
+import { WitnessRunner } from "./witness-runner.ts";
 
 declare const self: Worker;
 /** The other end is the thread that started this one. */
 const port: Worker = self;
 
-const LIMITS = { maxModelLen: 100, vocabSize: 50, blockSize: 4, numGroups: 1, numBlocks: 100 };
+const LIMITS: RequestLimits = {
+  maxModelLen: 100,
+  vocabSize: 50,
+  blockSize: 4,
+  groups: [{ kind: "full", window: 0 }],
+  maxInFlightTokens: 32,
+  numBlocks: 100,
+};
 
 const INFO: EngineInfo = {
   modelName: "fake",
@@ -21,6 +29,8 @@ const INFO: EngineInfo = {
   vocabSize: LIMITS.vocabSize,
   blockSize: LIMITS.blockSize,
   numBlocks: LIMITS.numBlocks,
+  enablePrefixCaching: true,
+  schedulingPolicy: "fcfs",
   backend: "fake",
   threads: 1,
   weightBytes: 0,
@@ -28,36 +38,45 @@ const INFO: EngineInfo = {
   kvBytes: 0,
 };
 
-/** Lets messages in between steps, as a device's own thread does. */
-class TurningRunner extends FakeRunner {
-  override async next(): Promise<StepResult> {
-    await new Promise((resolve) => setImmediate(resolve));
-    return super.next();
-  }
-}
+const OPTIONS: SchedulerOptions = {
+  maxNumSeqs: 4,
+  maxNumBatchedTokens: 16,
+  maxSamples: 16,
+  schedulingPolicy: "fcfs",
+  tpotSlo: 0,
+  enablePrefixCaching: true,
+  speculative: "none",
+  speculativeTokens: 1,
+  speculativeNgram: [1, 1],
+  limits: LIMITS,
+};
 
-/** Never delivers a result until it is stopped. */
-class StuckRunner extends FakeRunner {
-  override next(): Promise<StepResult> {
-    return this.numPending > 0 ? new Promise(() => undefined) : super.next();
-  }
-}
-
-function start(modelPath: string): Promise<EngineParts> {
+async function start(modelPath: string): Promise<EngineParts> {
   if (modelPath === "missing") {
     throw new KvEngineError("bad_model", "the file is not there", {
       subject: modelPath,
       hint: "look elsewhere",
     });
   }
-  const shape = { ...LIMITS, numBlocks: LIMITS.numBlocks + 1, maxRows: 4, maxTokens: 16 };
-  const runner = modelPath === "stuck" ? new StuckRunner(shape) : new TurningRunner(shape);
-  const scheduling = { maxNumSeqs: 4, maxNumBatchedTokens: 16, limits: LIMITS };
-  return Promise.resolve({
-    scheduler: new Scheduler(scheduling, createStopChecker),
-    runner,
-    info: INFO,
+  const runner = await WitnessRunner.create({
+    maxRows: OPTIONS.maxNumSeqs,
+    maxTokens: OPTIONS.maxNumBatchedTokens,
+    maxSamples: OPTIONS.maxSamples,
+    maxModelLen: LIMITS.maxModelLen,
+    blockSize: LIMITS.blockSize,
+    numBlocks: LIMITS.numBlocks + 1,
+    groups: LIMITS.groups,
+    vocabSize: LIMITS.vocabSize,
+    // Never delivers a result until it is stopped.
+    manual: modelPath === "stuck",
   });
+  const scheduler = new Scheduler(OPTIONS, {
+    createStopChecker,
+    hashBlocks,
+    noneHash: noneHash("0"),
+    now: () => performance.now(),
+  });
+  return { scheduler, runner, info: INFO };
 }
 
 const host = new EngineHost(

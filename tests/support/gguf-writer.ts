@@ -60,6 +60,12 @@ export const int32s = (values: readonly number[]): MetadataValue => ({
   values,
 });
 
+export const bools = (values: readonly boolean[]): MetadataValue => ({
+  type: "array",
+  of: "bool",
+  values,
+});
+
 /** The bytes of a whole file. */
 export function encodeGguf(contents: GgufContents): Uint8Array {
   const alignment = contents.alignment ?? 32;

@@ -5,6 +5,7 @@
 
 import {
   bool,
+  bools,
   encodeGguf,
   f32,
   type GgufContents,
@@ -27,7 +28,15 @@ export interface TinyModelOptions {
   readonly numLayers?: number;
   /** Leave out `output.weight`, so that the embedding is used for the logits. */
   readonly tied?: boolean;
+  /** Positions that window layers see. Without a pattern all layers are. */
+  readonly slidingWindow?: number;
+  /** Every n-th layer is full, or which layers have the window. */
+  readonly slidingWindowPattern?: number | readonly boolean[];
+  /** Six layers: two of three see the last 24 tokens only. */
+  readonly hybrid?: boolean;
 }
+
+const HYBRID: TinyModelOptions = { numLayers: 6, slidingWindow: 24, slidingWindowPattern: 3 };
 
 export const TINY = {
   numLayers: 2,
@@ -53,7 +62,8 @@ export async function writeTinyModel(path: string, options: TinyModelOptions = {
 }
 
 /** The parts of the file, for tests that change one of them. */
-export function tinyModel(options: TinyModelOptions = {}): GgufContents {
+export function tinyModel(given: TinyModelOptions = {}): GgufContents {
+  const options = given.hybrid === true ? { ...HYBRID, ...given } : given;
   return { metadata: tinyMetadata(options), tensors: tinyTensors(options) };
 }
 
@@ -63,6 +73,7 @@ function tinyMetadata(options: TinyModelOptions): Record<string, MetadataValue> 
     "general.architecture": text("llama"),
     "general.name": text("Tiny Test Model"),
     "general.quantization_version": u32(2),
+    ...windowMetadata(options),
     "llama.block_count": u32(options.numLayers ?? TINY.numLayers),
     "llama.context_length": u32(options.contextLength ?? TINY.contextLength),
     "llama.embedding_length": u32(TINY.hiddenSize),
@@ -82,6 +93,23 @@ function tinyMetadata(options: TinyModelOptions): Record<string, MetadataValue> 
     "tokenizer.ggml.eos_token_id": u32(TINY.imEnd),
     "tokenizer.ggml.add_bos_token": bool(false),
     "tokenizer.chat_template": text(TINY_CHAT_TEMPLATE),
+  };
+}
+
+function windowMetadata({
+  slidingWindow,
+  slidingWindowPattern: pattern,
+}: TinyModelOptions): Record<string, MetadataValue> {
+  return {
+    ...(slidingWindow === undefined
+      ? {}
+      : { "llama.attention.sliding_window": u32(slidingWindow) }),
+    ...(pattern === undefined
+      ? {}
+      : {
+          "llama.attention.sliding_window_pattern":
+            typeof pattern === "number" ? u32(pattern) : bools(pattern),
+        }),
   };
 }
 

@@ -9,7 +9,7 @@ use kvengine_core::{cpu_features, dequant, memory, program};
 use napi::bindgen_prelude::Float32Array;
 use napi_derive::napi;
 
-/// Bytes of one KV block of these groups on a backend (`cpu`, `reference`).
+/// Bytes of one KV block of these groups on a backend by name.
 ///
 /// # Errors
 /// The core's, as JSON `{code, message}` in the message.

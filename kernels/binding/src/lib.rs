@@ -1,6 +1,7 @@
 //! N-API face of the core: convert, call, convert. No global state: the main thread and workers of one process each load
 //! it.
 
+pub mod block_hash;
 pub mod device;
 mod error;
 pub mod runner;

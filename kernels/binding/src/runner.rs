@@ -2,6 +2,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "what napi hands over is owned")]
 
 use crate::error::to_js;
+use kvengine_core::backend::Sampled;
 use kvengine_core::runner as core;
 use kvengine_core::seats::SeatParams;
 use napi::bindgen_prelude::{AsyncTask, Float32Array, Function, Int32Array, Uint8Array};
@@ -27,12 +28,21 @@ pub struct StepError {
 pub struct StepResult {
     /// The engine's number of the step.
     pub step_id: i32,
-    /// A token for each sampled position, -1 where the seat was frozen before; empty on failure.
+    /// The token picked at each sampled position; -1 = none: it has a target, the seat was frozen before, or a draft before
+    /// it was wrong. Empty on failure, as all arrays.
     pub tokens: Int32Array,
     /// Why the seat froze with the token: 0 it did not, 1 a stop id, 2 `maxTokens`.
     pub finish: Uint8Array,
-    /// Natural log of each token's probability before temperature and filters.
+    /// Natural log of the probability of each picked token or target, before anything that acts on picks.
     pub logprobs: Float32Array,
+    /// Place of that token among all by probability, from 1; 0 where its seat did not ask. Empty when no seat did.
+    pub ranks: Int32Array,
+    /// The most probable tokens at sample `i` are `topIds[topStart[i]..topStart[i + 1]]`. Empty when no seat asked.
+    pub top_start: Int32Array,
+    /// See `topStart`.
+    pub top_ids: Int32Array,
+    /// Natural log of the probability of each of `topIds`.
+    pub top_logprobs: Float32Array,
     /// How long the step took, in microseconds.
     pub compute_micros: f64,
     /// Idle time between the end of the step before and the start of this one; -1 when the queue was empty.
@@ -77,13 +87,14 @@ impl Runner {
         self.core.description().to_owned()
     }
 
-    /// Queues the start of a sequence on a seat, in order with submitted steps.
+    /// Queues the start of a sequence on a seat, in order with submitted steps. `history` is its prompt and its output so
+    /// far where penalties or bad words are on, else it may be empty.
     ///
     /// # Errors
     /// The core's, as JSON `{code, message}` in the message.
     #[napi]
-    pub fn open_seat(&self, seat: u32, params: SeatParams) -> napi::Result<()> {
-        self.core.open_seat(seat as usize, params).map_err(to_js)
+    pub fn open_seat(&self, seat: u32, params: SeatParams, history: &[i32]) -> napi::Result<()> {
+        self.core.open_seat(seat as usize, params, history).map_err(to_js)
     }
 
     /// Copies and queues a step (layout: `kernels/core/src/step.rs`). What is wrong with it comes back as its result.
@@ -183,15 +194,45 @@ impl Task for Stop {
 
 fn result_to_js(result: core::StepResult) -> StepResult {
     let micros = |time: std::time::Duration| time.as_secs_f64() * 1e6;
+    let sampled = &result.sampled;
+    let mut tops = Tops::default();
+    if sampled.iter().any(|s| s.rank > 0) {
+        tops.collect(sampled);
+    }
     StepResult {
         step_id: result.step_id,
-        tokens: result.tokens.into(),
-        finish: result.finish.into(),
-        logprobs: result.logprobs.into(),
+        tokens: sampled.iter().map(|s| s.token).collect::<Vec<_>>().into(),
+        finish: sampled.iter().map(|s| s.finish).collect::<Vec<_>>().into(),
+        logprobs: sampled.iter().map(|s| s.logprob).collect::<Vec<_>>().into(),
+        ranks: tops.ranks.into(),
+        top_start: tops.start.into(),
+        top_ids: tops.ids.into(),
+        top_logprobs: tops.logprobs.into(),
         compute_micros: micros(result.compute),
         gap_micros: result.gap.map_or(-1.0, micros),
         error: result
             .error
             .map(|failure| StepError { code: failure.code.as_str().to_owned(), message: failure.message }),
+    }
+}
+
+/// Ranks and lists of a step as flat arrays.
+#[derive(Default)]
+struct Tops {
+    ranks: Vec<i32>,
+    start: Vec<i32>,
+    ids: Vec<i32>,
+    logprobs: Vec<f32>,
+}
+
+impl Tops {
+    fn collect(&mut self, sampled: &[Sampled]) {
+        self.start.push(0);
+        for Sampled { rank, top, .. } in sampled {
+            self.ranks.push(*rank as i32);
+            self.ids.extend(top.iter().map(|top| top.token));
+            self.logprobs.extend(top.iter().map(|top| top.logprob));
+            self.start.push(self.ids.len() as i32);
+        }
     }
 }

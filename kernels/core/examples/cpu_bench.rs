@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use half::f16;
-use kvengine_core::arena::{Arena, KvGroup};
+use kvengine_core::arena::{Arena, GroupKind, KvGroup};
 use kvengine_core::backend::cpu::CpuBackend;
 use kvengine_core::backend::{Backend, Instruction, Launch, Operand, Tensor};
 use kvengine_core::dtype::DType;
 use kvengine_core::op::{Op, RopeStyle, Rows};
-use kvengine_core::seats::{SeatParams, Seats};
-use kvengine_core::step::{Limits, Step};
+use kvengine_core::seats::{Seat, SeatParams, Seats};
+use kvengine_core::step::{Limits, PICK, Step, VERSION};
 
 const LAYERS: u32 = 30;
 const HIDDEN: usize = 576;
@@ -183,7 +183,7 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
     push(linear("linear head", 1), &[last], &[logits], &[table]);
     push(Op::Sample { label: label("sample"), logits: 0 }, &[logits], &[], &[]);
 
-    let groups = vec![KvGroup { layers: LAYERS, num_kv_heads: KV_HEADS, head_dim: HEAD_DIM }];
+    let groups = groups();
     let page_bytes = Arena::page_bytes_for(&groups, BLOCK_SIZE, backend.kv_element_bytes());
     let num_blocks = 1 + MOST_ROWS * 1024 / BLOCK_SIZE;
     let arena = Arena {
@@ -199,25 +199,37 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
     Model { backend, tape, arena, activations, weight_bytes }
 }
 
+fn groups() -> Vec<KvGroup> {
+    vec![KvGroup {
+        layers: LAYERS,
+        num_kv_heads: KV_HEADS,
+        head_dim: HEAD_DIM,
+        kind: GroupKind::Full,
+        window: 0,
+    }]
+}
+
 /// `rows` sequences of `tokens` tokens each after `start` tokens of context.
 fn step(rows: usize, tokens: usize, start: usize) -> Step {
     let blocks_each = (start + tokens).div_ceil(BLOCK_SIZE);
     let mut words =
-        vec![1, 0, (rows * tokens) as i32, rows as i32, 1, rows as i32, (rows * blocks_each) as i32, 0];
+        vec![VERSION, 0, (rows * tokens) as i32, rows as i32, 1, rows as i32, (rows * blocks_each) as i32, 0];
     words.extend((0..rows * tokens).map(|t| (t * 7919 % VOCABULARY) as i32));
     words.extend(0..rows as i32);
     words.extend((0..=rows).map(|r| (r * tokens) as i32));
     words.extend(vec![start as i32; rows]);
     words.extend((0..rows).map(|r| ((r + 1) * tokens - 1) as i32));
+    words.extend(vec![PICK; rows]);
     words.extend((0..=rows).map(|r| (r * blocks_each) as i32));
     // As a growing pool hands them out: neighbours in time, not in sequence.
     words.extend((0..rows).flat_map(|r| (0..blocks_each).map(move |b| (1 + b * rows + r) as i32)));
     let limits = Limits {
         max_tokens: MOST_TOKENS,
         max_rows: MOST_ROWS,
+        max_samples: MOST_ROWS,
         max_model_len: MODEL_LEN,
         block_size: BLOCK_SIZE,
-        num_groups: 1,
+        groups: groups(),
         num_blocks: 1 + MOST_ROWS * 1024 / BLOCK_SIZE,
         vocab_size: VOCABULARY,
     };
@@ -247,19 +259,7 @@ fn measure(model: &mut Model, name: &str, steps: &[Step], rounds: usize) {
     for _ in 0..rounds {
         let mut seats = Seats::new(MOST_ROWS);
         for seat in 0..MOST_ROWS {
-            let params = SeatParams {
-                temperature: 0.0,
-                top_k: 0,
-                top_p: 1.0,
-                min_p: 0.0,
-                seed_low: 0,
-                seed_high: 0,
-                choice: 0,
-                output_index: 0,
-                stop_ids: vec![],
-                max_tokens: 1 << 20,
-            };
-            seats.open(seat, params);
+            seats.open(seat, Seat::new(SeatParams::default(), &[]));
         }
         let mut times = BTreeMap::new();
         let begin = Instant::now();

@@ -5,6 +5,19 @@
 
 use crate::backend::BufferId;
 
+/// How much of a sequence a group's layers look back on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "napi", napi_derive::napi(string_enum = "lowercase"))]
+pub enum GroupKind {
+    /// All positions before.
+    Full,
+    /// The last [`KvGroup::window`] positions.
+    Window,
+    /// A running state: entry i of a table holds the state after the last computed token of block i. A token at
+    /// position p reads entry p / blockSize, or at a block's first position the entry before, and writes p / blockSize.
+    State,
+}
+
 /// Shape of the KV of one group of layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "napi", napi_derive::napi(object))]
@@ -15,6 +28,10 @@ pub struct KvGroup {
     pub num_kv_heads: u32,
     /// Elements of a head.
     pub head_dim: u32,
+    /// How far back its layers look.
+    pub kind: GroupKind,
+    /// Positions that a token sees, its own included; 0 unless the kind is `window`.
+    pub window: u32,
 }
 
 /// The pages on a device.

@@ -7,6 +7,7 @@
 
 pub mod arena;
 pub mod backend;
+pub mod block_hash;
 pub mod cpu_features;
 pub mod dequant;
 pub mod dtype;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod memory;
 pub mod op;
 pub mod ops;
+pub mod picks;
 pub mod plan;
 pub mod pool;
 pub mod program;

@@ -1,6 +1,6 @@
 //! A compiled tape: checked, planned, its weights prepared. Running a step is one pass over the instructions.
 
-use crate::arena::{Arena, KvGroup};
+use crate::arena::{Arena, GroupKind, KvGroup};
 use crate::backend::{self, Backend, BufferId, Instruction, Launch, Operand, Sampled, Tensor};
 use crate::error::{Failure, Result};
 use crate::op::{Op, Rows, ValueInfo};
@@ -15,7 +15,7 @@ use std::fmt::Write;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "napi", napi_derive::napi(object))]
 pub struct ProgramSpec {
-    /// `cpu` or `reference`.
+    /// A name that `backend/mod.rs` knows.
     pub backend: String,
     /// Instruction set of the cpu backend: `auto`, `avx512`, `avx2` or `portable`.
     pub isa: String,
@@ -37,8 +37,10 @@ pub struct ProgramSpec {
     pub num_blocks: u32,
     /// Most tokens in a step.
     pub max_tokens: u32,
-    /// Most rows in a step, most sampled positions, and the number of seats.
+    /// Most rows in a step, and the number of seats.
     pub max_rows: u32,
+    /// Most sampled positions in a step.
+    pub max_samples: u32,
     /// Highest position + 1.
     pub max_model_len: u32,
     /// Token ids are below this.
@@ -85,40 +87,20 @@ impl Program {
         let limits = limits(spec)?;
         let mut backend = backend::create(&spec.backend, &spec.isa, spec.threads as usize)?;
         backend.supports_block_size(limits.block_size)?;
+        check_groups(&spec.groups, backend.as_ref())?;
+        let bare;
+        let spec = if backend.computes_ops() {
+            let vocab_size = spec.vocab_size as usize;
+            Shapes { values: &spec.values, groups: &spec.groups, vocab_size }.check_order(&spec.ops)?;
+            spec
+        } else {
+            bare = without_tape(spec);
+            &bare
+        };
         let weights = Weights::open(&spec.files, &spec.tensors)?;
-        let shapes =
-            Shapes { values: &spec.values, groups: &spec.groups, vocab_size: spec.vocab_size as usize };
-        shapes.check_order(&spec.ops)?;
-        let tensors = spec
-            .ops
-            .iter()
-            .map(|op| tensors_of(op, &weights))
-            .collect::<Result<Vec<Vec<Tensor<'static>>>>>()?;
-        for (op, tensors) in spec.ops.iter().zip(&tensors) {
-            shapes.check(op, tensors)?;
-            backend.supports(op, tensors).map_err(|failure| {
-                let name = backend.name();
-                Failure { message: at(op, format!("backend {name}: {}", failure.message)), ..failure }
-            })?;
-        }
         let sizes = Sizes::of(spec, backend.kv_element_bytes())?;
-        let plan = plan::plan(&spec.values, &spec.ops, limits.max_tokens, limits.max_rows);
-        let mut instructions = Vec::with_capacity(spec.ops.len());
-        for (op, tensors) in spec.ops.iter().zip(&tensors) {
-            let prepared = backend
-                .prepare(op, tensors)
-                .map_err(|failure| Failure { message: at(op, &failure.message), ..failure })?;
-            let operand = |id: u32| {
-                let value = &spec.values[id as usize];
-                Operand { offset: plan.offsets[id as usize], width: value.width as usize, rows: value.rows }
-            };
-            instructions.push(Instruction {
-                inputs: op.inputs().into_iter().map(operand).collect(),
-                outputs: op.outputs().into_iter().map(operand).collect(),
-                op: op.clone(),
-                prepared,
-            });
-        }
+        let plan = plan::plan(&spec.values, &spec.ops, limits.max_tokens, limits.max_samples);
+        let instructions = prepare(spec, &weights, &plan, backend.as_mut())?;
         weights.release_pages();
         let named = |what: &str, result: Result<BufferId>| {
             result.map_err(|failure| Failure { message: format!("{what}: {}", failure.message), ..failure })
@@ -162,33 +144,45 @@ impl Program {
     /// Runs a step whose tokens are resolved; answers one entry a sampled position.
     ///
     /// # Errors
-    /// `internal`: more sampled positions than rows, or what a kernel reports.
+    /// `internal`: more sampled positions than planned, or what a kernel reports.
     pub fn run(&mut self, step: &Step, seats: &mut Seats) -> Result<Vec<Sampled>> {
-        if step.samples.len() > self.limits.max_rows {
-            let (samples, most) = (step.samples.len(), self.limits.max_rows);
+        if step.samples.len() > self.limits.max_samples {
+            let (samples, most) = (step.samples.len(), self.limits.max_samples);
             return Err(Failure::internal(format!(
                 "step: {samples} sampled positions, allowed is 0 to {most}"
             )));
         }
+        self.backend.copy_pages(&self.arena, &step.copies);
         let mut sampled = Vec::with_capacity(step.samples.len());
-        for i in 0..self.instructions.len() {
-            self.launch(i, step, seats, &mut sampled)?;
+        let mut launch =
+            Launch { step, activations: self.activations, arena: &self.arena, seats, sampled: &mut sampled };
+        match self.backend.whole_step(&mut launch, &self.limits) {
+            Some(done) => done?,
+            None => {
+                for i in 0..self.instructions.len() {
+                    self.launch(i, step, seats, &mut sampled)?;
+                }
+            }
         }
         self.backend.synchronize()?;
         if sampled.len() == step.samples.len() {
             Ok(sampled)
         } else {
             let (got, wanted) = (sampled.len(), step.samples.len());
-            Err(Failure::internal(format!("step: {got} tokens for {wanted} sampled positions")))
+            Err(Failure::internal(format!("step: {got} answers for {wanted} sampled positions")))
         }
     }
 
     /// Logits of the sampled positions, `[samples, vocabulary]`; no seat advances. Any number of positions: what follows
-    /// the gathering runs once for each `max_rows` of them.
+    /// the gathering runs once for each `max_samples` of them.
     ///
     /// # Errors
-    /// `internal`: what a kernel reports.
+    /// `unsupported` on a backend without logits; `internal`: what a kernel reports.
     pub fn logits(&mut self, step: &Step) -> Result<Vec<f32>> {
+        if !self.backend.computes_ops() {
+            return Err(Failure::unsupported(format!("backend {} has no logits", self.backend.name())));
+        }
+        self.backend.copy_pages(&self.arena, &step.copies);
         let mut seats = Seats::default();
         let (per_sample, per_token): (Vec<usize>, Vec<usize>) =
             (0..self.instructions.len()).partition(|&i| self.rows_of(i) == Rows::Samples);
@@ -197,7 +191,7 @@ impl Program {
         }
         let mut logits = Vec::new();
         let mut part = step.clone();
-        for samples in step.samples.chunks(self.limits.max_rows) {
+        for samples in step.samples.chunks(self.limits.max_samples) {
             part.samples = samples.to_vec();
             for &i in &per_sample {
                 if let Op::Sample { .. } = self.instructions[i].op {
@@ -238,6 +232,67 @@ impl Program {
     }
 }
 
+/// For backends that do steps whole: nothing of a tape is read.
+fn without_tape(spec: &ProgramSpec) -> ProgramSpec {
+    ProgramSpec { values: vec![], ops: vec![], files: vec![], tensors: vec![], ..spec.clone() }
+}
+
+/// Checks the tape's shapes and brings it into the backend's form.
+fn prepare(
+    spec: &ProgramSpec,
+    weights: &Weights,
+    plan: &Plan,
+    backend: &mut dyn Backend,
+) -> Result<Vec<Instruction>> {
+    let shapes = Shapes { values: &spec.values, groups: &spec.groups, vocab_size: spec.vocab_size as usize };
+    let tensors =
+        spec.ops.iter().map(|op| tensors_of(op, weights)).collect::<Result<Vec<Vec<Tensor<'static>>>>>()?;
+    for (op, tensors) in spec.ops.iter().zip(&tensors) {
+        shapes.check(op, tensors)?;
+        backend.supports(op, tensors).map_err(|failure| {
+            let name = backend.name();
+            Failure { message: at(op, format!("backend {name}: {}", failure.message)), ..failure }
+        })?;
+    }
+    let mut instructions = Vec::with_capacity(spec.ops.len());
+    for (op, tensors) in spec.ops.iter().zip(&tensors) {
+        let prepared = backend
+            .prepare(op, tensors)
+            .map_err(|failure| Failure { message: at(op, &failure.message), ..failure })?;
+        let operand = |id: u32| {
+            let value = &spec.values[id as usize];
+            Operand { offset: plan.offsets[id as usize], width: value.width as usize, rows: value.rows }
+        };
+        instructions.push(Instruction {
+            inputs: op.inputs().into_iter().map(operand).collect(),
+            outputs: op.outputs().into_iter().map(operand).collect(),
+            op: op.clone(),
+            prepared,
+        });
+    }
+    Ok(instructions)
+}
+
+/// A window belongs to groups of that kind; the backend knows the kinds.
+fn check_groups(groups: &[KvGroup], backend: &dyn Backend) -> Result<()> {
+    for (i, group) in groups.iter().enumerate() {
+        if (group.kind == GroupKind::Window) != (group.window > 0) {
+            let KvGroup { kind, window, .. } = group;
+            let allowed = "1 or more for kind window, 0 for the others";
+            return Err(Failure::internal(format!(
+                "group {i}: window is {window} for kind {kind:?}, allowed is {allowed}"
+            )));
+        }
+        if !backend.supports_groups(group.kind) {
+            let (name, kind) = (backend.name(), group.kind);
+            return Err(Failure::unsupported(format!(
+                "group {i}: backend {name} has no groups of kind {kind:?}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn tensors_of(op: &Op, weights: &Weights) -> Result<Vec<Tensor<'static>>> {
     let find = |name: &str| {
         weights
@@ -254,6 +309,7 @@ fn limits(spec: &ProgramSpec) -> Result<Limits> {
         ("numBlocks", spec.num_blocks, 2),
         ("maxTokens", spec.max_tokens, 1),
         ("maxRows", spec.max_rows, 1),
+        ("maxSamples", spec.max_samples, 1),
         ("maxModelLen", spec.max_model_len, 1),
         ("vocabSize", spec.vocab_size, 1),
     ] {
@@ -264,9 +320,10 @@ fn limits(spec: &ProgramSpec) -> Result<Limits> {
     Ok(Limits {
         max_tokens: spec.max_tokens as usize,
         max_rows: spec.max_rows as usize,
+        max_samples: spec.max_samples as usize,
         max_model_len: spec.max_model_len as usize,
         block_size: spec.block_size as usize,
-        num_groups: spec.groups.len(),
+        groups: spec.groups.clone(),
         num_blocks: spec.num_blocks as usize,
         vocab_size: spec.vocab_size as usize,
     })
@@ -281,7 +338,7 @@ struct Sizes {
 impl Sizes {
     fn of(spec: &ProgramSpec, element_bytes: usize) -> Result<Self> {
         let page = page_bytes(&spec.groups, spec.block_size, element_bytes)?;
-        let rows = u128::from(spec.max_tokens.max(spec.max_rows));
+        let rows = u128::from(spec.max_tokens.max(spec.max_samples));
         let activations: u128 = spec.values.iter().map(|value| u128::from(value.width) * rows * 4 + 64).sum();
         let kv = page as u128 * u128::from(spec.num_blocks);
         for (what, bytes) in [("activations", activations), ("KV blocks", kv)] {
@@ -346,6 +403,8 @@ fn describe(spec: &ProgramSpec, plan: &Plan) -> String {
 mod tests {
     use super::*;
     use crate::dtype::DType;
+    use crate::seats::{Seat, SeatParams};
+    use crate::step::PICK;
     use crate::testing::{MAX_LEN, TinyModel, VOCABULARY, greedy, step_words};
 
     fn tokens(len: usize) -> Vec<i32> {
@@ -363,6 +422,9 @@ mod tests {
         logits
     }
 
+    /// Backends that run tapes.
+    const COMPUTING: [&str; 2] = ["cpu", "reference"];
+
     const WEIGHT_TYPES: [DType; 3] = [DType::Q4_1, DType::F16, DType::F32];
 
     fn compiled(backend: &str, dtype: DType, threads: u32) -> Program {
@@ -374,7 +436,7 @@ mod tests {
     #[test]
     fn chunks_of_any_size_give_the_same_bits() {
         let tokens = tokens(61);
-        for backend in crate::backend::NAMES {
+        for backend in COMPUTING {
             for dtype in WEIGHT_TYPES {
                 let whole = chunked(&mut compiled(backend, dtype, 1), &tokens, tokens.len());
                 assert!(whole.iter().all(|x| x.is_finite()) && whole.iter().any(|&x| x != whole[0]));
@@ -389,7 +451,7 @@ mod tests {
     #[test]
     fn other_rows_of_the_step_and_threads_change_no_bit() {
         let tokens = tokens(33);
-        for backend in crate::backend::NAMES {
+        for backend in COMPUTING {
             for dtype in WEIGHT_TYPES {
                 let alone = chunked(&mut compiled(backend, dtype, 1), &tokens, tokens.len());
                 let mut program = compiled(backend, dtype, 3);
@@ -414,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_of_more_positions_than_rows_are_those_of_each_alone() {
+    fn logits_of_more_positions_than_planned_are_those_of_each_alone() {
         let model = TinyModel::new("reference", DType::F32);
         let tokens = tokens(21);
         let mut program = Program::compile(&model.spec).unwrap();
@@ -430,11 +492,69 @@ mod tests {
     }
 
     #[test]
+    fn right_drafts_pick_what_single_steps_pick_and_their_scores_agree() {
+        for backend in COMPUTING {
+            for temperature in [0.0, 1.0] {
+                let seat = || Seat::new(SeatParams { temperature, top_logprobs: 2, ..greedy() }, &[]);
+                let mut program = compiled(backend, DType::Q4_1, 2);
+                let mut seats = Seats::new(4);
+                let prompt = tokens(9);
+                seats.open(1, seat());
+                let step = step_words(0, &[(1, 0, &prompt)], &[8]).parse(program.limits());
+                let mut picked = program.run(&step, &mut seats).unwrap();
+                for position in 9..12 {
+                    let last = [picked[picked.len() - 1].token];
+                    let step = step_words(0, &[(1, position, &last)], &[0]).parse(program.limits());
+                    picked.extend(program.run(&step, &mut seats).unwrap());
+                }
+                for wrong in [3, 2, 1] {
+                    seats.open(2, seat());
+                    let step = step_words(0, &[(2, 0, &prompt)], &[8]).parse(program.limits());
+                    let mut drafted = program.run(&step, &mut seats).unwrap();
+                    let mut row: Vec<i32> = picked[..3].iter().map(|pick| pick.token).collect();
+                    if wrong < 3 {
+                        row[wrong] = (row[wrong] + 1) % VOCABULARY as i32;
+                    }
+                    let mut words = step_words(0, &[(3, 0, &prompt[..4]), (2, 9, &row)], &[0, 4, 5, 6]);
+                    words.targets = vec![prompt[1], PICK, PICK, PICK];
+                    drafted.extend(program.run(&words.parse(program.limits()), &mut seats).unwrap());
+                    let score = drafted.remove(1);
+                    assert!(score.token == -1 && score.logprob < 0.0 && score.rank == 0);
+                    let right = wrong + 1;
+                    assert_eq!(drafted[..right], picked[..right], "{backend}");
+                    assert!(drafted[right..].iter().all(|pick| *pick == Sampled::NONE), "{backend}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pages_are_copied_before_the_step_in_the_order_given() {
+        let tokens = tokens(40);
+        for backend in COMPUTING {
+            let mut program = compiled(backend, DType::F16, 1);
+            let own = step_words(0, &[(1, 0, &tokens)], &[39]);
+            let expected = program.logits(&own.parse(program.limits())).unwrap();
+            let mut fork = step_words(0, &[(2, 39, &tokens[39..])], &[0]);
+            let tables = |words: &[i32], row_words: usize| words[words.len() - row_words..].to_vec();
+            let from = tables(&own.words(), 3);
+            let to = tables(&fork.words(), 3);
+            // Through blocks of a third sequence, which the pairs fill and read in turn.
+            let by = step_words(0, &[(3, 0, &tokens)], &[]).words();
+            for ((from, to), by) in from.iter().zip(&to).zip(tables(&by, 3)) {
+                fork.copies.extend([*from, by, by, *to]);
+            }
+            let found = program.logits(&fork.parse(program.limits())).unwrap();
+            assert_eq!(found, expected, "{backend}");
+        }
+    }
+
+    #[test]
     fn a_step_without_samples_only_fills_the_cache() {
         let model = TinyModel::new("reference", DType::F32);
         let mut program = Program::compile(&model.spec).unwrap();
         let mut seats = Seats::new(4);
-        seats.open(0, greedy());
+        seats.open(0, Seat::new(greedy(), &[]));
         let step = step_words(0, &[(0, 0, &tokens(5))], &[]).parse(program.limits());
         assert_eq!(program.run(&step, &mut seats).unwrap(), []);
         let empty = step_words(1, &[], &[]).parse(program.limits());
@@ -442,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn more_samples_than_rows_are_refused_when_seats_advance() {
+    fn more_samples_than_planned_are_refused_when_seats_advance() {
         let model = TinyModel::new("reference", DType::F32);
         let mut program = Program::compile(&model.spec).unwrap();
         let step = step_words(0, &[(0, 0, &tokens(5))], &[0, 1, 2, 3, 4]).parse(program.limits());
@@ -542,6 +662,23 @@ mod tests {
             (refused(|spec| spec.tensors[2].cols = 65), "tensor layers.0.attention.q: has 65 columns"),
             (refused(|spec| spec.files[0].push('x')), "cannot be read"),
             (refused(|spec| spec.max_rows = 0), "maxRows is 0, allowed is 1 to"),
+            (refused(|spec| spec.max_samples = 0), "maxSamples is 0, allowed is 1 to"),
+            (refused(|spec| spec.groups[0].window = 4), "group 0: window is 4 for kind Full, allowed is"),
+            (
+                refused(|spec| spec.groups[0].kind = GroupKind::Window),
+                "group 0: window is 0 for kind Window, allowed is 1 or more for kind window",
+            ),
+            (
+                refused(|spec| spec.groups[0].kind = GroupKind::State),
+                "group 0: backend reference has no groups of kind State",
+            ),
+            (
+                refused(|spec| {
+                    spec.groups[0].kind = GroupKind::Window;
+                    spec.groups[0].window = 9;
+                }),
+                "layers.0.attention: attention: sees all positions, group 0 keeps 9",
+            ),
             (refused(|spec| spec.num_blocks = 1), "numBlocks is 1, allowed is 2 to"),
             (
                 refused(|spec| spec.backend = "tpu".into()),
@@ -570,7 +707,13 @@ mod tests {
 
     #[test]
     fn a_page_beyond_memory_is_an_error() {
-        let group = KvGroup { layers: u32::MAX, num_kv_heads: u32::MAX, head_dim: u32::MAX };
+        let group = KvGroup {
+            layers: u32::MAX,
+            num_kv_heads: u32::MAX,
+            head_dim: u32::MAX,
+            kind: GroupKind::Full,
+            window: 0,
+        };
         assert!(page_bytes(&[group], u32::MAX, 4).is_err());
         assert_eq!(MAX_LEN % 16, 0);
     }

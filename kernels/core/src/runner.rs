@@ -1,9 +1,10 @@
 //! The thread that owns a program and its device. Commands are done in the order in which they were given; an idle thread
 //! sleeps in the queue. A step that fails, panics included, is a result with an error, and the thread goes on.
 
+use crate::backend::Sampled;
 use crate::error::{Failure, Result};
 use crate::program::{Program, ProgramInfo, ProgramSpec};
-use crate::seats::{SeatParams, Seats};
+use crate::seats::{Seat, SeatParams, Seats};
 use crate::step::{FROM_SEAT, Step};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,12 +19,8 @@ use std::time::{Duration, Instant};
 pub struct StepResult {
     /// The engine's number of the step.
     pub step_id: i32,
-    /// A token for each sampled position, -1 where the seat was frozen before; empty on failure.
-    pub tokens: Vec<i32>,
-    /// See [`crate::backend::Sampled::finish`].
-    pub finish: Vec<u8>,
-    /// See [`crate::backend::Sampled::logprob`].
-    pub logprobs: Vec<f32>,
+    /// One entry a sampled position; empty on failure.
+    pub sampled: Vec<Sampled>,
     /// How long the step took.
     pub compute: Duration,
     /// How long the device did nothing between the step before and this one; `None` when it had nothing to do.
@@ -39,7 +36,7 @@ pub type OnResult = Box<dyn FnMut(StepResult) + Send>;
 pub type Logits = Receiver<Result<Vec<f32>>>;
 
 enum Command {
-    OpenSeat(usize, SeatParams),
+    OpenSeat(usize, Box<Seat>),
     Submit(Vec<i32>),
     Logits(Vec<i32>, Sender<Result<Vec<f32>>>),
     Stop,
@@ -77,6 +74,7 @@ impl Runner {
         let (num_seats, vocab_size) = (program.limits().max_rows, program.limits().vocab_size);
         let device = Device {
             seats: Seats::new(num_seats),
+            step: Step::default(),
             program,
             on_result,
             stopping: Arc::clone(&stopping),
@@ -103,17 +101,19 @@ impl Runner {
         &self.description
     }
 
-    /// Queues the start of a sequence on a seat.
+    /// Queues the start of a sequence on a seat. `history` is its prompt and its output so far, where the parameters need
+    /// them ([`SeatParams::needs_history`]).
     ///
     /// # Errors
     /// `internal`, naming the field and what is allowed.
-    pub fn open_seat(&self, seat: usize, params: SeatParams) -> Result<()> {
+    pub fn open_seat(&self, seat: usize, params: SeatParams, history: &[i32]) -> Result<()> {
         if seat >= self.num_seats {
             let most = self.num_seats - 1;
             return Err(Failure::internal(format!("seat is {seat}, allowed is 0 to {most}")));
         }
-        params.check(self.vocab_size)?;
-        self.send(Command::OpenSeat(seat, params))
+        params.check(history, self.vocab_size)?;
+        // Counted here: the device thread has steps waiting.
+        self.send(Command::OpenSeat(seat, Box::new(Seat::new(params, history))))
     }
 
     /// Queues a step (layout in [`crate::step`]). Whatever is wrong with it comes back as its result.
@@ -166,6 +166,8 @@ fn stopped() -> Failure {
 struct Device {
     program: Program,
     seats: Seats,
+    /// The step under way; its memory is used again.
+    step: Step,
     on_result: OnResult,
     stopping: Arc<AtomicBool>,
     last_end: Option<Instant>,
@@ -187,12 +189,12 @@ impl Device {
             };
             match command {
                 Command::Stop => return,
-                Command::OpenSeat(seat, params) => self.seats.open(seat, params),
+                Command::OpenSeat(index, seat) => self.seats.open(index, *seat),
                 Command::Submit(words) => self.submit(&words),
                 Command::Logits(words, reply) => {
                     let logits = self.guarded(|device| {
-                        let step = device.resolve(&words)?;
-                        device.program.logits(&step)
+                        device.resolve(&words)?;
+                        device.program.logits(&device.step)
                     });
                     self.was_empty = true;
                     // Nobody waits any more: nothing to do.
@@ -206,8 +208,8 @@ impl Device {
         let start = Instant::now();
         let gap = self.last_end.filter(|_| !self.was_empty).map(|end| start.duration_since(end));
         let sampled = self.guarded(|device| {
-            let step = device.resolve(words)?;
-            device.program.run(&step, &mut device.seats)
+            device.resolve(words)?;
+            device.program.run(&device.step, &mut device.seats)
         });
         let end = Instant::now();
         self.last_end = Some(end);
@@ -218,9 +220,7 @@ impl Device {
         };
         (self.on_result)(StepResult {
             step_id: words.get(1).copied().unwrap_or(-1),
-            tokens: sampled.iter().map(|s| s.token).collect(),
-            finish: sampled.iter().map(|s| s.finish).collect(),
-            logprobs: sampled.iter().map(|s| s.logprob).collect(),
+            sampled,
             compute: end.duration_since(start),
             gap,
             error,
@@ -229,10 +229,11 @@ impl Device {
 
     /// Checks a step and fills in the tokens its seats picked last. An open seat that has picked none was in a step that
     /// failed: its sequence has ended, so the row is surplus and must not fail the step's other rows.
-    fn resolve(&mut self, words: &[i32]) -> Result<Step> {
-        let mut step = Step::parse(words, self.program.limits())?;
-        for row in &step.rows {
-            for token in &mut step.tokens[row.first..row.first + row.len] {
+    fn resolve(&mut self, words: &[i32]) -> Result<()> {
+        self.step.read(words, self.program.limits())?;
+        let Step { rows, tokens, .. } = &mut self.step;
+        for row in rows {
+            for token in &mut tokens[row.first..row.first + row.len] {
                 if *token == FROM_SEAT {
                     let seat = self
                         .seats
@@ -243,7 +244,7 @@ impl Device {
                 }
             }
         }
-        Ok(step)
+        Ok(())
     }
 
     /// Runs a command's work; a panic is a failure like any other.
@@ -285,7 +286,7 @@ mod tests {
     /// Tokens of a prompt continued one step at a time, each step submitted before the result of the one before.
     fn generate(model: &TinyModel, params: SeatParams, steps: usize) -> Vec<StepResult> {
         let (runner, results) = start(model);
-        runner.open_seat(2, params).unwrap();
+        runner.open_seat(2, params, &[]).unwrap();
         let prompt = [5, 17, 40];
         runner.submit(step_words(0, &[(2, 0, &prompt)], &[2]).words()).unwrap();
         for i in 1..steps {
@@ -304,15 +305,15 @@ mod tests {
         assert!(
             queued.iter().enumerate().all(|(i, result)| result.error.is_none() && result.step_id == i as i32)
         );
-        let picked: Vec<i32> = queued.iter().map(|result| result.tokens[0]).collect();
+        let picked: Vec<i32> = queued.iter().map(|result| result.sampled[0].token).collect();
 
         let (runner, results) = start(&model);
-        runner.open_seat(0, greedy()).unwrap();
+        runner.open_seat(0, greedy(), &[]).unwrap();
         let mut tokens = vec![5, 17, 40];
         for expected in picked {
             runner.submit(step_words(0, &[(0, 0, &tokens)], &[tokens.len() - 1]).words()).unwrap();
             let result = results.recv().unwrap();
-            assert_eq!(result.tokens, [expected]);
+            assert_eq!(result.sampled[0].token, expected);
             tokens.push(expected);
         }
         stop(&runner);
@@ -322,26 +323,26 @@ mod tests {
     fn a_seat_freezes_at_max_tokens_and_its_surplus_rows_sample_nothing() {
         let model = TinyModel::new("reference", DType::F32);
         let results = generate(&model, SeatParams { max_tokens: 2, ..greedy() }, 4);
-        let finish: Vec<u8> = results.iter().map(|result| result.finish[0]).collect();
+        let finish: Vec<u8> = results.iter().map(|result| result.sampled[0].finish).collect();
         assert_eq!(finish, [0, 2, 0, 0]);
-        assert!(results[1].tokens[0] >= 0);
-        assert_eq!((results[2].tokens[0], results[3].tokens[0]), (-1, -1));
+        assert!(results[1].sampled[0].token >= 0);
+        assert_eq!((results[2].sampled[0].token, results[3].sampled[0].token), (-1, -1));
     }
 
     #[test]
     fn a_seat_freezes_at_a_stop_id() {
         let model = TinyModel::new("reference", DType::F32);
-        let first = generate(&model, greedy(), 1)[0].tokens[0];
+        let first = generate(&model, greedy(), 1)[0].sampled[0].token;
         let results = generate(&model, SeatParams { stop_ids: vec![first], max_tokens: 1, ..greedy() }, 2);
-        assert_eq!((results[0].tokens[0], results[0].finish[0]), (first, 1));
-        assert_eq!(results[1].tokens[0], -1);
+        assert_eq!((results[0].sampled[0].token, results[0].sampled[0].finish), (first, 1));
+        assert_eq!(results[1].sampled[0].token, -1);
     }
 
     #[test]
     fn a_bad_step_is_a_result_with_an_error_and_the_next_one_runs() {
         let model = TinyModel::new("reference", DType::F32);
         let (runner, results) = start(&model);
-        runner.open_seat(0, greedy()).unwrap();
+        runner.open_seat(0, greedy(), &[]).unwrap();
         for (words, with) in [
             (vec![], "header"),
             (vec![1, 42, 0], "header"),
@@ -351,7 +352,7 @@ mod tests {
             runner.submit(words).unwrap();
             let result = results.recv().unwrap();
             assert_eq!(result.step_id, id);
-            assert!(result.tokens.is_empty());
+            assert!(result.sampled.is_empty());
             let failure = result.error.expect("an error");
             assert!(failure.message.contains(with), "{failure}");
         }
@@ -364,12 +365,12 @@ mod tests {
     fn a_row_that_waits_for_a_token_of_a_failed_step_freezes_its_seat() {
         let model = TinyModel::new("reference", DType::F32);
         let (runner, results) = start(&model);
-        runner.open_seat(0, greedy()).unwrap();
+        runner.open_seat(0, greedy(), &[]).unwrap();
         for tokens in [&[FROM_SEAT], &[1]] {
             runner.submit(step_words(7, &[(0, 3, tokens)], &[0]).words()).unwrap();
             let result = results.recv().unwrap();
             assert!(result.error.is_none());
-            assert_eq!((result.tokens[0], result.finish[0]), (-1, 0));
+            assert_eq!((result.sampled[0].token, result.sampled[0].finish), (-1, 0));
         }
         stop(&runner);
     }
@@ -380,6 +381,7 @@ mod tests {
         let program = Program::compile(&model.spec).unwrap();
         let mut device = Device {
             seats: Seats::new(1),
+            step: Step::default(),
             program,
             on_result: Box::new(|_| ()),
             stopping: Arc::default(),
@@ -396,7 +398,7 @@ mod tests {
         let model = TinyModel::new("reference", DType::F32);
         let (runner, results) = start(&model);
         runner.submit(step_words(0, &[(3, 0, &[1, 2])], &[1]).words()).unwrap();
-        assert_eq!(results.recv().unwrap().tokens, [-1]);
+        assert_eq!(results.recv().unwrap().sampled, [Sampled::NONE]);
         stop(&runner);
     }
 
@@ -405,12 +407,12 @@ mod tests {
         let model = TinyModel::new("reference", DType::F32);
         let (runner, results) = start(&model);
         for _ in 0..2 {
-            runner.open_seat(0, SeatParams { max_tokens: 1, ..greedy() }).unwrap();
+            runner.open_seat(0, SeatParams { max_tokens: 1, ..greedy() }, &[]).unwrap();
             runner.submit(step_words(0, &[(0, 0, &[1, 2])], &[1]).words()).unwrap();
         }
         let (first, second) = (results.recv().unwrap(), results.recv().unwrap());
-        assert_eq!(first.tokens, second.tokens);
-        assert_eq!(second.finish, [2]);
+        assert_eq!(first.sampled, second.sampled);
+        assert_eq!(second.sampled[0].finish, 2);
         stop(&runner);
     }
 
@@ -420,14 +422,14 @@ mod tests {
         let (runner, _results) = start(&model);
         for (seat, params, with) in [
             (4, greedy(), "seat is 4, allowed is 0 to 3"),
-            (0, SeatParams { temperature: -0.1, ..greedy() }, "temperature is -0.1"),
-            (0, SeatParams { temperature: f64::NAN, ..greedy() }, "temperature is NaN"),
-            (0, SeatParams { top_p: 0.0, ..greedy() }, "topP is 0"),
-            (0, SeatParams { top_p: 1.1, ..greedy() }, "topP is 1.1"),
-            (0, SeatParams { min_p: 1.5, ..greedy() }, "minP is 1.5"),
             (0, SeatParams { stop_ids: vec![96], ..greedy() }, "stopIds is 96, allowed is 0 to 95"),
+            (
+                0,
+                SeatParams { frequency_penalty: 1.0, prompt_length: 2, ..greedy() },
+                "length of history is 0",
+            ),
         ] {
-            let failure = runner.open_seat(seat, params).unwrap_err();
+            let failure = runner.open_seat(seat, params, &[]).unwrap_err();
             assert!(failure.message.contains(with), "{failure}");
         }
         stop(&runner);
@@ -489,9 +491,9 @@ mod tests {
     fn logits_leave_the_seats_alone() {
         let model = TinyModel::new("reference", DType::F32);
         let (runner, results) = start(&model);
-        runner.open_seat(0, greedy()).unwrap();
+        runner.open_seat(0, greedy(), &[]).unwrap();
         runner.submit(step_words(0, &[(0, 0, &[5, 17, 40])], &[2]).words()).unwrap();
-        let token = results.recv().unwrap().tokens[0];
+        let token = results.recv().unwrap().sampled[0].token;
         let logits = runner.logits(step_words(1, &[(0, 0, &[5, 17, 40])], &[2]).words()).unwrap();
         let logits = logits.recv().unwrap().unwrap();
         let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();

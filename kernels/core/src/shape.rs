@@ -1,7 +1,7 @@
 //! The checks of a tape: each value is written once and before it is read, row counts and widths fit the op's contract,
 //! weights have the right shape. What passes here, no kernel has to check in a step.
 
-use crate::arena::KvGroup;
+use crate::arena::{GroupKind, KvGroup};
 use crate::backend::Tensor;
 use crate::dtype::DType;
 use crate::error::{Failure, Result};
@@ -131,7 +131,12 @@ impl Check<'_> {
                 let (width, needed) = (self.width(*out)?, *num_heads as usize * *head_dim as usize);
                 self.need(width == needed, || format!("output is {width} wide, needs {needed}"))?;
                 self.need(scale.is_finite(), || format!("scale is {scale}, it must be finite"))?;
-                self.need(*window != Some(0), || "window is 0, it must be at least 1".into())
+                self.need(*window != Some(0), || "window is 0, it must be at least 1".into())?;
+                let kept = &self.shapes.groups[*group as usize];
+                self.need(kept.kind != GroupKind::Window || window.is_some_and(|w| w <= kept.window), || {
+                    let seen = window.map_or("all".into(), |w| w.to_string());
+                    format!("sees {seen} positions, group {group} keeps {}", kept.window)
+                })
             }
             Op::SiluMul { x, out, .. } => {
                 self.need(self.row_kind(*x)? == self.row_kind(*out)?, || {

@@ -1,12 +1,12 @@
 //! What tests share: seeded numbers, weights, steps, and a tiny model.
 
-use crate::arena::KvGroup;
+use crate::arena::{GroupKind, KvGroup};
 use crate::backend::Tensor;
 use crate::dtype::DType;
 use crate::op::{Op, RopeStyle, Rows, ValueInfo};
 use crate::program::ProgramSpec;
 use crate::seats::SeatParams;
-use crate::step::{Limits, Step, VERSION};
+use crate::step::{Limits, PICK, Step, VERSION};
 use crate::weights::TensorSource;
 use half::{bf16, f16};
 use std::path::PathBuf;
@@ -89,7 +89,7 @@ impl Random {
     }
 }
 
-/// Sequences of a step: (seat, first position, tokens); all positions or the last of each row are sampled. Tables take
+/// Sequences of a step: (seat, first position, tokens). Tables take
 /// block `1 + seat * blocks_per_seat + i`, shuffled inside the seat.
 pub(crate) struct StepWords<'a> {
     pub(crate) id: i32,
@@ -97,7 +97,12 @@ pub(crate) struct StepWords<'a> {
     pub(crate) samples: Vec<usize>,
     pub(crate) block_size: usize,
     pub(crate) blocks_per_seat: usize,
-    pub(crate) num_groups: usize,
+    /// Of each group: entries that are left of this window of the row are null; 0 = no window.
+    pub(crate) windows: Vec<usize>,
+    /// One for each sample.
+    pub(crate) targets: Vec<i32>,
+    /// From, to, from, to and so on.
+    pub(crate) copies: Vec<i32>,
 }
 
 impl StepWords<'_> {
@@ -107,12 +112,16 @@ impl StepWords<'_> {
         for row in &self.rows {
             first.push(first[first.len() - 1] + row.2.len() as i32);
         }
+        // Without a common divisor every entry has a block of its own.
+        let stride = [7, 5].into_iter().find(|&n| !self.blocks_per_seat.is_multiple_of(n)).unwrap_or(1);
         let (mut starts, mut blocks) = (vec![0], Vec::new());
-        for group in 0..self.num_groups {
+        for (group, window) in self.windows.iter().enumerate() {
             for (seat, start, tokens) in &self.rows {
+                let seen_from = if *window == 0 { 0 } else { (start + 1).saturating_sub(*window) };
                 for i in 0..(start + tokens.len()).div_ceil(self.block_size) {
-                    let place = (i * 7 + 3) % self.blocks_per_seat;
-                    blocks.push((1 + (seat * self.num_groups + group) * self.blocks_per_seat + place) as i32);
+                    let place = (i * stride + 3) % self.blocks_per_seat;
+                    let block = 1 + (seat * self.windows.len() + group) * self.blocks_per_seat + place;
+                    blocks.push(if (i + 1) * self.block_size <= seen_from { 0 } else { block as i32 });
                 }
                 starts.push(blocks.len() as i32);
             }
@@ -122,10 +131,10 @@ impl StepWords<'_> {
             self.id,
             tokens.len() as i32,
             self.rows.len() as i32,
-            self.num_groups as i32,
+            self.windows.len() as i32,
             self.samples.len() as i32,
             blocks.len() as i32,
-            0,
+            self.copies.len() as i32 / 2,
         ];
         let seats = self.rows.iter().map(|row| row.0 as i32);
         let start_positions = self.rows.iter().map(|row| row.1 as i32);
@@ -137,8 +146,10 @@ impl StepWords<'_> {
             .chain(first)
             .chain(start_positions)
             .chain(samples)
+            .chain(self.targets.iter().copied())
             .chain(starts)
             .chain(blocks)
+            .chain(self.copies.iter().copied())
             .collect()
     }
 
@@ -149,18 +160,16 @@ impl StepWords<'_> {
 
 /// Greedy, without an end.
 pub(crate) fn greedy() -> SeatParams {
-    SeatParams {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        seed_low: 0,
-        seed_high: 0,
-        choice: 0,
-        output_index: 0,
-        stop_ids: vec![],
-        max_tokens: u32::MAX,
+    SeatParams::default()
+}
+
+/// Picks at the last tokens of rows, reports on token 0 elsewhere.
+pub(crate) fn targets(rows: &[(usize, usize, &[i32])], samples: &[usize]) -> Vec<i32> {
+    let mut ends = Vec::new();
+    for row in rows {
+        ends.push(ends.last().copied().unwrap_or(0) + row.2.len());
     }
+    samples.iter().map(|sample| if ends.contains(&(sample + 1)) { PICK } else { 0 }).collect()
 }
 
 pub(crate) const VOCABULARY: u32 = 96;
@@ -323,15 +332,35 @@ impl TinyModel {
             ops: tape.ops,
             files: vec![path.to_str().unwrap().into()],
             tensors: tape.tensors,
-            groups: vec![KvGroup { layers: LAYERS, num_kv_heads: KV_HEADS, head_dim: HEAD_DIM }],
+            groups: vec![full_group(LAYERS, KV_HEADS, HEAD_DIM)],
             block_size: BLOCK_SIZE as u32,
             num_blocks: (1 + 4 * BLOCKS_PER_SEAT) as u32,
             max_tokens: 128,
             max_rows: 4,
+            max_samples: 4,
             max_model_len: MAX_LEN as u32,
             vocab_size: VOCABULARY,
         };
         Self { spec, path }
+    }
+}
+
+/// A group that looks back on all positions.
+pub(crate) const fn full_group(layers: u32, num_kv_heads: u32, head_dim: u32) -> KvGroup {
+    KvGroup { layers, num_kv_heads, head_dim, kind: GroupKind::Full, window: 0 }
+}
+
+/// What steps of the tiny model are checked against.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        max_tokens: 128,
+        max_rows: 4,
+        max_samples: 4,
+        max_model_len: MAX_LEN,
+        block_size: BLOCK_SIZE,
+        groups: vec![full_group(LAYERS, KV_HEADS, HEAD_DIM)],
+        num_blocks: 1 + 4 * BLOCKS_PER_SEAT,
+        vocab_size: VOCABULARY as usize,
     }
 }
 
@@ -347,6 +376,8 @@ pub(crate) fn step_words<'a>(
         samples: samples.to_vec(),
         block_size: BLOCK_SIZE,
         blocks_per_seat: BLOCKS_PER_SEAT,
-        num_groups: 1,
+        windows: vec![0],
+        targets: targets(rows, samples),
+        copies: vec![],
     }
 }

@@ -2,10 +2,11 @@ import { describe, expect, test } from "bun:test";
 import { envName, OPTIONS, type OptionName } from "../../../engine/config.ts";
 import {
   type ConfigSources,
-  nearest,
+  engineConfig,
   parseValue,
   resolveConfig,
 } from "../../../engine/config-values.ts";
+import { nearest } from "../../../engine/nearest.ts";
 import { toKvEngineError } from "../../../engine/errors.ts";
 import { COMMANDS, GROUPS, type CommandName, type Option } from "../../../engine/option.ts";
 
@@ -154,6 +155,13 @@ describe("values", () => {
     for (const bad of ["", ",", "1,", "1;2", "a"]) expect(() => parse("n-prompt", bad)).toThrow();
   });
 
+  test("pairs, the lower first", () => {
+    expect(parse("speculative-ngram", "1,16")).toEqual([1, 16]);
+    expect(parse("speculative-ngram", [3, 3])).toEqual([3, 3]);
+    for (const bad of ["3", "1,2,3", "4,3", "0,2", "2,17", "a,b"])
+      expect(() => parse("speculative-ngram", bad)).toThrow("the lower first");
+  });
+
   test("what is out of range is told what is allowed", () => {
     expect(messageOf(() => parse("port", "70000"))).toBe(
       "--port: `70000` is not allowed; allowed is an integer of 0 to 65535; an example is `9000`",
@@ -183,6 +191,31 @@ describe("values", () => {
   });
 });
 
+describe("the engine's part", () => {
+  test("has every option of its group and no other", () => {
+    const { values } = resolve({ flags: new Map([["tpot-slo", "0"]]) });
+    expect(engineConfig("m.gguf", values)).toEqual({
+      modelPath: "m.gguf",
+      backend: "auto",
+      isa: "auto",
+      threads: 0,
+      maxNumSeqs: 32,
+      maxNumBatchedTokens: 512,
+      maxModelLen: 0,
+      blockSize: 16,
+      numGpuBlocksOverride: 0,
+      kvCacheMemory: 0,
+      schedulingPolicy: "fcfs",
+      tpotSlo: 0,
+      enablePrefixCaching: true,
+      prefixHashSeed: "0",
+      speculative: "none",
+      speculativeTokens: 8,
+      speculativeNgram: [2, 4],
+    });
+  });
+});
+
 describe("unknown names", () => {
   test("a key of the file is an error that names the nearest", () => {
     const file = { path: "k.toml", table: { prot: 1 } };
@@ -206,6 +239,8 @@ describe("unknown names", () => {
   test("the nearest is near", () => {
     expect(nearest("serv", COMMANDS)).toBe("serve");
     expect(nearest("sevre", COMMANDS)).toBe("serve");
+    expect(nearest("SERVE", COMMANDS)).toBe("serve");
     expect(nearest("xylophone", COMMANDS)).toBeUndefined();
+    expect(nearest("s".repeat(201), COMMANDS)).toBeUndefined();
   });
 });

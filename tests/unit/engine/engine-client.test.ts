@@ -2,10 +2,25 @@ import { afterEach, describe, expect, test } from "bun:test";
 import type { EngineConfig } from "../../../engine/config.ts";
 import { connectEngine, type EngineClient } from "../../../engine/engine-client.ts";
 import type { KvEngineError } from "../../../engine/errors.ts";
-import type { TokenEvent } from "../../../engine/request.ts";
-import { expectedOf, makeRequest, promptOf } from "../../support/scheduler-world.ts";
+import type { FromEngine, ToEngine } from "../../../engine/engine-messages.ts";
+import type { Finish, TokenEvent, TopLogprobs } from "../../../engine/request.ts";
+import type { RequestLimits } from "../../../engine/request-limits.ts";
+import {
+  FakeEngineClient,
+  NO_STATS,
+  NO_TIMING,
+  NO_USAGE,
+} from "../../support/fake-engine-client.ts";
+import {
+  type Answer,
+  answerOf,
+  expectedOf,
+  FULL,
+  makeRequest,
+  promptOf,
+} from "../../support/scheduler-world.ts";
 
-const KV = { vocabSize: 50, numGroups: 1 };
+const DEFINITION = { vocabSize: 50, groups: [FULL] };
 const clients: EngineClient[] = [];
 
 async function connect(modelPath = "served"): Promise<EngineClient> {
@@ -25,6 +40,11 @@ async function collect(stream: AsyncIterable<TokenEvent>): Promise<TokenEvent[]>
   return events;
 }
 
+function answered(events: readonly TokenEvent[]): Answer {
+  const tokens = events.flatMap(({ tokenIds }) => tokenIds);
+  return answerOf({ tokens, finish: events.at(-1)?.finish });
+}
+
 describe("engine client", () => {
   test("streams many requests at once, each with the tokens it has alone", async () => {
     const client = await connect();
@@ -33,10 +53,9 @@ describe("engine client", () => {
     );
     const streams = await Promise.all(requests.map((request) => collect(client.generate(request))));
     for (const [i, events] of streams.entries()) {
-      const expected = expectedOf(requests[i]!, KV);
-      expect(events.flatMap(({ tokenIds }) => tokenIds)).toEqual(expected.tokens);
+      const expected = expectedOf(requests[i]!, DEFINITION);
+      expect(answered(events)).toEqual(expected);
       expect(events.flatMap(({ logprobs }) => logprobs)).toHaveLength(expected.tokens.length);
-      expect(events.at(-1)!.finish).toEqual(expected.finish);
       expect(events.slice(0, -1).every(({ finish }) => finish === undefined)).toBe(true);
     }
     expect(client.stats()).toMatchObject({ running: 0, waiting: 0, usedBlocks: 0 });
@@ -65,6 +84,7 @@ describe("engine client", () => {
         finish: {
           reason: "abort",
           usage: { promptTokens: 2, completionTokens: 0, cachedTokens: 0 },
+          timing: expect.any(Object) as never,
         },
       },
     ]);
@@ -85,7 +105,8 @@ describe("engine client", () => {
       "a request with id request-1 is running",
     );
     await events;
-    expect(await collect(client.generate(makeRequest(1, [1])))).toEqual(await events);
+    const again = await collect(client.generate(makeRequest(1, [1])));
+    expect(answered(again)).toEqual(answered(await events));
   });
 
   test("a prompt that is a view into a larger buffer crosses alone", async () => {
@@ -93,7 +114,45 @@ describe("engine client", () => {
     const tokens = Int32Array.from({ length: 1000 }, (_, i) => i % 50);
     const request = { ...makeRequest(1, []), promptTokenIds: tokens.subarray(5, 9) };
     const events = await collect(client.generate(request));
-    expect(events.flatMap(({ tokenIds }) => tokenIds)).toEqual(expectedOf(request, KV).tokens);
+    expect(events.flatMap(({ tokenIds }) => tokenIds)).toEqual([
+      ...expectedOf(request, DEFINITION).tokens,
+    ]);
+  });
+
+  test("a reset of the prefix cache answers its new generation, and running requests go on", async () => {
+    const client = await connect();
+    const request = makeRequest(1, promptOf(30, 1, 50), { maxTokens: 60 });
+    const events = collect(client.generate(request));
+    const [first, second] = await Promise.all([
+      client.resetPrefixCache(),
+      client.resetPrefixCache(),
+    ]);
+    expect(second).toBe(first + 1);
+    expect(answered(await events)).toEqual(expectedOf(request, DEFINITION));
+  });
+
+  test("a prompt that was computed before is cached, after a reset it is not", async () => {
+    const client = await connect();
+    const cached = async (id: number): Promise<number | undefined> => {
+      const events = await collect(client.generate(makeRequest(id, promptOf(30, 1, 50))));
+      return events.at(-1)?.finish?.usage.cachedTokens;
+    };
+    expect([await cached(1), await cached(2)]).toEqual([0, 28]);
+    await client.resetPrefixCache();
+    expect([await cached(3), await cached(4)]).toEqual([0, 28]);
+  });
+
+  test("every computed token is in the numbers of some message", async () => {
+    const client = await connect();
+    let computed = 0;
+    client.onStats(({ stepTokens }) => {
+      for (const tokens of stepTokens) computed += tokens;
+    });
+    const request = makeRequest(1, promptOf(30, 1, 50), { maxTokens: 10 });
+    await collect(client.generate(request));
+    await client.shutdown(0);
+    // A token that the last step computed in vain, behind the end, may or may not be among them.
+    expect(computed - (30 + 9)).toBeOneOf([0, 1]);
   });
 
   test("shutdown lets running requests end and refuses new ones", async () => {
@@ -153,4 +212,103 @@ describe("engine client", () => {
       expect(late).toEqual(fatal);
     },
   );
+});
+
+/** The engine's end of the messages, in the test's hands. */
+class FakeWorker extends EventTarget {
+  readonly posted: ToEngine[] = [];
+
+  postMessage(message: ToEngine): void {
+    this.posted.push(message);
+    if (message.type === "start")
+      this.say({ type: "ready", info: INFO, limits: LIMITS, stats: NO_STATS });
+    if (message.type === "stop") this.say({ type: "stopped" });
+  }
+
+  say(data: FromEngine): void {
+    this.dispatchEvent(new MessageEvent("message", { data }));
+  }
+
+  terminate(): void {}
+}
+
+const LIMITS: RequestLimits = {
+  maxModelLen: 100,
+  vocabSize: 50,
+  blockSize: 4,
+  groups: [FULL],
+  maxInFlightTokens: 32,
+  numBlocks: 100,
+};
+const { info: INFO } = new FakeEngineClient();
+
+describe("messages of the engine", () => {
+  async function connectFake(): Promise<{ worker: FakeWorker; client: EngineClient }> {
+    const worker = new FakeWorker();
+    const client = await connectEngine(worker as unknown as Worker, {} as EngineConfig);
+    return { worker, client };
+  }
+
+  test("tops and prompt log-probabilities go to the request that they are of", async () => {
+    const { worker, client } = await connectFake();
+    const streams = [1, 2, 3].map((id) => collect(client.generate(makeRequest(id, [1, 2]))));
+    const handles = worker.posted.flatMap((one) => (one.type === "add" ? [one.handle] : []));
+    const top = (rank: number): TopLogprobs => ({ rank, tokenIds: [rank], logprobs: [-rank] });
+    const promptLogprobs = { logprobs: [-4], tops: [top(4)] };
+    const finish: Finish = { reason: "length", usage: NO_USAGE, timing: NO_TIMING };
+    worker.say({
+      type: "events",
+      stats: NO_STATS,
+      events: {
+        handles: Int32Array.from(handles),
+        tokenStart: Int32Array.of(0, 2, 3, 5),
+        tokenIds: Int32Array.of(10, 11, 20, 30, 31),
+        logprobs: Float32Array.of(0, -1, -2, -3, -4),
+        tops: [0, 1, 3, 4].map((index) => ({ index, top: top(index + 1) })),
+        prompts: [{ index: 1, logprobs: promptLogprobs }],
+        finishes: [0, 1, 2].map((index) => ({ index, finish })),
+      },
+    });
+    expect(await Promise.all(streams)).toEqual([
+      [{ tokenIds: [10, 11], logprobs: [0, -1], tops: [top(1), top(2)], finish }],
+      [{ tokenIds: [20], logprobs: [-2], promptLogprobs, finish }],
+      [{ tokenIds: [30, 31], logprobs: [-3, -4], tops: [top(4), top(5)], finish }],
+    ]);
+  });
+
+  test("the numbers of each are handed on, and the last are kept", async () => {
+    const { worker, client } = await connectFake();
+    const seen: number[] = [];
+    client.onStats(({ stepTokens }) => seen.push(...stepTokens));
+    const events = {
+      handles: new Int32Array(0),
+      tokenStart: Int32Array.of(0),
+      tokenIds: new Int32Array(0),
+      logprobs: new Float32Array(0),
+      tops: [],
+      prompts: [],
+      finishes: [],
+    };
+    worker.say({ type: "events", events, stats: { ...NO_STATS, stepTokens: [1, 2] } });
+    worker.say({ type: "events", events, stats: { ...NO_STATS, steps: 3, stepTokens: [5] } });
+    expect(seen).toEqual([1, 2, 5]);
+    expect(client.stats().steps).toBe(3);
+  });
+
+  test("a reset that the engine no longer answers is an error", async () => {
+    const { worker, client } = await connectFake();
+    const [first, second] = [client.resetPrefixCache(), client.resetPrefixCache()];
+    worker.say({ type: "prefixCacheReset", generation: 7 });
+    expect(await first).toBe(7);
+    worker.say({ type: "fatal", error: { code: "internal", message: "a kernel failed" } });
+    await expect(second).rejects.toThrow("a kernel failed");
+    await expect(client.resetPrefixCache()).rejects.toThrow(
+      "the engine has stopped: a kernel failed",
+    );
+    const { client: stopped } = await connectFake();
+    const unanswered = stopped.resetPrefixCache();
+    await stopped.shutdown(0);
+    await expect(unanswered).rejects.toThrow("the engine has stopped");
+    await expect(stopped.resetPrefixCache()).rejects.toThrow("the engine has stopped");
+  });
 });

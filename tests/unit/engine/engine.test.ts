@@ -1,22 +1,26 @@
 import { describe, expect, test } from "bun:test";
 import { Engine } from "../../../engine/engine.ts";
 import type { Finish } from "../../../engine/request.ts";
+import { hashBlocks, noneHash } from "../../../engine/runner/native.ts";
 import type { StepResult } from "../../../engine/scheduler/batch.ts";
 import { Scheduler } from "../../../engine/scheduler/scheduler.ts";
-import { FakeRunner, type FakeRunnerOptions } from "../../support/fake-runner.ts";
 import {
+  answerOf,
   createStopChecker,
   expectedOf,
+  FULL,
   makeRequest,
   promptOf,
+  schedulerOptions,
 } from "../../support/scheduler-world.ts";
+import { WitnessRunner } from "../../support/witness-runner.ts";
 
 const VOCABULARY = 50;
-const KV = { vocabSize: VOCABULARY, numGroups: 1 };
+const DEFINITION = { vocabSize: VOCABULARY, groups: [FULL] };
 
 interface Bench {
   readonly engine: Engine;
-  readonly runner: FakeRunner;
+  readonly runner: WitnessRunner;
   readonly scheduler: Scheduler;
   readonly tokens: Map<number, number[]>;
   readonly finishes: Map<number, Finish>;
@@ -24,17 +28,37 @@ interface Bench {
   readonly ended: (count: number) => Promise<void>;
 }
 
-function bench(
-  options: Partial<FakeRunnerOptions> = {},
-  runnerOf = (o: FakeRunnerOptions) => new FakeRunner(o),
-): Bench {
-  const shape = { maxRows: 4, maxTokens: 32, blockSize: 4, numBlocks: 65, ...KV, ...options };
-  const limits = { maxModelLen: 200, blockSize: 4, numBlocks: shape.numBlocks - 1, ...KV };
-  const scheduler = new Scheduler(
-    { maxNumSeqs: shape.maxRows, maxNumBatchedTokens: shape.maxTokens, limits },
+async function bench(
+  options: { readonly manual?: boolean; readonly maxNumSeqs?: number } = {},
+  change: (runner: WitnessRunner) => void = () => {},
+): Promise<Bench> {
+  const { maxNumSeqs = 4, manual = false } = options;
+  const scheduling = schedulerOptions({
+    maxNumSeqs,
+    maxNumBatchedTokens: 32,
+    blockSize: 4,
+    numBlocks: 64,
+    maxModelLen: 200,
+    vocabSize: VOCABULARY,
+  });
+  const scheduler = new Scheduler(scheduling, {
     createStopChecker,
-  );
-  const runner = runnerOf(shape);
+    hashBlocks,
+    noneHash: noneHash("0"),
+    now: () => 1,
+  });
+  const runner = await WitnessRunner.create({
+    maxRows: maxNumSeqs,
+    maxTokens: 32,
+    maxSamples: scheduling.maxSamples,
+    maxModelLen: 200,
+    blockSize: 4,
+    numBlocks: 65,
+    groups: [FULL],
+    vocabSize: VOCABULARY,
+    manual,
+  });
+  change(runner);
   const tokens = new Map<number, number[]>();
   const finishes = new Map<number, Finish>();
   let waiting: { count: number; resolve: () => void } | undefined;
@@ -55,14 +79,19 @@ function bench(
   return { engine, runner, scheduler, tokens, finishes, ended };
 }
 
-/** Lets everything that can go on go on. */
+/** Lets other threads' messages in until something is so. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Lets everything that can go on without another thread go on. */
 async function settle(): Promise<void> {
   for (let turn = 0; turn < 20; turn++) await Promise.resolve();
 }
 
 describe("engine", () => {
   test("serves requests that arrive while others run, each as if alone", async () => {
-    const { engine, tokens, finishes, ended, scheduler } = bench();
+    const { engine, tokens, finishes, ended, scheduler } = await bench();
     const run = engine.run();
     const requests = Array.from({ length: 12 }, (_, i) =>
       makeRequest(i, promptOf(3 + i * 4, i, VOCABULARY), { maxTokens: 1 + (i % 7) }),
@@ -73,8 +102,9 @@ describe("engine", () => {
     }
     await ended(12);
     for (const [handle, request] of requests.entries()) {
-      expect({ tokens: tokens.get(handle)!, finish: finishes.get(handle)! }).toEqual(
-        expectedOf(request, KV),
+      const finish = finishes.get(handle);
+      expect(answerOf({ tokens: tokens.get(handle)!, finish })).toEqual(
+        expectedOf(request, DEFINITION),
       );
     }
     await engine.stop();
@@ -83,19 +113,19 @@ describe("engine", () => {
   });
 
   test("keeps two steps submitted", async () => {
-    const { engine, runner } = bench({ manual: true });
+    const { engine, runner } = await bench({ manual: true });
     const run = engine.run();
     engine.add(1, makeRequest(1, [1, 2, 3], { maxTokens: 6 }));
     expect(runner.queued).toBe(2);
     runner.finishStep();
-    await settle();
+    await until(() => runner.seen.length === 3);
     expect(runner.queued).toBe(2);
     await engine.stop();
     await run;
   });
 
   test("an idle engine makes no calls and wakes for the next request", async () => {
-    const { engine, runner, ended } = bench();
+    const { engine, runner, ended } = await bench();
     const run = engine.run();
     await settle();
     expect(runner.calls).toBe(0);
@@ -113,25 +143,28 @@ describe("engine", () => {
   });
 
   test("a failed step fails its requests and the engine serves on", async () => {
-    const { engine, runner, tokens, finishes, ended } = bench();
+    const { engine, runner, tokens, finishes, ended } = await bench();
     const run = engine.run();
     runner.failNextStep("out of luck");
     engine.add(1, makeRequest(1, [1]));
     await ended(1);
     expect(finishes.get(1)).toMatchObject({
       reason: "error",
-      error: { code: "internal", message: "out of luck" },
+      error: { code: "internal", message: expect.stringContaining("out of luck") },
     });
     const request = makeRequest(2, [2, 3]);
     engine.add(2, request);
     await ended(2);
-    expect(tokens.get(2)).toEqual(expectedOf(request, KV).tokens);
+    expect(tokens.get(2)).toEqual([...expectedOf(request, DEFINITION).tokens]);
     await engine.stop();
     await run;
   });
 
   test("an abort is published at once and lets the next request in", async () => {
-    const { engine, runner, tokens, finishes, ended } = bench({ manual: true, maxRows: 1 });
+    const { engine, runner, tokens, finishes, ended } = await bench({
+      manual: true,
+      maxNumSeqs: 1,
+    });
     const run = engine.run();
     const second = makeRequest(2, [2, 3], { maxTokens: 1 });
     engine.add(1, makeRequest(1, [1]));
@@ -139,17 +172,17 @@ describe("engine", () => {
     engine.abort(1);
     expect(finishes.get(1)?.reason).toBe("abort");
     for (let step = 0; step < 3; step++) {
+      await until(() => runner.numPending > 0);
       runner.finishStep();
-      await settle();
     }
     await ended(2);
-    expect(tokens.get(2)).toEqual(expectedOf(second, KV).tokens);
+    expect(tokens.get(2)).toEqual([...expectedOf(second, DEFINITION).tokens]);
     await engine.stop();
     await run;
   });
 
   test("stop ends what runs as aborted, stops the runner, and refuses what comes after", async () => {
-    const { engine, runner, finishes } = bench({ manual: true });
+    const { engine, runner, finishes } = await bench({ manual: true });
     const run = engine.run();
     engine.add(1, makeRequest(1, [1]));
     await engine.stop();
@@ -160,16 +193,14 @@ describe("engine", () => {
   });
 
   test("a result out of order ends the engine, and every request hears of it", async () => {
-    class Confused extends FakeRunner {
-      override async next(): Promise<StepResult> {
-        return { ...(await super.next()), stepId: 99 };
-      }
-    }
-    const { engine, finishes } = bench({}, (options) => new Confused(options));
+    const { engine, finishes } = await bench({}, (runner) => {
+      const next = runner.next.bind(runner);
+      runner.next = async (): Promise<StepResult> => ({ ...(await next()), stepId: 99 });
+    });
     const run = engine.run();
     engine.add(1, makeRequest(1, [1]));
     engine.add(2, makeRequest(2, [1]));
-    await expect(run).rejects.toThrow("result of step 99, expected 0");
+    await expect(run).rejects.toThrow("step 99 was committed, step 0 is the oldest submitted");
     expect(finishes.get(1)).toMatchObject({ reason: "error", error: { code: "internal" } });
     expect(finishes.get(2)?.reason).toBe("error");
   });

@@ -1,5 +1,10 @@
 import { describe, expect, test } from "bun:test";
+import type { GroupSpec } from "../../../engine/cache/block-group.ts";
 import { type KvPlanInput, planKv } from "../../../engine/runner/kv-plan.ts";
+import { blocksNeeded } from "../../../engine/request-limits.ts";
+
+const FULL: GroupSpec = { kind: "full", window: 0 };
+const WINDOW: GroupSpec = { kind: "window", window: 64 };
 
 const INPUT: KvPlanInput = {
   numGpuBlocksOverride: 0,
@@ -8,7 +13,8 @@ const INPUT: KvPlanInput = {
   contextLength: 1024,
   maxNumSeqs: 4,
   blockSize: 16,
-  numGroups: 1,
+  groups: [FULL],
+  maxInFlightTokens: 32,
   pageBytes: 1000,
   weightBytes: 400_000,
   memoryAvailable: () => 1_000_000,
@@ -27,7 +33,7 @@ describe("plan of KV memory", () => {
       numBlocks: 257,
       maxModelLen: 1024,
     });
-    expect(planKv({ ...INPUT, kvCacheMemory: 1e12, numGroups: 2 }).numBlocks).toBe(513);
+    expect(planKv({ ...INPUT, kvCacheMemory: 1e12, groups: [FULL, FULL] }).numBlocks).toBe(513);
   });
 
   test("--kv-cache-memory is that many bytes, --num-gpu-blocks-override that many blocks", () => {
@@ -43,7 +49,37 @@ describe("plan of KV memory", () => {
 
   test("a length that was not asked for shrinks to what one sequence can hold", () => {
     expect(planKv({ ...INPUT, numGpuBlocksOverride: 11 }).maxModelLen).toBe(161);
-    expect(planKv({ ...INPUT, numGpuBlocksOverride: 11, numGroups: 2 }).maxModelLen).toBe(81);
+    expect(planKv({ ...INPUT, numGpuBlocksOverride: 11, groups: [FULL, FULL] }).maxModelLen).toBe(
+      81,
+    );
+  });
+
+  test("a window takes as many blocks as it can hold at a time, whatever the length", () => {
+    // 64 - 1 seen positions and 32 in flight touch 6 blocks, and one more where they begin inside one.
+    const groups = [FULL, WINDOW];
+    expect(planKv({ ...INPUT, groups, memoryAvailable: () => 1e12 }).numBlocks).toBe(
+      1 + 4 * (64 + 7),
+    );
+    expect(planKv({ ...INPUT, groups, numGpuBlocksOverride: 1 + 20 + 7 }).maxModelLen).toBe(321);
+    expect(planKv({ ...INPUT, groups: [WINDOW], numGpuBlocksOverride: 1 + 7 }).maxModelLen).toBe(
+      1024,
+    );
+  });
+
+  test("what the plan says fits is what requests are refused by", () => {
+    const groups = [FULL, WINDOW];
+    for (const numGpuBlocksOverride of [4, 9, 13, 16, 40]) {
+      const { maxModelLen } = planKv({ ...INPUT, groups, numGpuBlocksOverride });
+      const limits = {
+        maxModelLen,
+        blockSize: INPUT.blockSize,
+        groups,
+        maxInFlightTokens: INPUT.maxInFlightTokens,
+        numBlocks: numGpuBlocksOverride - 1,
+      };
+      expect(blocksNeeded(maxModelLen - 1, 1, limits)).toBeLessThanOrEqual(limits.numBlocks);
+      expect(blocksNeeded(maxModelLen, 1, limits)).toBeGreaterThan(limits.numBlocks);
+    }
   });
 
   test("a length that was asked for and cannot be held is an error with the numbers", () => {

@@ -131,6 +131,27 @@ test("rotation factors are used where the file has them", async () => {
   for (const op of tape.ops) if (op.op === "rope") expect(op.frequencies).toBe("rope_freqs.weight");
 });
 
+test("window layers and full ones have groups of their own, and windows on the tape", async () => {
+  const { tape, groups } = await loadTiny({ hybrid: true });
+  const spec = { layers: 2, numKvHeads: TINY.numKvHeads, headDim: TINY.headDim };
+  expect(groups).toEqual([
+    { ...spec, kind: "window", window: 24 },
+    { ...spec, kind: "window", window: 24 },
+    { ...spec, kind: "full", window: 0 },
+  ]);
+  const attention = tape.ops.flatMap((op) => (op.op === "attention" ? [op] : []));
+  expect(attention.map(({ group, layer, window }) => [group, layer, window])).toEqual([
+    [0, 0, 24],
+    [0, 1, 24],
+    [2, 0, undefined],
+    [1, 0, 24],
+    [1, 1, 24],
+    [2, 1, undefined],
+  ]);
+  const stored = tape.ops.flatMap((op) => (op.op === "storeKv" ? [[op.group, op.layer]] : []));
+  expect(stored).toEqual(attention.map(({ group, layer }) => [group, layer]));
+});
+
 describe("a model that cannot be run is refused by name:", () => {
   test("another architecture", async () => {
     const contents = tinyModel();
@@ -228,7 +249,7 @@ test.skipIf(!existsSync(realModel))(
       headDim: 64,
       vocabSize: 49_152,
     });
-    expect(groups).toEqual([{ layers: 30, numKvHeads: 3, headDim: 64 }]);
+    expect(groups).toEqual([{ layers: 30, numKvHeads: 3, headDim: 64, kind: "full", window: 0 }]);
     expect(tensors.map((tensor) => tensor.name).sort()).toEqual(
       gguf.tensors.map((tensor) => tensor.name).sort(),
     );

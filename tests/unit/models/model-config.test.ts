@@ -5,6 +5,7 @@ import { readGguf } from "../../../engine/models/gguf.ts";
 import { type ModelConfig, readModelConfig } from "../../../engine/models/model-config.ts";
 import {
   bool,
+  bools,
   f32,
   int32s,
   type MetadataValue,
@@ -51,6 +52,8 @@ test("all numbers of the tiny model are read", async () => {
     attentionScale: 0.25,
     vocabSize: 300,
     contextLength: 512,
+    layerKinds: ["full", "full"],
+    slidingWindow: 0,
   });
 });
 
@@ -77,6 +80,30 @@ test("a number for each layer is one number where all are the same", async () =>
   expect((await configWith({ "llama.attention.head_count_kv": int32s([2, 2]) })).numKvHeads).toBe(
     2,
   );
+});
+
+test("layers have the window as the pattern says, where there is one", async () => {
+  const kinds = async (
+    window: number,
+    pattern: MetadataValue | undefined,
+  ): Promise<[string, number]> => {
+    const { layerKinds, slidingWindow } = await configWith({
+      "llama.block_count": u32(7),
+      "llama.attention.sliding_window": u32(window),
+      "llama.attention.sliding_window_pattern": pattern,
+    });
+    return [layerKinds.map((kind) => kind.charAt(0)).join(""), slidingWindow];
+  };
+  expect(await kinds(128, undefined)).toEqual(["wwwwwww", 128]);
+  expect(await kinds(128, u32(0))).toEqual(["wwwwwww", 128]);
+  expect(await kinds(128, u32(3))).toEqual(["wwfwwfw", 128]);
+  expect(await kinds(511, u32(2))).toEqual(["wfwfwfw", 511]);
+  expect(await kinds(128, u32(1))).toEqual(["fffffff", 0]);
+  expect(await kinds(512, u32(3))).toEqual(["fffffff", 0]);
+  expect(await kinds(0, u32(3))).toEqual(["fffffff", 0]);
+  const list = [false, true, true, true, false, false, true];
+  expect(await kinds(1, bools(list))).toEqual(["fwwwffw", 1]);
+  expect(await kinds(1, bools(list.map(() => false)))).toEqual(["fffffff", 0]);
 });
 
 test("values that change nothing are accepted", async () => {
@@ -114,6 +141,18 @@ describe("what is missing, of the wrong type, out of range or contradictory is a
     ["llama.rope.dimension_count", u32(32), "is 32, allowed is an even number up to 16"],
     ["llama.rope.freq_base", f32(Number.NaN), "is NaN, allowed is a number from 1 to"],
     ["llama.attention.layer_norm_rms_epsilon", f32(-1), "is -1, allowed is a number from"],
+    ["llama.attention.sliding_window", f32(2.5), "is 2.5, allowed is a whole number"],
+    [
+      "llama.attention.sliding_window_pattern",
+      bools([true]),
+      "is a list of 1, allowed is 2 times true or false",
+    ],
+    [
+      "llama.attention.sliding_window_pattern",
+      int32s([1, 0]),
+      "is a list of 2, allowed is 2 times",
+    ],
+    ["llama.attention.sliding_window_pattern", text("3"), 'is "3", allowed is a whole number'],
     ["llama.vocab_size", u32(301), "is 301, but token_embd.weight has 300 rows"],
     ["general.architecture", u32(1), "is 1, allowed is a string"],
   ] as const)("%s", async (key, value, problem) => {
@@ -128,7 +167,7 @@ describe("what there is no kernel for is refused, not ignored:", () => {
     ["llama.expert_count", u32(8), "mixtures of experts"],
     ["llama.rope.scaling.type", text("yarn"), "RoPE scaling"],
     ["llama.rope.scale_linear", f32(4), "RoPE scaling"],
-    ["llama.attention.sliding_window", u32(128), "window layers"],
+    ["llama.rope.freq_base_swa", f32(10_000), "a RoPE base of its own for window layers"],
     ["llama.attention.causal", bool(false), "attention in both directions"],
     ["llama.logit_scale", f32(0.5), "scaled logits"],
     ["llama.attention.value_length", u32(32), "the key length, 16"],

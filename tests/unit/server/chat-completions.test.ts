@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { EOS_ID } from "../../support/byte-tokenizer.ts";
-import { say } from "../../support/fake-engine-client.ts";
+import { NO_TIMING, say } from "../../support/fake-engine-client.ts";
 import { events, json, refusal, testApp, TEMPLATE, USER } from "./test-app.ts";
 
 const decode = (ids: Int32Array | undefined): string =>
@@ -301,6 +301,7 @@ describe("POST /v1/chat/completions", () => {
           reason: "error",
           error: { code: "out_of_memory", message: "no memory for the step" },
           usage: { promptTokens: 1, completionTokens: 0, cachedTokens: 0 },
+          timing: NO_TIMING,
         },
       },
     ];
@@ -323,10 +324,18 @@ describe("POST /v1/chat/completions", () => {
     const { chat, client } = testApp();
     client.script = undefined;
     const answer = chat({ n: 3 });
-    const [, second] = await client.arrived(3);
-    second?.fail(new Error("broken"));
+    const [first, second, third] = await client.arrived(3);
+    second?.send({
+      tokenIds: [],
+      logprobs: [],
+      finish: {
+        reason: "error",
+        error: { code: "internal", message: "a kernel failed" },
+        usage: { promptTokens: 1, completionTokens: 0, cachedTokens: 0 },
+        timing: NO_TIMING,
+      },
+    });
     expect((await answer).status).toBe(500);
-    expect(client.aborted).toHaveLength(3);
-    expect(client.sequences.every((one) => one.returned)).toBe(true);
+    expect(client.aborted).toEqual([first?.request.id, third?.request.id] as string[]);
   });
 });

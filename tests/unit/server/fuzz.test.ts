@@ -6,6 +6,8 @@ const FIELDS = [
   "messages", "prompt", "model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "temperature",
   "top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids", "ignore_eos", "logprobs", "top_logprobs", "echo", "tools",
   "response_format", "logit_bias", "user", "metadata", "best_of", "suffix", "presence_penalty", "__proto__", "constructor",
+  "frequency_penalty", "repetition_penalty", "min_tokens", "allowed_token_ids", "bad_words", "prompt_logprobs", "cache_salt",
+  "priority",
 ]; // prettier-ignore
 
 const scalar = fc.oneof(

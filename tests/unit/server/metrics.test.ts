@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { tokenBuckets } from "../../../engine/metrics.ts";
+import { NO_STATS, say } from "../../support/fake-engine-client.ts";
 import { testApp, type TestApp } from "./test-app.ts";
 
 async function scrape({ app }: TestApp): Promise<Map<string, number>> {
@@ -19,6 +20,7 @@ describe("/metrics", () => {
   test("reads gauges and token counters when it is asked", async () => {
     const test = testApp();
     test.client.currentStats = {
+      ...NO_STATS,
       running: 3,
       waiting: 2,
       usedBlocks: 16,
@@ -27,6 +29,11 @@ describe("/metrics", () => {
       promptTokens: 100,
       generationTokens: 50,
       steps: 7,
+      prefixQueries: 90,
+      prefixHits: 48,
+      drafts: 4,
+      draftTokens: 20,
+      acceptedTokens: 11,
     };
     for (let i = 0; i < 2; i++) {
       const values = await scrape(test);
@@ -36,10 +43,43 @@ describe("/metrics", () => {
       expect(values.get(`vllm:prompt_tokens_total${LABELS}`)).toBe(100);
       expect(values.get(`vllm:generation_tokens_total${LABELS}`)).toBe(50);
       expect(values.get(`vllm:num_preemptions_total${LABELS}`)).toBe(1);
+      expect(values.get(`vllm:prefix_cache_queries_total${LABELS}`)).toBe(90);
+      expect(values.get(`vllm:prefix_cache_hits_total${LABELS}`)).toBe(48);
+      expect(values.get(`vllm:spec_decode_num_drafts_total${LABELS}`)).toBe(4);
+      expect(values.get(`vllm:spec_decode_num_draft_tokens_total${LABELS}`)).toBe(20);
+      expect(values.get(`vllm:spec_decode_num_accepted_tokens_total${LABELS}`)).toBe(11);
     }
     const info =
-      'vllm:cache_config_info{block_size="16",num_gpu_blocks="64",model_name="tiny",engine="0"}';
+      'vllm:cache_config_info{block_size="16",num_gpu_blocks="64",enable_prefix_caching="True",' +
+      'prefix_caching_hash_algo="sha256_cbor",cache_dtype="auto",model_name="tiny",engine="0"}';
     expect((await scrape(test)).get(info)).toBe(1);
+  });
+
+  test("counts the tokens of every step of every message", async () => {
+    const test = testApp();
+    test.client.report({ stepTokens: [1, 300] });
+    test.client.report({ stepTokens: [] });
+    test.client.report({ stepTokens: [20_000] });
+    const values = await scrape(test);
+    const name = "vllm:iteration_tokens_total";
+    expect(values.get(`${name}_count${LABELS}`)).toBe(3);
+    expect(values.get(`${name}_sum${LABELS}`)).toBe(20_301);
+    const upTo = (bound: string): number | undefined =>
+      values.get(`${name}_bucket{le="${bound}",model_name="tiny",engine="0"}`);
+    expect([upTo("1"), upTo("256"), upTo("512"), upTo("16384"), upTo("+Inf")]).toEqual([
+      1, 1, 2, 2, 3,
+    ]);
+  });
+
+  test("observes where a sequence's time went", async () => {
+    const test = testApp();
+    const timing = { queued: 250, prefill: 1500, decode: 2000 };
+    test.client.script = say("Hi", { timing });
+    await test.chat({});
+    const values = await scrape(test);
+    const sum = (part: string): number | undefined =>
+      values.get(`vllm:request_${part}_time_seconds_sum${LABELS}`);
+    expect(["queue", "prefill", "decode", "inference"].map(sum)).toEqual([0.25, 1.5, 2, 3.5]);
   });
 
   test("is in Prometheus' text format", async () => {
@@ -88,12 +128,22 @@ describe("/metrics", () => {
     );
     expect(latency[0]).toBeLessThan(0.001);
     expect(latency).toEqual(latency.toSorted((a, b) => a - b));
-    expect(buckets("vllm:e2e_request_latency_seconds")).toEqual(
-      expect.arrayContaining([
-        0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920,
-        7680,
-      ]),
-    );
+    for (const part of [
+      "e2e_request_latency",
+      "request_queue_time",
+      "request_prefill_time",
+      "request_decode_time",
+      "request_inference_time",
+    ]) {
+      const found = buckets(`vllm:${part}_seconds`);
+      expect(found).toEqual(
+        expect.arrayContaining([
+          0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920,
+          7680,
+        ]),
+      );
+      expect(found[0]).toBeLessThan(0.01);
+    }
     expect(buckets("vllm:time_to_first_token_seconds")).toEqual(
       expect.arrayContaining([
         0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20,

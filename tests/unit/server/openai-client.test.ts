@@ -8,7 +8,7 @@ import OpenAI, {
   NotFoundError,
 } from "openai";
 import { serveHttp } from "../../../engine/server/server.ts";
-import { say } from "../../support/fake-engine-client.ts";
+import { NO_TIMING, say } from "../../support/fake-engine-client.ts";
 import { testApp, USER } from "./test-app.ts";
 
 let draining = false;
@@ -146,6 +146,7 @@ describe("the openai client", () => {
           reason: "error",
           error: { code: "out_of_memory", message: "no memory" },
           usage: { promptTokens: 1, completionTokens: 1, cachedTokens: 0 },
+          timing: NO_TIMING,
         },
       },
     ];

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { NO_TIMING } from "../../support/fake-engine-client.ts";
 import { json, refusal, testApp } from "./test-app.ts";
 
 describe("GET routes", () => {
@@ -60,6 +61,21 @@ describe("GET routes", () => {
     });
     expect((await post("/v1/models", {})).headers.get("allow")).toBe("GET");
     expect((await app.request("/v1/models/tiny", { method: "DELETE" })).status).toBe(405);
+  });
+});
+
+describe("POST /reset_prefix_cache", () => {
+  test("resets, whatever the body, also while draining, and asks for the key", async () => {
+    const { app, post, client } = testApp({ apiKeys: ["k"], isDraining: () => true });
+    expect((await post("/reset_prefix_cache", {})).status).toBe(401);
+    expect(client.resets).toBe(0);
+    const key = { authorization: "Bearer k" };
+    const answer = await post("/reset_prefix_cache", "", key);
+    expect([answer.status, await json(answer)]).toEqual([200, {}]);
+    expect((await post("/reset_prefix_cache", "not JSON", key)).status).toBe(200);
+    expect(client.resets).toBe(2);
+    const get = await app.request("/reset_prefix_cache", { headers: key });
+    expect(get.headers.get("allow")).toBe("POST");
   });
 });
 
@@ -152,7 +168,11 @@ describe("a server that takes no requests", () => {
     sequence?.send({
       tokenIds: [],
       logprobs: [],
-      finish: { reason: "stop", usage: { promptTokens: 1, completionTokens: 3, cachedTokens: 0 } },
+      finish: {
+        reason: "stop",
+        usage: { promptTokens: 1, completionTokens: 3, cachedTokens: 0 },
+        timing: NO_TIMING,
+      },
     });
     expect(await text).toEndWith("data: [DONE]\n\n");
   });

@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { connect, type Socket } from "node:net";
 import type { AppDeps } from "../../../engine/server/deps.ts";
 import { type HttpServer, serveHttp } from "../../../engine/server/server.ts";
-import { say } from "../../support/fake-engine-client.ts";
+import { NO_TIMING, say } from "../../support/fake-engine-client.ts";
 import { refusal, testApp, type TestApp, USER } from "./test-app.ts";
 
 const open: HttpServer[] = [];
@@ -29,6 +29,7 @@ const chatBody = (more: object = {}): RequestInit => ({
 const END = {
   reason: "stop",
   usage: { promptTokens: 1, completionTokens: 1, cachedTokens: 0 },
+  timing: NO_TIMING,
 } as const;
 
 /** A raw connection; `all` is everything until the other side closes. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { say } from "../../support/fake-engine-client.ts";
+import { NO_TIMING, say } from "../../support/fake-engine-client.ts";
 import { events, testApp, USER } from "./test-app.ts";
 
 const CHAT_HEAD =
@@ -17,6 +17,7 @@ async function golden(response: Response): Promise<string> {
 const END = {
   reason: "stop",
   usage: { promptTokens: 19, completionTokens: 2, cachedTokens: 0 },
+  timing: NO_TIMING,
 } as const;
 
 describe("a chat stream", () => {
@@ -60,6 +61,17 @@ describe("a chat stream", () => {
       -1,
     );
     expect(chunks.map((one) => JSON.parse(one).usage.completion_tokens)).toEqual([0, 1, 3, 3]);
+  });
+
+  test("usage says what was cached, in the last chunk and where it stands in every one", async () => {
+    const { chat, client } = testApp();
+    client.script = say("Hi", { cachedTokens: 16 });
+    for (const option of ["include_usage", "continuous_usage_stats"]) {
+      const frames = await events(chat({ stream: true, stream_options: { [option]: true } }));
+      expect(JSON.parse(frames.at(-2) as string).usage.prompt_tokens_details).toEqual({
+        cached_tokens: 16,
+      });
+    }
   });
 
   test("is not to be cached or held back", async () => {
@@ -140,10 +152,16 @@ describe("a chat stream", () => {
 
   test("is asked of the engine only as fast as it is read", async () => {
     const { chat, client } = testApp();
-    client.script = say("x".repeat(100));
+    client.info = { ...client.info, maxModelLen: 4000, numBlocks: 1000 };
+    client.script = say("x".repeat(2000));
     const reader = (await chat({ stream: true })).body?.getReader();
-    for (let i = 0; i < 4; i++) await reader?.read();
-    expect(client.sequences[0]?.untaken).toBeGreaterThan(90);
+    const untaken: number[] = [];
+    for (let i = 0; i < 4; i++) {
+      expect((await reader?.read())?.value?.length).toBeLessThan(20_000);
+      untaken.push(client.sequences[0]?.untaken ?? 0);
+    }
+    expect(untaken).toEqual(untaken.toSorted((a, b) => b - a));
+    expect(untaken.at(-1)).toBeGreaterThan(1500);
     await reader?.cancel();
   });
 });

@@ -4,11 +4,17 @@ import {
   decodeTokens,
   Detokenizer,
   type TokenBytes,
+  wholeText,
 } from "../../../engine/tokenizer/detokenizer.ts";
 import { TOKENIZER_CORPUS } from "../../support/tokenizer-corpus.ts";
 
+function tokensOf(tokenBytes: (id: number) => Uint8Array): TokenBytes {
+  const texts = Array.from({ length: 257 }, (_, id) => wholeText(tokenBytes(id)));
+  return { tokenBytes, tokenText: (id) => texts[id] };
+}
+
 /** Each id is one byte. */
-const BYTES: TokenBytes = { tokenBytes: (id) => Uint8Array.of(id) };
+const BYTES = tokensOf((id) => Uint8Array.of(id));
 
 function whole(bytes: Uint8Array): string {
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
@@ -83,6 +89,29 @@ describe("the detokenizer", () => {
     );
   });
 
+  test("gives the same for tokens of several bytes, whole characters and parts of them", () => {
+    const pieces = ["", "41", "6162", "c3", "a9", "c3a9", "41c3", "a941", "e282", "82ac", "e282ac"]
+      .concat(["f09f", "9880", "f09f9880", "80", "ff", "efbbbf", "e2", "eda080"])
+      .map((hex) => Uint8Array.fromHex(hex));
+    const tokens = tokensOf((id) => pieces[id] ?? new Uint8Array(0));
+    fc.assert(
+      fc.property(fc.array(fc.nat(pieces.length - 1), { maxLength: 10 }), (ids) => {
+        const bytes = ids.flatMap((id) => [...(pieces[id] as Uint8Array)]);
+        const detokenizer = new Detokenizer(tokens);
+        let text = "";
+        for (const [at, id] of ids.entries()) {
+          text += detokenizer.push([id]);
+          // No later than a decoder that sees every byte.
+          const soFar = ids.slice(0, at + 1).flatMap((one) => [...(pieces[one] as Uint8Array)]);
+          const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+          expect(text).toBe(decoder.decode(Uint8Array.from(soFar), { stream: true }));
+        }
+        expect(text + detokenizer.flush()).toBe(whole(Uint8Array.from(bytes)));
+      }),
+      { seed: 7, numRuns: 5000 },
+    );
+  });
+
   test("gives U+FFFD for a character that never ends", () => {
     const detokenizer = new Detokenizer(BYTES);
     expect(detokenizer.push([0x61, 0xf0, 0x9f, 0x98])).toBe("a");
@@ -101,9 +130,7 @@ describe("the detokenizer", () => {
   });
 
   test("gives nothing for tokens without bytes, also inside a character", () => {
-    const tokens: TokenBytes = {
-      tokenBytes: (id) => (id === 256 ? new Uint8Array(0) : Uint8Array.of(id)),
-    };
+    const tokens = tokensOf((id) => (id === 256 ? new Uint8Array(0) : Uint8Array.of(id)));
     expect(decodeTokens(tokens, [256, 0xc3, 256, 0xa9, 256])).toBe("é");
   });
 });

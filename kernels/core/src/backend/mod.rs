@@ -1,15 +1,19 @@
 //! A backend computes ops on one device. The op is data, so the trait stays small; each backend's `match` over [`Op`]
 //! is the compiler's checklist.
 
-use crate::arena::Arena;
+use crate::arena::{Arena, GroupKind};
 use crate::dtype::DType;
 use crate::error::{Failure, Result};
 use crate::op::{Op, Rows};
+use crate::picks::Top;
 use crate::seats::Seats;
-use crate::step::Step;
+use crate::step::{Limits, Step};
 
 pub mod cpu;
+pub mod null;
 pub mod reference;
+pub mod weightless;
+pub mod witness;
 
 /// Handle of a buffer on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +86,20 @@ pub struct Launch<'a> {
     pub sampled: &'a mut Vec<Sampled>,
 }
 
-/// A picked token.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What a sample came to.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sampled {
-    /// The token, or -1 when the seat was frozen before this step (the row is surplus).
+    /// The picked token, or -1 when none was: see [`crate::picks`].
     pub token: i32,
     /// Why the seat froze with this token: 0 not frozen, 1 a stop id, 2 `max_tokens`.
     pub finish: u8,
-    /// Natural log of the token's probability under the model (before temperature and filters).
+    /// Natural log of the probability of the token, or of the sample's target, under the model (before anything that acts
+    /// on picks).
     pub logprob: f32,
+    /// Place of that token by probability, from 1; 0 where the seat did not ask.
+    pub rank: u32,
+    /// The most probable tokens, as many as the seat asked for.
+    pub top: Vec<Top>,
 }
 
 /// A device that runs ops. Methods are called from one thread at a time.
@@ -136,6 +145,24 @@ pub trait Backend: Send {
     /// Bytes of one KV element.
     fn kv_element_bytes(&self) -> usize;
 
+    /// Copies whole pages, one pair (from, to) after the other.
+    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]);
+
+    /// Whether it runs tapes. One that does not takes no weights and no ops and does steps whole.
+    fn computes_ops(&self) -> bool {
+        true
+    }
+
+    /// Whether there may be KV groups of this kind.
+    fn supports_groups(&self, kind: GroupKind) -> bool {
+        kind != GroupKind::State
+    }
+
+    /// Does a whole step without ops: `Some` exactly when [`Self::computes_ops`] is false.
+    fn whole_step(&mut self, _launch: &mut Launch<'_>, _limits: &Limits) -> Option<Result<()>> {
+        None
+    }
+
     /// Runs one op over the step.
     ///
     /// # Errors
@@ -150,7 +177,7 @@ pub trait Backend: Send {
 }
 
 /// Names that [`create`] knows.
-pub const NAMES: [&str; 2] = ["cpu", "reference"];
+pub const NAMES: [&str; 4] = ["cpu", "reference", "null", "witness"];
 
 /// A backend by name. `isa` chooses the instruction set where there is a choice (`auto` = the best of this machine).
 ///
@@ -160,6 +187,8 @@ pub fn create(name: &str, isa: &str, threads: usize) -> Result<Box<dyn Backend>>
     match name {
         "cpu" => Ok(Box::new(cpu::CpuBackend::new(isa, threads)?)),
         "reference" => Ok(Box::new(reference::ReferenceBackend::new(threads))),
+        "null" => Ok(Box::new(null::NullBackend::default())),
+        "witness" => Ok(Box::new(witness::WitnessBackend::default())),
         _ => Err(Failure::unsupported(format!(
             "backend {name}: there is none; there are {}",
             NAMES.join(", ")

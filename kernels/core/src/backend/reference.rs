@@ -2,6 +2,7 @@
 //! by row where they are used and activations keep fp32. Each op reads copies of its inputs, so that nothing can alias.
 
 use super::{Backend, BufferId, Instruction, Launch, Operand, PreparedId, Tensor};
+use crate::arena::Arena;
 use crate::dequant::dequantize;
 use crate::error::{Failure, Result};
 use crate::op::Op;
@@ -88,6 +89,14 @@ impl Backend for ReferenceBackend {
 
     fn kv_element_bytes(&self) -> usize {
         size_of::<f32>()
+    }
+
+    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]) {
+        let page = arena.page_bytes / size_of::<f32>();
+        for &[from, to] in pairs {
+            let from = from as usize * page;
+            self.buffers[arena.buffer.0].copy_within(from..from + page, to as usize * page);
+        }
     }
 
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {

@@ -7,29 +7,29 @@ use crate::backend::reference::ReferenceBackend;
 use crate::backend::{Backend, Instruction, Launch, Operand, Tensor};
 use crate::dtype::DType;
 use crate::op::{Op, RopeStyle, Rows, ValueInfo};
-use crate::seats::Seats;
+use crate::seats::{Seat, SeatParams, Seats};
 use crate::simd::Isa;
 use crate::step::{Limits, Step};
-use crate::testing::{Random, StepWords, greedy};
+use crate::testing::{Random, StepWords, full_group, greedy, targets};
 
 const BLOCK_SIZE: usize = 16;
 const MAX_LEN: usize = 640;
 const VOCABULARY: usize = 64;
 
-const LIMITS: Limits = Limits {
-    max_tokens: 1024,
-    max_rows: 4,
-    max_model_len: MAX_LEN,
-    block_size: BLOCK_SIZE,
-    num_groups: 2,
-    num_blocks: 1 + 4 * 2 * MAX_LEN / BLOCK_SIZE,
-    vocab_size: VOCABULARY,
-};
+const GROUPS: [KvGroup; 2] = [full_group(2, 2, 64), full_group(1, 3, 40)];
 
-const GROUPS: [KvGroup; 2] = [
-    KvGroup { layers: 2, num_kv_heads: 2, head_dim: 64 },
-    KvGroup { layers: 1, num_kv_heads: 3, head_dim: 40 },
-];
+fn limits() -> Limits {
+    Limits {
+        max_tokens: 1024,
+        max_rows: 4,
+        max_samples: 1024,
+        max_model_len: MAX_LEN,
+        block_size: BLOCK_SIZE,
+        groups: GROUPS.to_vec(),
+        num_blocks: 1 + 4 * 2 * MAX_LEN / BLOCK_SIZE,
+        vocab_size: VOCABULARY,
+    }
+}
 
 /// The rule: a value may differ by this share of itself plus the same share of the root mean square of all values.
 /// Products of F32 weights differ by the order of their sums; of 16-bit weights also by activations in bf16 (8 bits);
@@ -72,14 +72,14 @@ impl Case {
         }
         let page_bytes = Arena::page_bytes_for(&GROUPS, BLOCK_SIZE, backend.kv_element_bytes());
         let arena = Arena {
-            buffer: backend.alloc(page_bytes * LIMITS.num_blocks).unwrap(),
+            buffer: backend.alloc(page_bytes * limits().num_blocks).unwrap(),
             page_bytes,
             block_size: BLOCK_SIZE,
-            num_blocks: LIMITS.num_blocks,
+            num_blocks: limits().num_blocks,
             element_bytes: backend.kv_element_bytes(),
             groups: GROUPS.to_vec(),
         };
-        let mut seats = Seats::new(LIMITS.max_rows);
+        let mut seats = Seats::new(limits().max_rows);
         for (op, weights) in &self.ops {
             backend.supports(op, weights).unwrap();
             let place = |id: u32| operands[id as usize];
@@ -135,10 +135,22 @@ pub(crate) fn assert_close(what: &str, found: &[f32], expected: &[f32], toleranc
 }
 
 fn step(rows: &[(usize, usize, usize)], samples: &[usize]) -> Step {
-    let tokens: Vec<i32> = (0..LIMITS.max_tokens).map(|i| (i * 37 % VOCABULARY) as i32).collect();
-    let rows = rows.iter().map(|&(seat, start, len)| (seat, start, &tokens[seat..seat + len])).collect();
+    let tokens: Vec<i32> = (0..limits().max_tokens).map(|i| (i * 37 % VOCABULARY) as i32).collect();
+    let rows: Vec<_> =
+        rows.iter().map(|&(seat, start, len)| (seat, start, &tokens[seat..seat + len])).collect();
+    let targets = targets(&rows, samples);
     let (samples, blocks_per_seat) = (samples.to_vec(), MAX_LEN / BLOCK_SIZE - 1);
-    StepWords { id: 0, rows, samples, block_size: BLOCK_SIZE, blocks_per_seat, num_groups: 2 }.parse(&LIMITS)
+    let words = StepWords {
+        id: 0,
+        rows,
+        samples,
+        block_size: BLOCK_SIZE,
+        blocks_per_seat,
+        windows: vec![0; 2],
+        targets,
+        copies: vec![],
+    };
+    words.parse(&limits())
 }
 
 /// One op on random rows.
@@ -367,8 +379,8 @@ pub(crate) fn check_sampling(make: impl Fn() -> Box<dyn Backend>) {
             groups: vec![],
         };
         let mut seats = Seats::new(4);
-        seats.open(0, greedy());
-        seats.open(1, crate::seats::SeatParams { temperature: 0.8, top_p: 0.9, ..greedy() });
+        seats.open(0, Seat::new(greedy(), &[]));
+        seats.open(1, Seat::new(SeatParams { temperature: 0.8, top_p: 0.9, ..greedy() }, &[]));
         let mut sampled = Vec::new();
         for _ in 0..20 {
             let mut launch =

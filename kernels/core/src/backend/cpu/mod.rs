@@ -4,6 +4,7 @@
 pub mod memory;
 mod views;
 
+use crate::arena::Arena;
 use crate::backend::{Backend, BufferId, Instruction, Launch, PreparedId, Sampled, Tensor};
 use crate::dequant::dequantize;
 use crate::dtype::DType;
@@ -14,8 +15,10 @@ use crate::ops::linear::cpu as linear;
 use crate::ops::rope::{Rope, cpu as rope};
 use crate::ops::store_kv::{KvPlace, cpu as store_kv};
 use crate::ops::{rms_norm, sample, silu_mul};
+use crate::picks::{Want, score_target, take_picks};
 use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, LANES, with_simd};
+use crate::step::PICK;
 use memory::{Memory, Region};
 use views::Views;
 
@@ -45,6 +48,8 @@ pub struct CpuBackend {
     linear: linear::Scratch,
     attention: attention::Scratch,
     angles: rope::Angles,
+    /// Of each thread: a row of logits that a seat has changed.
+    changed_rows: Vec<Vec<f32>>,
 }
 
 impl CpuBackend {
@@ -64,6 +69,7 @@ impl CpuBackend {
             linear: linear::Scratch::new(isa),
             attention: attention::Scratch::default(),
             angles: rope::Angles::default(),
+            changed_rows: Vec::new(),
         })
     }
 
@@ -81,6 +87,32 @@ impl CpuBackend {
         }
         let each = rows.div_ceil(4 * pool.threads());
         pool.run(rows.div_ceil(each), &|task, _| f(task * each..rows.min((task + 1) * each)));
+    }
+
+    /// Writes the sums of two values' rows to a third, which may be one of them; `then` gets each sum, all values and where
+    /// the row begins in them.
+    #[expect(unsafe_code, reason = "rows are written by different threads")]
+    fn add_rows(
+        pool: &mut Pool,
+        views: &mut Views<'_>,
+        width: usize,
+        [x, y]: [usize; 2],
+        sum: usize,
+        then: impl Fn(&[f32], &[Disjoint<'_, f32>], usize) + Sync,
+    ) {
+        let rows = views.len(sum) / width;
+        let parts = views.shared();
+        Self::by_rows(pool, rows, width, |rows| {
+            let mut added = vec![0.0; width];
+            for row in rows {
+                // SAFETY: tasks have disjoint rows; `parts` are disjoint, and one borrow ends before the next.
+                let at = |place: usize| unsafe { parts[place].part(row * width, width) };
+                added.copy_from_slice(at(x));
+                added.iter_mut().zip(&*at(y)).for_each(|(sum, y)| *sum += y);
+                at(sum).copy_from_slice(&added);
+                then(&added, &parts, row * width);
+            }
+        });
     }
 
     fn attend(&mut self, op: &AttentionOp, instruction: &Instruction, launch: &Launch<'_>) -> Result<()> {
@@ -123,39 +155,43 @@ impl CpuBackend {
         Ok(())
     }
 
-    /// Rows are drawn from side by side; seats advance afterwards, in order.
+    /// Targets are scored side by side, then rows pick side by side: a row's picks follow each other.
+    #[expect(unsafe_code, reason = "samples and seats are written by different threads")]
     fn sample(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {
         let step = launch.step;
         let width = instruction.inputs[0].width;
         let buffer = self.buffers[launch.activations.0].floats_mut();
         let views = Views::new(buffer, step, instruction)?;
         let logits = views.input(0);
-        let seats: Vec<usize> =
-            step.samples.iter().map(|&at| step.rows[step.row_of_token[at as usize] as usize].seat).collect();
-        if seats.windows(2).any(|pair| pair[0] == pair[1]) {
-            // A later position of the same sequence is drawn from after the seat has advanced.
-            sample::sample_rows(logits, width, step, launch.seats, launch.sampled);
-            return Ok(());
+        self.changed_rows.resize_with(self.pool.threads(), Vec::new);
+        let scratch = Disjoint::new(&mut self.changed_rows);
+        let look = |i: usize, want: Want<'_>, thread: usize| {
+            // SAFETY: each thread has its own element.
+            let scratch = unsafe { &mut scratch.part(thread, 1)[0] };
+            sample::sample_row(&logits[i * width..][..width], want, scratch)
+        };
+        let before = launch.sampled.len();
+        launch.sampled.resize(before + step.samples.len(), Sampled::NONE);
+        let out = Disjoint::new(&mut launch.sampled[before..]);
+        if step.targets.iter().any(|&target| target != PICK) {
+            let seats = &*launch.seats;
+            self.pool.run(step.samples.len(), &|i, thread| {
+                if step.targets[i] != PICK {
+                    // SAFETY: each task has its own element.
+                    let out = unsafe { &mut out.part(i, 1)[0] };
+                    *out = score_target(step, i, seats, |i, want| look(i, want, thread));
+                }
+            });
         }
-        let mut choices = vec![None; seats.len()];
-        let shared = Disjoint::new(&mut choices);
-        let running = &*launch.seats;
-        self.pool.run(seats.len(), &|i, _| {
-            if let Some(seat) = running.get(seats[i]).filter(|seat| !seat.frozen) {
-                #[expect(unsafe_code, reason = "choices are written by different threads")]
-                // SAFETY: each task has its own element.
-                let choice = unsafe { &mut shared.part(i, 1)[0] };
-                *choice =
-                    Some(sample::sample_row(&logits[i * width..][..width], &seat.params, seat.output_index));
-            }
+        let seats = Disjoint::new(launch.seats.all_mut());
+        self.pool.run(step.picks.len(), &|task, thread| {
+            let picks = &step.picks[task];
+            // SAFETY: rows have different seats (`step.rs` checks it) and different samples.
+            let (seat, out) = unsafe {
+                (&mut seats.part(step.rows[picks.row].seat, 1)[0], out.part(picks.first, picks.len))
+            };
+            take_picks(step, picks, seat.as_mut(), out, |i, want| look(i, want, thread));
         });
-        launch.sampled.extend(seats.into_iter().zip(choices).map(|(seat, choice)| match choice {
-            Some(choice) => {
-                let token = choice.token as i32;
-                Sampled { token, finish: launch.seats.advance(seat, token), logprob: choice.logprob }
-            }
-            None => Sampled { token: -1, finish: 0, logprob: 0.0 },
-        }));
         Ok(())
     }
 
@@ -193,37 +229,16 @@ impl CpuBackend {
                 });
             }
             (Op::AddRmsNorm { eps, .. }, Prepared::Vector(weight)) => {
-                let width = weight.len();
                 let ([x, residual], [sum, out]) = (views.inputs()?, views.outputs()?);
-                let rows = views.len(sum) / width;
-                let parts = views.shared();
-                Self::by_rows(pool, rows, width, |rows| {
-                    let mut added = vec![0.0; width];
-                    for row in rows {
-                        // SAFETY: tasks have disjoint rows; `parts` are disjoint, and one borrow ends before the next.
-                        let at = |place: usize| unsafe { parts[place].part(row * width, width) };
-                        added.copy_from_slice(at(x));
-                        added.iter_mut().zip(&*at(residual)).for_each(|(sum, x)| *sum += x);
-                        at(sum).copy_from_slice(&added);
-                        with_simd!(isa, s => rms_norm::cpu::row(s, &added, weight, *eps as f32, at(out)));
-                    }
+                Self::add_rows(pool, &mut views, weight.len(), [x, residual], sum, |added, parts, at| {
+                    // SAFETY: tasks have disjoint rows, and no other borrow of the slice is alive.
+                    let out = unsafe { parts[out].part(at, weight.len()) };
+                    with_simd!(isa, s => rms_norm::cpu::row(s, added, weight, *eps as f32, out));
                 });
             }
             (Op::Add { .. }, _) => {
-                let width = instruction.outputs[0].width;
                 let ([x, y], [out]) = (views.inputs()?, views.outputs()?);
-                let rows = views.len(out) / width;
-                let parts = views.shared();
-                Self::by_rows(pool, rows, width, |rows| {
-                    let mut added = vec![0.0; width];
-                    for row in rows {
-                        // SAFETY: tasks have disjoint rows; `parts` are disjoint, and one borrow ends before the next.
-                        let at = |place: usize| unsafe { parts[place].part(row * width, width) };
-                        added.copy_from_slice(at(x));
-                        added.iter_mut().zip(&*at(y)).for_each(|(sum, y)| *sum += y);
-                        at(out).copy_from_slice(&added);
-                    }
-                });
+                Self::add_rows(pool, &mut views, instruction.outputs[0].width, [x, y], out, |_, _, _| ());
             }
             (Op::SiluMul { .. }, _) => {
                 let width = instruction.outputs[0].width;
@@ -373,6 +388,14 @@ impl Backend for CpuBackend {
 
     fn kv_element_bytes(&self) -> usize {
         size_of::<u16>()
+    }
+
+    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]) {
+        let (page, bytes) = (arena.page_bytes, self.buffers[arena.buffer.0].bytes_mut());
+        for &[from, to] in pairs {
+            let from = from as usize * page;
+            bytes.copy_within(from..from + page, to as usize * page);
+        }
     }
 
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {

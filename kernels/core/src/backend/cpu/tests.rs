@@ -1,7 +1,7 @@
 //! Ops on the backend as a whole: against the reference, and bit for bit against themselves in other company.
 
 use super::CpuBackend;
-use crate::arena::{Arena, KvGroup};
+use crate::arena::{Arena, GroupKind, KvGroup};
 use crate::backend::reference::ReferenceBackend;
 use crate::backend::{Backend, BufferId, Instruction, Launch, Operand, Tensor};
 use crate::dtype::DType;
@@ -9,7 +9,7 @@ use crate::op::{Op, RopeStyle, Rows};
 use crate::seats::Seats;
 use crate::simd::{Avx2, Avx512};
 use crate::step::{Limits, Step};
-use crate::testing::Random;
+use crate::testing::{Random, StepWords, full_group, targets};
 
 #[expect(clippy::print_stderr, reason = "a skipped instruction set is said")]
 fn isas() -> Vec<&'static str> {
@@ -47,20 +47,24 @@ struct Bench {
     activations: BufferId,
     arena: Arena,
     heads: (u32, u32, u32),
+    /// Table entries that are left of this window are null; 0 = no window.
+    nulls_left_of: usize,
 }
 
 impl Bench {
     fn new(mut backend: Box<dyn Backend>, heads: (u32, u32, u32), block_size: usize) -> Self {
-        let groups = vec![KvGroup { layers: 2, num_kv_heads: heads.1, head_dim: heads.2 }];
+        let groups = vec![full_group(2, heads.1, heads.2)];
         let page_bytes = Arena::page_bytes_for(&groups, block_size, backend.kv_element_bytes());
         let num_blocks = 1 + 4 * MODEL_LEN / block_size;
         let element_bytes = backend.kv_element_bytes();
         let buffer = backend.alloc(num_blocks * page_bytes).expect("memory");
         // What another sequence left behind must not matter.
         backend.upload(buffer, page_bytes, &vec![0x7e; (num_blocks - 1) * page_bytes]);
+        // Nobody reads the null block: its elements are NaN.
+        backend.upload(buffer, 0, &vec![0xff; page_bytes]);
         let arena = Arena { buffer, page_bytes, block_size, num_blocks, element_bytes, groups };
         let activations = backend.alloc(64 << 20).expect("memory");
-        Self { backend, activations, arena, heads }
+        Self { backend, activations, arena, heads, nulls_left_of: 0 }
     }
 
     fn cpu(isa: &str, threads: usize, heads: (u32, u32, u32), block_size: usize) -> Self {
@@ -69,44 +73,30 @@ impl Bench {
 
     /// Rows of (seat, start, tokens); a seat's blocks lie scattered among the others'.
     fn step(&self, rows: &[(usize, usize, usize)], samples: &[usize]) -> Step {
-        let tokens: usize = rows.iter().map(|r| r.2).sum();
-        let size = self.arena.block_size;
-        let tables: Vec<Vec<i32>> = rows
-            .iter()
-            .map(|&(seat, start, len)| {
-                (0..(start + len).div_ceil(size)).map(|b| (1 + b * 4 + seat) as i32).collect()
-            })
-            .collect();
-        let entries: usize = tables.iter().map(Vec::len).sum();
-        let mut words =
-            vec![1, 7, tokens as i32, rows.len() as i32, 1, samples.len() as i32, entries as i32, 0];
-        words.extend((0..tokens).map(|t| t as i32));
-        words.extend(rows.iter().map(|r| r.0 as i32));
-        let mut at = 0;
-        words.push(0);
-        for row in rows {
-            at += row.2 as i32;
-            words.push(at);
-        }
-        words.extend(rows.iter().map(|r| r.1 as i32));
-        words.extend(samples.iter().map(|&s| s as i32));
-        let mut at = 0;
-        words.push(0);
-        for table in &tables {
-            at += table.len() as i32;
-            words.push(at);
-        }
-        words.extend(tables.iter().flatten());
+        let tokens: Vec<i32> = (0..MOST_TOKENS as i32).collect();
+        let rows: Vec<_> = rows.iter().map(|&(seat, start, len)| (seat, start, &tokens[..len])).collect();
+        let kind = if self.nulls_left_of == 0 { GroupKind::Full } else { GroupKind::Window };
         let limits = Limits {
             max_tokens: MOST_TOKENS,
             max_rows: 4,
+            max_samples: MOST_TOKENS,
             max_model_len: MODEL_LEN,
-            block_size: size,
-            num_groups: 1,
+            block_size: self.arena.block_size,
+            groups: vec![KvGroup { kind, window: self.nulls_left_of as u32, ..self.arena.groups[0] }],
             num_blocks: self.arena.num_blocks,
             vocab_size: MOST_TOKENS,
         };
-        Step::parse(&words, &limits).expect("a good step")
+        let words = StepWords {
+            id: 7,
+            targets: targets(&rows, samples),
+            samples: samples.to_vec(),
+            rows,
+            block_size: limits.block_size,
+            blocks_per_seat: MODEL_LEN / limits.block_size,
+            windows: vec![self.nulls_left_of],
+            copies: vec![],
+        };
+        words.parse(&limits)
     }
 
     /// Runs one op. `places` says where each input lies (floats from the start); outputs follow `out_at`.
@@ -282,6 +272,51 @@ fn attention_bits_depend_neither_on_chunks_nor_on_threads_nor_on_company() {
                     wanted,
                     "{isa} {threads} threads, chunks of {chunk}, window {window:?}"
                 );
+            }
+        }
+    }
+}
+
+impl Bench {
+    /// One sequence in chunks of the given sizes; the last size repeats. Each token's row of the output.
+    fn attend_in_chunks(&mut self, qkv: &[f32], chunks: &[usize], window: usize) -> Vec<f32> {
+        let width = self.qkv_width();
+        let tokens = qkv.len() / width;
+        let (mut out, mut start) = (Vec::new(), 0);
+        for i in 0.. {
+            let len = chunks[i.min(chunks.len() - 1)].min(tokens - start);
+            if len == 0 {
+                break;
+            }
+            let step = self.step(&[(1, start, len)], &[]);
+            out.extend(self.attend(&step, &qkv[start * width..][..len * width], 1, Some(window as u32)));
+            start += len;
+        }
+        out
+    }
+}
+
+#[test]
+fn blocks_left_of_a_window_may_be_gone() {
+    let mut random = Random(15);
+    let heads = (6, 2, 16);
+    let tokens = 400;
+    for (window, block_size) in [(1, 16), (16, 16), (24, 16), (100, 48), (257, 32), (1000, 16)] {
+        let mut reference = Bench::new(Box::new(ReferenceBackend::new(1)), heads, block_size);
+        let width = reference.qkv_width();
+        let qkv = halves(&mut random, tokens * width);
+        let wanted = reference.attend_in_chunks(&qkv, &[tokens], window);
+        assert!(wanted.iter().all(|x| x.is_finite()));
+        reference.nulls_left_of = window;
+        assert_eq!(bits(&reference.attend_in_chunks(&qkv, &[300, 37, 1], window)), bits(&wanted));
+        for isa in isas() {
+            let whole = Bench::cpu(isa, 1, heads, block_size).attend_in_chunks(&qkv, &[tokens], window);
+            close(&whole, &wanted, 2e-5, &format!("{isa} window {window}"));
+            for (threads, chunks) in [(1, [1, 1]), (2, [255, 2]), (3, [300, 64]), (2, [17, 7])] {
+                let mut bench = Bench::cpu(isa, threads, heads, block_size);
+                bench.nulls_left_of = window;
+                let found = bench.attend_in_chunks(&qkv, &chunks, window);
+                assert_eq!(bits(&found), bits(&whole), "{isa} window {window}, chunks {chunks:?}");
             }
         }
     }

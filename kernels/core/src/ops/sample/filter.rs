@@ -31,7 +31,7 @@ pub(super) fn keep(logits: &[f32], peaks: &Peaks, params: &SeatParams, scale: f3
         return None;
     }
     let mut candidates = if top_k < logits.len() {
-        let mut candidates = at_least(logits, peaks, top_k_bound(peaks, top_k), scale);
+        let mut candidates = at_least(logits, peaks, peaks.bound(top_k), scale);
         if candidates.len() > top_k {
             candidates.select_nth_unstable_by(top_k - 1, order);
             candidates.truncate(top_k);
@@ -88,24 +88,16 @@ fn whole_nucleus(logits: &[f32], peaks: &Peaks, top_p: f64, scale: f32) -> Vec<C
     candidates
 }
 
-/// A logit that at least `k` tokens reach: the k-th largest of the parts' maxima, when there are enough parts.
-fn top_k_bound(peaks: &Peaks, k: usize) -> f32 {
-    if k > peaks.parts.len() {
-        return f32::NEG_INFINITY;
-    }
-    let mut parts = peaks.parts.clone();
-    *parts.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
-}
-
 /// Tokens whose logit is at least `bound`.
 fn at_least(logits: &[f32], peaks: &Peaks, bound: f32, scale: f32) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     let mut weights = [0.0; PART];
-    for (part, logits) in logits.chunks(PART).enumerate().filter(|(part, _)| peaks.parts[*part] >= bound) {
-        exp_into(logits, peaks.max, scale, &mut weights[..logits.len()]);
-        for (i, (&logit, &weight)) in logits.iter().zip(&weights).enumerate() {
+    for part in peaks.at_least(bound) {
+        let row = &logits[part.start..part.end.min(logits.len())];
+        exp_into(row, peaks.max, scale, &mut weights[..row.len()]);
+        for (id, (&logit, &weight)) in (part.start..).zip(row.iter().zip(&weights)) {
             if logit >= bound {
-                candidates.push(Candidate { id: (part * PART + i) as u32, weight, logit });
+                candidates.push(Candidate { id: id as u32, weight, logit });
             }
         }
     }

@@ -1,66 +1,66 @@
-//! Picks a token from a row of logits. Filters act in vLLM's order: temperature, min-p, top-k, top-p. The same row,
-//! parameters and output index give the same token on every host: only basic f32 and f64 operations in a fixed order.
+//! Picks a token from a row of logits. What acts on a row acts in vLLM's order: log-probabilities, rank and the list of the
+//! most probable tokens are those of the raw logits; then allowed ids, bad words, minimum length, bias and penalties
+//! ([`adjust`]), temperature, min-p, top-k, top-p ([`filter`]). The same row, parameters, history and output index give the
+//! same token on every host: only basic f32 and f64 operations in a fixed order.
 //!
 //! A logit that is NaN counts as minus infinity.
 
+mod adjust;
 mod filter;
+pub mod history;
 mod philox;
+mod raw;
 mod vector;
 
 use crate::backend::Sampled;
-use crate::seats::{SeatParams, Seats};
+use crate::picks::{Choice, Want, take_all};
+use crate::seats::{Seat, SeatParams, Seats};
 use crate::step::Step;
-use vector::{Peaks, exp_into, log_sum_exp};
+use adjust::adjust;
+use raw::Raw;
+use vector::{Peaks, exp_into};
 
-/// A token and the natural log of its probability before temperature and filters.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Choice {
-    /// Token id.
-    pub token: usize,
-    /// Of the raw distribution; minus infinity if no logit is a number.
-    pub logprob: f32,
-}
-
-/// Samples each row of `logits`, `[step.samples.len(), width]`, with the seat of its sequence, and advances the seats.
+/// Answers each row of `logits`, `[step.samples.len(), width]`, one after the other, and advances the seats.
 pub fn sample_rows(logits: &[f32], width: usize, step: &Step, seats: &mut Seats, sampled: &mut Vec<Sampled>) {
-    for (row, &at) in logits.chunks_exact(width).zip(&step.samples) {
-        let seat_index = step.rows[step.row_of_token[at as usize] as usize].seat;
-        let surplus = Sampled { token: -1, finish: 0, logprob: 0.0 };
-        sampled.push(match seats.get(seat_index) {
-            Some(seat) if !seat.frozen => {
-                let choice = sample_row(row, &seat.params, seat.output_index);
-                let token = choice.token as i32;
-                Sampled { token, finish: seats.advance(seat_index, token), logprob: choice.logprob }
-            }
-            _ => surplus,
-        });
-    }
+    let mut scratch = Vec::new();
+    take_all(step, seats, sampled, |i, want| sample_row(&logits[i * width..][..width], want, &mut scratch));
 }
 
-/// Picks a token from one row. Greedy takes the lowest id among equals; otherwise the choice is a function of the seed,
-/// the choice index and `output_index`.
-pub fn sample_row(logits: &[f32], params: &SeatParams, output_index: u32) -> Choice {
+/// Answers one row. `scratch` is memory for a changed copy of the row, kept between calls.
+pub fn sample_row(logits: &[f32], want: Want<'_>, scratch: &mut Vec<f32>) -> Choice {
     let peaks = Peaks::of(logits);
-    let token = if params.temperature == 0.0 || !peaks.max.is_finite() {
-        peaks.first_max(logits)
-    } else {
-        let seed = u64::from(params.seed_low) | u64::from(params.seed_high) << 32;
-        let uniform = philox::uniform(seed, params.choice, output_index);
-        draw(logits, &peaks, params, uniform)
+    let (token, top) = match want {
+        Want::Score { token, top } => (token as usize, top),
+        Want::Pick(seat) => {
+            let token = if adjust(logits, seat, scratch) {
+                pick_token(scratch, &Peaks::of(scratch), seat)
+            } else {
+                pick_token(logits, &peaks, seat)
+            };
+            (token, usize::try_from(seat.params.top_logprobs).ok())
+        }
     };
-    let logprob = logprob(logits, token, peaks.max);
-    Choice { token, logprob }
+    let raw = Raw::new(logits, &peaks);
+    Choice {
+        token: token as i32,
+        logprob: raw.logprob(token),
+        rank: if top.is_some() { raw.rank(token) } else { 0 },
+        top: top.map_or_else(Vec::new, |count| raw.top(count)),
+    }
 }
 
-fn logprob(logits: &[f32], token: usize, max: f32) -> f32 {
-    if max == f32::INFINITY {
-        let ties = logits.iter().filter(|&&x| x == max).count();
-        return -(ties as f64).ln() as f32;
+/// Greedy takes the lowest id among equals; otherwise the token is a function of the seed, the choice and the output
+/// index. Where nothing can be picked it is the lowest id that is allowed.
+fn pick_token(logits: &[f32], peaks: &Peaks, seat: &Seat) -> usize {
+    let params = &seat.params;
+    if peaks.max == f32::NEG_INFINITY {
+        return params.allowed_ids.iter().min().map_or(0, |&id| id as usize);
     }
-    if max == f32::NEG_INFINITY {
-        return f32::NEG_INFINITY;
+    if params.temperature == 0.0 || peaks.max == f32::INFINITY {
+        return peaks.first_max(logits);
     }
-    (f64::from(logits[token]) - log_sum_exp(logits, max)) as f32
+    let seed = u64::from(params.seed_low) | u64::from(params.seed_high) << 32;
+    draw(logits, peaks, params, philox::uniform(seed, params.choice, seat.output_index))
 }
 
 /// The token at which the running sum of the kept tokens' weights passes `uniform` of their total.

@@ -1,19 +1,15 @@
 use super::*;
+use crate::testing::Random;
 use proptest::prelude::*;
 
 fn params() -> SeatParams {
-    SeatParams {
-        temperature: 1.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        seed_low: 1,
-        seed_high: 2,
-        choice: 0,
-        output_index: 0,
-        stop_ids: vec![],
-        max_tokens: 100,
-    }
+    SeatParams { temperature: 1.0, seed_low: 1, seed_high: 2, ..SeatParams::default() }
+}
+
+/// A pick of a seat with these parameters at an output index.
+fn sample_row(logits: &[f32], params: &SeatParams, output_index: u32) -> Choice {
+    let seat = Seat::new(SeatParams { output_index, ..params.clone() }, &[]);
+    super::sample_row(logits, Want::Pick(&seat), &mut Vec::new())
 }
 
 /// The filters written out over a full sort.
@@ -68,9 +64,9 @@ fn rows_of_nan_and_infinities_are_survived() {
         ] {
             let params = SeatParams { temperature, top_k, top_p, min_p, ..params() };
             let choice = sample_row(&logits, &params, 5);
-            assert!(choice.token < logits.len());
+            assert!((choice.token as usize) < logits.len());
             let best = logits.iter().any(|x| !x.is_nan());
-            assert!(!best || !logits[choice.token].is_nan(), "{logits:?} {params:?}");
+            assert!(!best || !logits[choice.token as usize].is_nan(), "{logits:?} {params:?}");
         }
     }
 }
@@ -82,7 +78,7 @@ fn frequencies_follow_the_distribution_at_the_temperature() {
     let n = 40_000;
     let mut counts = [0_u32; 4];
     for i in 0..n {
-        counts[sample_row(&logits, &SeatParams { temperature, ..params() }, i).token] += 1;
+        counts[sample_row(&logits, &SeatParams { temperature, ..params() }, i).token as usize] += 1;
     }
     let weights = logits.map(|x| (f64::from(x) / temperature).exp());
     let total: f64 = weights.iter().sum();
@@ -95,7 +91,7 @@ fn frequencies_follow_the_distribution_at_the_temperature() {
 #[test]
 fn choices_and_seeds_draw_differently_and_repeat() {
     let logits = vec![0.0_f32; 1000];
-    let draw = |seed_low, choice| -> Vec<usize> {
+    let draw = |seed_low, choice| -> Vec<i32> {
         let params = SeatParams { seed_low, choice, ..params() };
         (0..8).map(|i| sample_row(&logits, &params, i).token).collect()
     };
@@ -129,7 +125,118 @@ proptest! {
         let allowed = allowed(&logits, &params);
         for i in 0..8 {
             let token = sample_row(&logits, &params, i).token;
-            prop_assert!(allowed.contains(&token), "{} not in {:?}", token, allowed);
+            prop_assert!(allowed.contains(&(token as usize)), "{} not in {:?}", token, allowed);
         }
     }
+}
+
+/// Tokens of a seat over rows of logits that depend on the output index.
+fn continued(params: &SeatParams, history: &[i32], to: u32) -> Vec<Choice> {
+    let mut seat = Seat::new(params.clone(), history);
+    let mut scratch = Vec::new();
+    let mut choices = Vec::new();
+    while seat.output_index < to {
+        let logits = Random(u64::from(seat.output_index) + 7).normals(24);
+        let choice = super::sample_row(&logits, Want::Pick(&seat), &mut scratch);
+        seat.advance(choice.token);
+        choices.push(choice);
+    }
+    choices
+}
+
+proptest! {
+    #[test]
+    fn a_seat_opened_again_behind_any_token_goes_on_with_the_same_bits(
+        temperature in prop_oneof![Just(0.0), 0.1_f64..2.0],
+        penalties in (0.5_f64..2.0, -2.0_f64..2.0, -2.0_f64..2.0),
+        prompt in proptest::collection::vec(0_i32..24, 0..10),
+        bad_words in proptest::collection::vec(proptest::collection::vec(0_i32..24, 1..4), 0..20),
+        min_tokens in 0_u32..20,
+        top_logprobs in -1_i32..5,
+        cut in 0_usize..20,
+    ) {
+        let params = SeatParams {
+            temperature,
+            repetition_penalty: penalties.0,
+            presence_penalty: penalties.1,
+            frequency_penalty: penalties.2,
+            bad_words,
+            stop_ids: vec![3],
+            min_tokens,
+            top_logprobs,
+            prompt_length: prompt.len() as u32,
+            ..params()
+        };
+        let whole = continued(&params, &prompt, 20);
+        let output: Vec<i32> = whole.iter().map(|choice| choice.token).collect();
+        let again = SeatParams { output_index: cut as u32, ..params };
+        prop_assert_eq!(continued(&again, &[&prompt, &output[..cut]].concat(), 20), &whole[cut..]);
+    }
+}
+
+#[test]
+fn logprob_rank_and_list_are_those_of_the_raw_logits() {
+    let logits = [1.0_f32, 3.0, 2.0, 3.0, -1.0];
+    let params = SeatParams { temperature: 0.0, top_logprobs: 2, ..params() };
+    let plain = sample_row(&logits, &params, 0);
+    assert_eq!((plain.token, plain.rank), (1, 1));
+    let biased = SeatParams {
+        logit_bias_ids: vec![2, 1],
+        logit_biases: vec![10.0, -100.0],
+        bad_words: vec![vec![3]],
+        ..params
+    };
+    let choice = sample_row(&logits, &biased, 0);
+    assert_eq!((choice.token, choice.rank), (2, 3));
+    let total: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+    assert!((f64::from(choice.logprob) - (2.0 - total.ln())).abs() < 1e-6);
+    assert_eq!(choice.top, plain.top);
+    assert_eq!(choice.top.iter().map(|top| top.token).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(choice.top[0].logprob, plain.logprob);
+}
+
+#[test]
+fn a_list_is_given_only_where_it_is_asked_for() {
+    let logits = [1.0_f32, 3.0, 2.0];
+    for (top_logprobs, rank, len) in [(-1, 0, 0), (0, 1, 0), (1, 1, 1), (3, 1, 3)] {
+        let choice = sample_row(&logits, &SeatParams { temperature: 0.0, top_logprobs, ..params() }, 0);
+        assert_eq!((choice.rank, choice.top.len()), (rank, len));
+    }
+    let scored = |top| super::sample_row(&logits, Want::Score { token: 2, top }, &mut Vec::new());
+    assert_eq!((scored(None).token, scored(None).rank), (2, 0));
+    assert_eq!((scored(Some(0)).rank, scored(Some(0)).top.len()), (2, 0));
+    assert_eq!((scored(Some(2)).rank, scored(Some(2)).top.len()), (2, 2));
+    assert_eq!(scored(Some(2)).logprob, scored(Some(2)).top[1].logprob);
+}
+
+#[test]
+fn where_nothing_can_be_picked_it_is_the_lowest_allowed_id() {
+    let logits = [0.0_f32, 1.0, 2.0, 3.0];
+    for temperature in [0.0, 1.0] {
+        let masked = SeatParams {
+            temperature,
+            allowed_ids: vec![3, 2],
+            bad_words: vec![vec![2], vec![3]],
+            top_k: 2,
+            ..params()
+        };
+        assert_eq!(sample_row(&logits, &masked, 0).token, 2);
+        let all = (0..4).map(|id| vec![id]).collect();
+        assert_eq!(sample_row(&logits, &SeatParams { temperature, bad_words: all, ..params() }, 0).token, 0);
+    }
+}
+
+#[test]
+fn draws_follow_the_changed_row() {
+    let logits = [0.0_f32; 4];
+    let params =
+        SeatParams { allowed_ids: vec![1, 3], logit_bias_ids: vec![3], logit_biases: vec![1.0], ..params() };
+    let n = 20_000;
+    let threes = (0..n).filter(|&i| match sample_row(&logits, &params, i).token {
+        1 => false,
+        3 => true,
+        other => panic!("{other}"),
+    });
+    let (share, expected) = (threes.count() as f64 / f64::from(n), 1.0 / (1.0 + (-1.0_f64).exp()));
+    assert!((share - expected).abs() < 0.015, "{share} {expected}");
 }

@@ -1,5 +1,7 @@
 //! Loops over a vocabulary, written in fixed lanes so that they are fast and give the same bits on every instruction set.
 
+use std::ops::Range;
+
 const LANES: usize = 16;
 /// Elements of a part with a maximum of its own.
 pub(super) const PART: usize = 32;
@@ -19,6 +21,21 @@ impl Peaks {
         let parts: Vec<f32> = row.chunks(PART).map(part_max).collect();
         let max = parts.iter().copied().fold(f32::NEG_INFINITY, larger);
         Self { max, parts }
+    }
+
+    /// A logit that at least `count` elements reach: the count-th largest maximum, when there are enough parts.
+    pub(super) fn bound(&self, count: usize) -> f32 {
+        if count > self.parts.len() {
+            return f32::NEG_INFINITY;
+        }
+        let mut parts = self.parts.clone();
+        *parts.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a)).1
+    }
+
+    /// Index ranges of the parts with an element of at least `bound`. The last one may end past the row.
+    pub(super) fn at_least(&self, bound: f32) -> impl Iterator<Item = Range<usize>> {
+        let reaching = self.parts.iter().enumerate().filter(move |(_, part)| **part >= bound);
+        reaching.map(|(part, _)| part * PART..(part + 1) * PART)
     }
 
     /// The lowest index of the maximum; 0 if there is no number.

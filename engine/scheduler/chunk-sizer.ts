@@ -1,0 +1,140 @@
+/**
+ * Sizes the prompt tokens of a step so that decodes in it keep their pace: what is left of `--tpot-slo` after the decodes, by
+ * what a prompt token has cost lately. It learns from step results alone, in the order of the commits, and reads no clock:
+ * equal results give equal sizes.
+ *
+ * The model of a step's time is `fixed + perDecode · decodes + perToken · promptTokens`. Steps with decodes alone teach the first
+ * two, steps with prompt tokens the last, by what is left of their time. So an error in the first two lands in the last, and the
+ * sum, which is what must fit, is right for steps like those seen lately, whatever the true costs.
+ */
+
+export interface StepSample {
+  /** Rows that decode. */
+  readonly decodes: number;
+  readonly promptTokens: number;
+  readonly micros: number;
+}
+
+/** Part of the objective that is planned for: costs vary from step to step. */
+const MARGIN = 0.9;
+/** Prompt tokens of the first step with decodes, before it is known what that costs. */
+const CAREFUL_START = 64;
+/** Prompts never starve: so many tokens at least, and so many as cost this share of the decodes' time. */
+const LEAST_TOKENS = 16;
+const LEAST_SHARE = 0.25;
+/** Weights of a new sample in the averages. */
+const DECODE_WEIGHT = 0.125;
+/** Dearer prompt tokens are believed sooner than cheaper ones: that is the safe side. */
+const DEARER_WEIGHT = 0.5;
+const CHEAPER_WEIGHT = 0.25;
+/** A sample counts as at most so many times more or less than expected: one hiccup of the machine moves little. */
+const MOST_CHANGE = 2;
+/** Samples at first of which the least counts: the first steps of a process are slow. */
+const WARM_UP = 3;
+/** Fewest prompt tokens whose cost tells anything. */
+const LEAST_SAMPLE = 8;
+
+export class ChunkSizer {
+  readonly #sloMicros: number;
+  readonly #decodes: DecodeTime = new DecodeTime();
+  /** Microseconds for each prompt token; 0 = not known. */
+  #perToken = 0;
+
+  /** `tpotSlo`: milliseconds that a step with decodes should take at most; 0 = no objective. */
+  constructor(tpotSlo: number) {
+    this.#sloMicros = tpotSlo * 1000;
+  }
+
+  /** Learns from a committed step. */
+  observe({ decodes, promptTokens, micros }: StepSample): void {
+    if (!(micros > 0)) return;
+    if (promptTokens === 0) {
+      if (decodes > 0) this.#decodes.observe(decodes, micros);
+      return;
+    }
+    if (decodes > 0) this.#observeDecodesOfMixed(decodes, promptTokens, micros);
+    if (promptTokens < LEAST_SAMPLE) return;
+    const others = decodes > 0 ? this.#decodes.of(decodes) : this.#decodes.fixed;
+    const rest = micros - others;
+    if (this.#perToken === 0) {
+      this.#perToken = Math.max(rest, micros / 8) / promptTokens;
+      return;
+    }
+    // A step that is mostly decodes says little about prompt tokens.
+    const share = Math.min(1, Math.max(rest, this.#perToken * promptTokens) / micros);
+    const sample = clamped(rest / promptTokens, this.#perToken);
+    const weight = sample > this.#perToken ? DEARER_WEIGHT : CHEAPER_WEIGHT;
+    this.#perToken += weight * Math.max(0.25, share) * (sample - this.#perToken);
+  }
+
+  /** Prompt tokens that a step with so many decodes may have, at most `ceiling`. */
+  size(decodes: number, ceiling: number): number {
+    if (this.#sloMicros === 0 || decodes === 0) return ceiling;
+    if (this.#perToken === 0 || !this.#decodes.known) return Math.min(CAREFUL_START, ceiling);
+    const decodeMicros = this.#decodes.of(decodes);
+    const fitting = (this.#sloMicros * MARGIN - decodeMicros) / this.#perToken;
+    const share = (LEAST_SHARE * Math.min(decodeMicros, this.#sloMicros)) / this.#perToken;
+    return Math.min(ceiling, Math.floor(Math.max(fitting, share, LEAST_TOKENS)));
+  }
+
+  /** What a step with prompt tokens says about decodes: a first guess, and later that they took no longer than the step. */
+  #observeDecodesOfMixed(decodes: number, promptTokens: number, micros: number): void {
+    if (!this.#decodes.known) {
+      const prompt = Math.min(this.#perToken * promptTokens, 0.75 * micros);
+      this.#decodes.observe(decodes, prompt === 0 ? micros / 2 : micros - prompt);
+    } else if (micros < this.#decodes.of(decodes)) {
+      this.#decodes.observe(decodes, micros);
+    }
+  }
+}
+
+/** Time of a step of decodes alone, as `fixed + perDecode · decodes`: a line through exponential averages. */
+class DecodeTime {
+  #numSamples = 0;
+  #meanDecodes = 0;
+  #meanMicros = 0;
+  #variance = 0;
+  #covariance = 0;
+  /** Part of the mean time that grows with the decodes; as much as does not until it is known. */
+  #growing = 0.5;
+
+  get known(): boolean {
+    return this.#numSamples > 0;
+  }
+
+  get fixed(): number {
+    return this.#meanMicros * (1 - this.#growing);
+  }
+
+  of(decodes: number): number {
+    if (!this.known) return 0;
+    return this.#meanMicros * (1 + this.#growing * (decodes / this.#meanDecodes - 1));
+  }
+
+  observe(decodes: number, micros: number): void {
+    const expected = this.of(decodes);
+    const warm = this.#numSamples >= WARM_UP;
+    this.#numSamples++;
+    if (!warm && (expected === 0 || micros < expected)) {
+      this.#meanDecodes = decodes;
+      this.#meanMicros = micros;
+      return;
+    }
+    const sample = clamped(micros, expected);
+    const more = decodes - this.#meanDecodes;
+    const longer = sample - this.#meanMicros;
+    const weight = warm ? DECODE_WEIGHT : 0;
+    this.#meanDecodes += weight * more;
+    this.#meanMicros += weight * longer;
+    this.#variance = (1 - weight) * (this.#variance + weight * more * more);
+    this.#covariance = (1 - weight) * (this.#covariance + weight * more * longer);
+    // Numbers of decodes that hardly differ say nothing about the slope.
+    if (this.#variance < 0.01 * this.#meanDecodes * this.#meanDecodes) return;
+    const slope = this.#covariance / this.#variance;
+    this.#growing = Math.min(1, Math.max(0, (slope * this.#meanDecodes) / this.#meanMicros));
+  }
+}
+
+function clamped(sample: number, expected: number): number {
+  return Math.min(expected * MOST_CHANGE, Math.max(expected / MOST_CHANGE, sample));
+}

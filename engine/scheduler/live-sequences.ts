@@ -1,0 +1,227 @@
+/**
+ * The requests that have not ended, and what they hold: where each stands (waiting, running, leaving), how it moves from one
+ * place to the next, and when its blocks and seat go back. It decides nothing about steps.
+ *
+ * What a sequence holds is given back once its last submitted step has committed, because until then the device may read
+ * and write it.
+ */
+
+import type { KvCache } from "../cache/kv-cache.ts";
+import { type ErrorData, KvEngineError } from "../errors.ts";
+import type { Finish, FinishReason } from "../request.ts";
+import type { ScheduledBatch } from "./batch.ts";
+import { RunningList } from "./running-list.ts";
+import { NONE, type Sequence } from "./sequence.ts";
+import { StepEventsBuilder } from "./step-events.ts";
+import { WaitingQueue } from "./waiting-queue.ts";
+
+export class LiveSequences {
+  readonly kv: KvCache;
+  readonly waiting: WaitingQueue<Sequence> = new WaitingQueue();
+  /** In scheduling order. */
+  readonly running: RunningList<Sequence> = new RunningList();
+  /** Preempted or ended while a submitted step has them. */
+  readonly leaving: Set<Sequence> = new Set();
+  /** Submitted and not committed, in order; the one that commits stays until it is settled. */
+  readonly inFlight: ScheduledBatch[] = [];
+  readonly events: StepEventsBuilder = new StepEventsBuilder();
+  readonly now: () => number;
+  numPreemptions = 0;
+  /** Blocks that prefilling sequences have still to take. */
+  numReservedBlocks = 0;
+  readonly #byHandle = new Map<number, Sequence>();
+  readonly #byId = new Map<string, Sequence>();
+  readonly #maxNumSeqs: number;
+  readonly #freeSeats: number[] = [];
+
+  constructor(kv: KvCache, maxNumSeqs: number, now: () => number) {
+    this.kv = kv;
+    this.now = now;
+    this.#maxNumSeqs = maxNumSeqs;
+    for (let seat = maxNumSeqs - 1; seat >= 0; seat--) this.#freeSeats.push(seat);
+  }
+
+  get length(): number {
+    return this.#byHandle.size;
+  }
+
+  get hasFreeSeat(): boolean {
+    return this.#freeSeats.length > 0;
+  }
+
+  byHandle(handle: number): Sequence | undefined {
+    return this.#byHandle.get(handle);
+  }
+
+  byId(id: string): Sequence | undefined {
+    return this.#byId.get(id);
+  }
+
+  all(): IterableIterator<Sequence> {
+    return this.#byHandle.values();
+  }
+
+  /** A new request joins the queue. */
+  add(sequence: Sequence): void {
+    this.#byHandle.set(sequence.handle, sequence);
+    this.#byId.set(sequence.id, sequence);
+    this.waiting.push(sequence);
+  }
+
+  /** From the queue to the running ones, with a seat. The caller gives it blocks. */
+  start(sequence: Sequence): void {
+    this.waiting.remove(sequence);
+    this.running.insert(sequence);
+    sequence.state = "running";
+    sequence.seat = this.#freeSeats.pop() as number;
+    sequence.prefillEnd = sequence.numTokens;
+    sequence.numSubmittedSamples = sequence.numOutputTokens;
+    sequence.sharedPrefix = undefined;
+    if (sequence.startedAt === 0) sequence.startedAt = this.now();
+  }
+
+  /** Sets what a sequence's prefill has still to take from the pool. */
+  reserve(sequence: Sequence, numBlocks: number): void {
+    this.numReservedBlocks += numBlocks - sequence.numReservedBlocks;
+    sequence.numReservedBlocks = numBlocks;
+  }
+
+  /** A running sequence gives up what it holds and is computed again later, from its prompt and output. */
+  preempt(sequence: Sequence): void {
+    this.numPreemptions++;
+    this.running.remove(sequence);
+    this.reserve(sequence, 0);
+    if (this.isInFlight(sequence)) {
+      sequence.state = "leaving";
+      this.leaving.add(sequence);
+    } else {
+      this.#waitAgain(sequence);
+    }
+  }
+
+  /** Ends a live sequence, within the event that was begun for it. */
+  finish(
+    sequence: Sequence,
+    reason: FinishReason,
+    details: Pick<Finish, "stopReason" | "error"> = {},
+  ): void {
+    if (sequence.state === "running") this.running.remove(sequence);
+    else if (sequence.state === "waiting") this.waiting.remove(sequence);
+    sequence.state = "finished";
+    this.reserve(sequence, 0);
+    this.#byHandle.delete(sequence.handle);
+    this.#byId.delete(sequence.id);
+    this.events.finish({
+      reason,
+      ...details,
+      usage: {
+        promptTokens: sequence.numPromptTokens,
+        completionTokens: sequence.numOutputTokens,
+        cachedTokens: Math.max(0, sequence.numCachedTokens),
+      },
+      timing: timingOf(sequence, this.now()),
+    });
+    if (sequence.seat === NONE) return;
+    if (this.isInFlight(sequence)) this.leaving.add(sequence);
+    else this.#giveBack(sequence);
+  }
+
+  /** Ends every request, whatever state it is in. */
+  finishAll(reason: "abort" | "error", error?: ErrorData): void {
+    for (const sequence of [...this.#byHandle.values()]) {
+      this.events.begin(sequence.handle);
+      this.finish(sequence, reason, error === undefined ? {} : { error });
+    }
+  }
+
+  /** Whether a submitted step has a row of the sequence. */
+  isInFlight(sequence: Sequence): boolean {
+    return this.inFlight.some((batch) => batch.stepId === sequence.lastStepId);
+  }
+
+  /** The oldest step has committed: what left with it gives back what it held. */
+  settle(batch: ScheduledBatch): void {
+    this.inFlight.shift();
+    if (batch.copies.length > 0) this.#freeCopied(batch);
+    if (this.leaving.size === 0) return;
+    for (const sequence of batch.sequences) {
+      if (sequence.lastStepId !== batch.stepId || !this.leaving.has(sequence)) continue;
+      if (sequence.state === "finished") this.#giveBack(sequence);
+      else this.#waitAgain(sequence);
+    }
+  }
+
+  /** Blocks that become free when the leaving sequences have left. */
+  numLeavingBlocks(): number {
+    let count = 0;
+    for (const sequence of this.leaving) {
+      for (const table of sequence.blocks.tables) {
+        for (const id of table.entries) if (id !== 0 && this.kv.pool.references(id) === 1) count++;
+      }
+    }
+    return count;
+  }
+
+  /** Throws `internal` unless pool, seats, reservations and places agree. */
+  checkIntegrity(): void {
+    const holders = new Set<Sequence>(this.leaving);
+    let reserved = 0;
+    for (let one = this.running.first; one !== undefined; one = one.next) {
+      holders.add(one);
+      reserved += one.numReservedBlocks;
+    }
+    const copied = this.inFlight.flatMap(({ copies }) => copies.filter((_, i) => i % 2 === 0));
+    this.kv.checkIntegrity(
+      [...holders].map(({ blocks }) => blocks),
+      copied,
+    );
+    const unfinished = [...this.leaving].filter(({ state }) => state === "leaving").length;
+    const expected: [string, number, number][] = [
+      ["taken seats", holders.size, this.#maxNumSeqs - this.#freeSeats.length],
+      ["reserved blocks", reserved, this.numReservedBlocks],
+      [
+        "live requests",
+        this.running.length + this.waiting.length + unfinished,
+        this.#byHandle.size,
+      ],
+    ];
+    for (const [what, found, counted] of expected) {
+      if (found !== counted)
+        throw new KvEngineError("internal", `scheduler: ${what}: ${found}, counted ${counted}`);
+    }
+  }
+
+  #waitAgain(sequence: Sequence): void {
+    this.#giveBack(sequence);
+    sequence.state = "waiting";
+    sequence.numComputedTokens = 0;
+    sequence.numSubmittedTokens = 0;
+    sequence.prefillEnd = 0;
+    sequence.verifying = false;
+    this.waiting.push(sequence);
+  }
+
+  #giveBack(sequence: Sequence): void {
+    this.leaving.delete(sequence);
+    this.kv.release(sequence.blocks);
+    this.#freeSeats.push(sequence.seat);
+    sequence.seat = NONE;
+  }
+
+  #freeCopied({ copies }: ScheduledBatch): void {
+    const sources = Int32Array.from({ length: copies.length / 2 }, (_, i) => copies[2 * i]!);
+    this.kv.pool.free(sources, sources.length);
+  }
+}
+
+function timingOf(sequence: Sequence, now: number): Finish["timing"] {
+  const { arrivedAt, startedAt, firstTokenAt, lastTokenAt } = sequence;
+  if (startedAt === 0) return { queued: now - arrivedAt, prefill: 0, decode: 0 };
+  if (firstTokenAt === 0)
+    return { queued: startedAt - arrivedAt, prefill: now - startedAt, decode: 0 };
+  return {
+    queued: startedAt - arrivedAt,
+    prefill: firstTokenAt - startedAt,
+    decode: lastTokenAt - firstTokenAt,
+  };
+}

@@ -1,0 +1,214 @@
+/**
+ * What a finished step meant: picked tokens go to their sequences, drafts that were right count, blocks that are complete are
+ * published, blocks that left a window are freed, sequences end. A step that failed computed nothing that counts: its
+ * requests end with the error, what it published is withdrawn, and whoever has read that is computed again.
+ */
+
+import { NULL_BLOCK } from "../cache/block-pool.ts";
+import { KvEngineError, type ErrorData } from "../errors.ts";
+import { NO_LOGPROBS, type TopLogprobs } from "../request.ts";
+import { PICK, type ScheduledBatch, type StepResult } from "./batch.ts";
+import type { LiveSequences } from "./live-sequences.ts";
+import type { PromptHasher } from "./prompt-hasher.ts";
+import { NONE, type Sequence } from "./sequence.ts";
+
+/** The sampler froze the seat with this token: `StepResult.finish`. */
+const FINISH_STOP_ID = 1;
+const FINISH_MAX_TOKENS = 2;
+
+export class StepCommitter {
+  readonly #live: LiveSequences;
+  readonly #hasher: PromptHasher;
+  /** The clock at the commit under way. */
+  #now = 0;
+  numPromptTokens = 0;
+  numGenerationTokens = 0;
+  numDrafts = 0;
+  numDraftTokens = 0;
+  numAcceptedTokens = 0;
+
+  constructor(live: LiveSequences, hasher: PromptHasher) {
+    this.#live = live;
+    this.#hasher = hasher;
+  }
+
+  /** Takes the oldest submitted step's result; events of it are left in `live.events`. */
+  commit(batch: ScheduledBatch, result: StepResult): void {
+    this.#now = this.#live.now();
+    if (result.error === undefined) this.#commitRows(batch, result);
+    else this.#failRows(batch, result.error);
+  }
+
+  #commitRows(batch: ScheduledBatch, result: StepResult): void {
+    let sample = 0;
+    for (let row = 0; row < batch.numRows; row++) {
+      const first = sample;
+      while (sample < batch.numSamples && batch.sampleRows[sample] === row) sample++;
+      const sequence = batch.sequences[row] as Sequence;
+      // One that ended at an earlier commit was in this step already: whatever its row picked is surplus.
+      if (sequence.state === "finished" || batch.stepId <= sequence.voidUntilStep) continue;
+      this.#commitRow(batch, result, row, first, sample);
+    }
+  }
+
+  #commitRow(
+    batch: ScheduledBatch,
+    result: StepResult,
+    row: number,
+    first: number,
+    last: number,
+  ): void {
+    const sequence = batch.sequences[row] as Sequence;
+    const start = batch.starts[row] as number;
+    const count = batch.counts[row] as number;
+    let pick = first;
+    for (; pick < last && batch.sampleTargets[pick] !== PICK; pick++)
+      sequence.promptScores?.add(result.logprobs[pick] as number, topOf(result, pick));
+    sequence.numComputedTokens = start + count;
+    if (pick < last) {
+      this.#live.events.begin(sequence.handle);
+      this.#commitPicks(sequence, batch, result, pick, last);
+    }
+    this.#keepBlocks(sequence, batch.stepId);
+  }
+
+  /** One pick, or that of the newest token and one for each draft behind it. */
+  #commitPicks(
+    sequence: Sequence,
+    batch: ScheduledBatch,
+    result: StepResult,
+    first: number,
+    last: number,
+  ): void {
+    if ((result.tokens[first] as number) < 0) {
+      const message = `step ${batch.stepId} sampled nothing for request ${sequence.id}`;
+      this.#live.finish(sequence, "error", { error: { code: "internal", message } });
+      return;
+    }
+    const numDrafts = last - first - 1;
+    const before = sequence.numTokens;
+    for (let pick = first; pick < last; pick++) {
+      const token = result.tokens[pick] as number;
+      if (token < 0) break;
+      this.#commitToken(sequence, token, result, pick);
+      if (sequence.state === "finished") break;
+    }
+    const accepted = sequence.numTokens - before - 1;
+    if (numDrafts > 0) this.#verify(sequence, numDrafts, accepted);
+    sequence.drafter?.append(sequence.tokenIds, before, sequence.numTokens);
+  }
+
+  /** The sequence goes on behind the drafts that were right. */
+  #verify(sequence: Sequence, numDrafts: number, accepted: number): void {
+    this.numDrafts++;
+    this.numDraftTokens += numDrafts;
+    this.numAcceptedTokens += accepted;
+    sequence.drafter?.verified(numDrafts, accepted);
+    sequence.verifying = false;
+    sequence.numComputedTokens -= numDrafts - accepted;
+    sequence.numSubmittedTokens = sequence.numComputedTokens;
+    sequence.numSubmittedSamples = sequence.numOutputTokens;
+  }
+
+  #commitToken(sequence: Sequence, token: number, result: StepResult, pick: number): void {
+    const { events } = this.#live;
+    sequence.lastTokenAt = this.#now;
+    if (sequence.firstTokenAt === 0) {
+      sequence.firstTokenAt = this.#now;
+      this.numPromptTokens += sequence.numPromptTokens;
+      const scores = sequence.promptScores?.take();
+      if (scores !== undefined) events.prompt(scores);
+    }
+    this.numGenerationTokens++;
+    sequence.appendToken(token);
+    const finish = result.finish[pick] as number;
+    if (finish === FINISH_STOP_ID) {
+      this.#live.finish(sequence, "stop", { stopReason: token });
+      return;
+    }
+    events.token(token, result.logprobs[pick] as number);
+    if (sequence.sampling.topLogprobs !== NO_LOGPROBS) events.top(topOf(result, pick));
+    const stop = sequence.stopChecker?.(token);
+    if (stop !== undefined) this.#live.finish(sequence, "stop", { stopReason: stop });
+    else if (finish === FINISH_MAX_TOKENS) this.#live.finish(sequence, "length");
+  }
+
+  /** Publishes blocks that this step has completed and frees those that no later position sees. */
+  #keepBlocks(sequence: Sequence, stepId: number): void {
+    const { kv } = this.#live;
+    const { blocks, numComputedTokens } = sequence;
+    this.#hasher.extend(sequence);
+    if (numComputedTokens >= (blocks.numPublished + 1) * kv.blockSize) {
+      kv.markPresent(blocks, numComputedTokens);
+      kv.publish(blocks, numComputedTokens, stepId);
+    }
+    if (sequence.state === "running") kv.slide(blocks, numComputedTokens);
+  }
+
+  #failRows(batch: ScheduledBatch, error: ErrorData): void {
+    const { kv, events } = this.#live;
+    const damaged = new Set<number>();
+    for (let row = 0; row < batch.numRows; row++) {
+      const sequence = batch.sequences[row] as Sequence;
+      addWritten(damaged, batch, row, kv.blockSize);
+      kv.withdraw(sequence.blocks, batch.stepId);
+      if (sequence.state === "finished" || batch.stepId <= sequence.voidUntilStep) continue;
+      events.begin(sequence.handle);
+      this.#live.finish(sequence, "error", { error });
+    }
+    this.#recompute(damaged, batch.stepId);
+  }
+
+  /** Who is in a later step with a block that was never filled is computed again, and so is who reads what that one wrote. */
+  #recompute(damaged: Set<number>, failedStep: number): void {
+    const { kv, inFlight } = this.#live;
+    for (const batch of inFlight) {
+      if (batch.stepId <= failedStep) continue;
+      for (let i = 0; i < batch.copies.length; i += 2)
+        if (damaged.has(batch.copies[i]!)) damaged.add(batch.copies[i + 1]!);
+      for (let row = 0; row < batch.numRows; row++) {
+        const sequence = batch.sequences[row] as Sequence;
+        if (!holdsAny(sequence, damaged)) continue;
+        addWritten(damaged, batch, row, kv.blockSize);
+        kv.withdraw(sequence.blocks, failedStep);
+        sequence.voidUntilStep = sequence.lastStepId;
+        if (sequence.state === "running") this.#live.preempt(sequence);
+      }
+    }
+  }
+}
+
+/** Blocks that a row writes. */
+function addWritten(to: Set<number>, batch: ScheduledBatch, row: number, blockSize: number): void {
+  const start = batch.starts[row] as number;
+  const end = start + (batch.counts[row] as number);
+  for (const { entries } of (batch.sequences[row] as Sequence).blocks.tables) {
+    for (let i = Math.floor(start / blockSize); i * blockSize < end; i++) {
+      const id = entries[i] ?? NULL_BLOCK;
+      if (id !== NULL_BLOCK) to.add(id);
+    }
+  }
+}
+
+function holdsAny(sequence: Sequence, ids: ReadonlySet<number>): boolean {
+  return sequence.blocks.tables.some(({ entries }) => entries.some((id) => ids.has(id)));
+}
+
+function topOf(result: StepResult, sample: number): TopLogprobs {
+  const from = result.topStart[sample] ?? 0;
+  const to = result.topStart[sample + 1] ?? 0;
+  return {
+    rank: result.ranks[sample] ?? NONE,
+    tokenIds: Array.from(result.topIds.subarray(from, to)),
+    logprobs: Array.from(result.topLogprobs.subarray(from, to)),
+  };
+}
+
+/** Not enough of a result to commit: the native side broke its word. */
+export function checkResult(batch: ScheduledBatch, result: StepResult): void {
+  if (result.stepId === batch.stepId) return;
+  throw new KvEngineError(
+    "internal",
+    `step ${result.stepId} was committed, step ${batch.stepId} is the oldest submitted`,
+  );
+}

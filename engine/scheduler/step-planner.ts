@@ -1,0 +1,155 @@
+/**
+ * Fills one step: decodes first, so that no running stream waits for a prompt; then chunks of prompts that have begun; then
+ * waiting requests, while there is a seat, budget and room. A sequence that finds no free block preempts the last ones in
+ * scheduling order; the last one itself waits, keeping what it has, until others end. So the first in order always goes on.
+ */
+
+import type { ScheduledBatch } from "./batch.ts";
+import { PICK } from "./batch.ts";
+import type { StepBudget } from "./budget.ts";
+import type { ChunkSizer } from "./chunk-sizer.ts";
+import type { LiveSequences } from "./live-sequences.ts";
+import type { Admission } from "./admission.ts";
+import type { Sequence } from "./sequence.ts";
+
+const NO_DRAFT: Int32Array = new Int32Array(0);
+
+export class StepPlanner {
+  readonly #live: LiveSequences;
+  readonly #budget: StepBudget;
+  readonly #sizer: ChunkSizer;
+  readonly #admission: Admission;
+  readonly #maxPrefillTokens: number;
+  /** Somebody in this step found too few free blocks: what becomes free is for the running ones. */
+  #short = false;
+
+  constructor(
+    live: LiveSequences,
+    budget: StepBudget,
+    sizer: ChunkSizer,
+    admission: Admission,
+    maxPrefillTokens: number,
+  ) {
+    this.#live = live;
+    this.#budget = budget;
+    this.#sizer = sizer;
+    this.#admission = admission;
+    this.#maxPrefillTokens = maxPrefillTokens;
+  }
+
+  plan(batch: ScheduledBatch): void {
+    const budget = this.#budget;
+    budget.reset();
+    this.#short = false;
+    const numPrefilling = this.#decodes(batch);
+    if (numPrefilling === 0 && this.#live.waiting.length === 0) return;
+    const ceiling = Math.min(this.#maxPrefillTokens, budget.tokensLeft);
+    budget.allowPrefill(ceiling === 0 ? 0 : this.#sizer.size(batch.numDecodes, ceiling));
+    if (numPrefilling > 0) this.#prefills(batch);
+    if (!this.#short) this.#admission.admit(batch, (sequence) => this.#chunk(batch, sequence));
+  }
+
+  /** Answers how many running sequences are prefilling. */
+  #decodes(batch: ScheduledBatch): number {
+    let numPrefilling = 0;
+    for (let one = this.#live.running.first; one !== undefined; one = one.next) {
+      if (one.prefilling) numPrefilling++;
+      else this.#decode(batch, one);
+    }
+    return numPrefilling;
+  }
+
+  #decode(batch: ScheduledBatch, sequence: Sequence): void {
+    if (sequence.verifying || sequence.numSubmittedSamples >= sequence.sampling.maxTokens) return;
+    if (!this.#budget.fits(1, 1)) return;
+    const start = sequence.numSubmittedTokens;
+    const draft = sequence.drafter === undefined ? NO_DRAFT : this.#draft(sequence, start);
+    if (draft === undefined || !this.#makeRoom(sequence, start + 1 + draft.length)) return;
+    const numTokens = 1 + draft.length;
+    this.#budget.take(numTokens, numTokens);
+    batch.numDecodes++;
+    batch.addRow(sequence, start, numTokens);
+    for (const token of draft) batch.drafts.push(token);
+    for (let offset = 0; offset < numTokens; offset++) batch.addSample(offset, PICK);
+    sequence.verifying = draft.length > 0;
+    sequence.numSubmittedTokens = start + numTokens;
+    sequence.numSubmittedSamples++;
+    sequence.lastStepId = batch.stepId;
+  }
+
+  /**
+   * Tokens that may follow the newest one. Undefined = wait: that token is still being computed, and drafts could follow it.
+   * Drafts take no budget from other sequences' next tokens and no block from anyone.
+   */
+  #draft(sequence: Sequence, start: number): Int32Array | undefined {
+    const drafter = sequence.drafter!;
+    if (sequence.numSubmittedSamples > sequence.numOutputTokens)
+      return drafter.mayPropose() ? undefined : NO_DRAFT;
+    const budget = this.#budget;
+    const spare = Math.min(budget.tokensLeft, budget.samplesLeft) - this.#live.running.length;
+    const limit = Math.min(sequence.sampling.maxTokens - sequence.numOutputTokens - 1, spare);
+    if (limit <= 0) return NO_DRAFT;
+    const draft = drafter.propose(limit);
+    const { kv } = this.#live;
+    const growth = kv.growth(sequence.blocks, start + 1 + draft.length);
+    return growth <= kv.pool.numFree ? draft : NO_DRAFT;
+  }
+
+  #prefills(batch: ScheduledBatch): void {
+    for (let one = this.#live.running.first; one !== undefined; one = one.next) {
+      if (this.#budget.prefillLeft === 0) return;
+      if (one.prefilling) this.#chunk(batch, one);
+    }
+  }
+
+  /** Adds a chunk of known tokens, if there is budget and room for any. */
+  #chunk(batch: ScheduledBatch, sequence: Sequence): void {
+    const { kv } = this.#live;
+    const { blocks, prefillEnd } = sequence;
+    const start = sequence.numSubmittedTokens;
+    const runEnd = Math.min(prefillEnd, kv.missingEnd(blocks, start));
+    const scores = sequence.promptScores;
+    // One sample is kept for the pick behind the last token.
+    const scored =
+      scores === undefined || scores.complete ? Infinity : this.#budget.samplesLeft - 1;
+    const count = Math.min(runEnd - start, this.#budget.prefillLeft, scored);
+    const end = start + count;
+    const last = end === prefillEnd;
+    if (count <= 0 || (last && this.#budget.samplesLeft === 0)) return;
+    if (!this.#makeRoom(sequence, end)) return;
+    batch.addRow(sequence, start, count);
+    const samplesBefore = batch.numSamples;
+    if (scores !== undefined) {
+      for (let position = start; position < end; position++) {
+        if (scores.wants(position))
+          batch.addSample(position - start, sequence.tokenIds[position + 1] as number);
+      }
+    }
+    if (last) {
+      batch.addSample(count - 1, PICK);
+      sequence.numSubmittedSamples++;
+      sequence.prefilledAt = batch.stepId;
+    }
+    this.#budget.takePrefill(count, batch.numSamples - samplesBefore);
+    sequence.lastStepId = batch.stepId;
+    kv.markPresent(blocks, end);
+    kv.publish(blocks, end, batch.stepId);
+    sequence.numSubmittedTokens = last ? end : kv.presentEnd(blocks, end);
+    this.#live.reserve(sequence, this.#admission.stillNeeded(sequence));
+  }
+
+  /** Grows a sequence's tables, at the cost of those behind it in order; false = it must wait. */
+  #makeRoom(sequence: Sequence, numTokens: number): boolean {
+    const live = this.#live;
+    const { kv, running } = live;
+    while (!kv.grow(sequence.blocks, numTokens)) {
+      this.#short = true;
+      const missing = kv.growth(sequence.blocks, numTokens) - kv.pool.numFree;
+      if (live.leaving.size > 0 && live.numLeavingBlocks() >= missing) return false;
+      const victim = running.last;
+      if (victim === undefined || victim === sequence) return false;
+      live.preempt(victim);
+    }
+    return true;
+  }
+}

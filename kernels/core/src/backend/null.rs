@@ -1,0 +1,123 @@
+//! Computes nothing at all: what a server costs on it is what everything but the kernels costs.
+
+use super::Sampled;
+use super::weightless::{Rule, Weightless, listed};
+use crate::arena::Arena;
+use crate::picks::{self, Want};
+use crate::seats::{Seat, SeatParams, Seats};
+use crate::step::{Limits, Step};
+
+/// The backend.
+pub type NullBackend = Weightless<Null>;
+
+/// Its rule: tokens follow from seed, choice and output index; all are equally probable.
+#[derive(Debug, Default)]
+pub struct Null;
+
+impl Rule for Null {
+    const NAME: &str = "null";
+
+    fn copy_pages(&mut self, _arena: &Arena, _pairs: &[[i32; 2]]) {}
+
+    fn run(&mut self, step: &Step, limits: &Limits, seats: &mut Seats, sampled: &mut Vec<Sampled>) {
+        let vocab_size = limits.vocab_size;
+        let logprob = -(vocab_size as f32).ln();
+        picks::take_all(step, seats, sampled, |_, want| {
+            let (token, top) = match want {
+                Want::Pick(seat) => {
+                    (token_of(seat, vocab_size), usize::try_from(seat.params.top_logprobs).ok())
+                }
+                Want::Score { token, top } => (token, top),
+            };
+            listed(token, logprob, top, vocab_size)
+        });
+    }
+}
+
+/// Never a stop id, so that sequences run to `max_tokens`, unless all tokens are.
+fn token_of(Seat { params, output_index, .. }: &Seat, vocab_size: usize) -> i32 {
+    let SeatParams { seed_low, seed_high, choice, ref stop_ids, .. } = *params;
+    let seed = u64::from(seed_low) | u64::from(seed_high) << 32;
+    let place = u64::from(choice) << 32 | u64::from(*output_index);
+    // The finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+    let x = (seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    let first = (x ^ x >> 31) as usize % vocab_size;
+    let tokens = (0..vocab_size).map(|i| ((first + i) % vocab_size) as i32);
+    // One more look than there are stop ids finds a token that is none of them, if there is one.
+    tokens.take(stop_ids.len() + 1).find(|token| !stop_ids.contains(token)).unwrap_or(first as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::PICK;
+    use crate::testing::{limits, step_words};
+
+    fn seats(params: &SeatParams) -> Seats {
+        let mut seats = Seats::new(4);
+        for seat in 0..4 {
+            seats.open(seat, Seat::new(params.clone(), &[]));
+        }
+        seats
+    }
+
+    fn run(step: &Step, limits: &Limits, seats: &mut Seats) -> Vec<Sampled> {
+        let mut sampled = Vec::new();
+        Null.run(step, limits, seats, &mut sampled);
+        sampled
+    }
+
+    #[test]
+    fn tokens_follow_from_seed_choice_and_output_index_and_reach_max_tokens() {
+        let limits = limits();
+        let step = step_words(0, &[(0, 0, &[1, 2])], &[1]).parse(&limits);
+        let generate = |params: SeatParams| -> Vec<i32> {
+            let mut seats = seats(&params);
+            (0..50).map(|_| run(&step, &limits, &mut seats)[0].token).collect()
+        };
+        let default = || SeatParams { max_tokens: 40, ..SeatParams::default() };
+        let tokens = generate(default());
+        assert!(tokens[..40].iter().all(|&token| (0..limits.vocab_size as i32).contains(&token)));
+        assert!(tokens[40..].iter().all(|&token| token == -1));
+        assert_eq!(tokens, generate(default()));
+        for params in [
+            SeatParams { seed_low: 1, ..default() },
+            SeatParams { seed_high: 1, ..default() },
+            SeatParams { choice: 1, ..default() },
+        ] {
+            assert_ne!(tokens, generate(params));
+        }
+    }
+
+    #[test]
+    fn a_stop_id_is_picked_only_when_all_tokens_are() {
+        let limits = Limits { vocab_size: 5, ..limits() };
+        let step = step_words(0, &[(0, 0, &[1])], &[0]).parse(&limits);
+        for stop_ids in [vec![0, 1, 3, 4], vec![3, 1, 4, 0, 0]] {
+            let mut seats = seats(&SeatParams { stop_ids, ..SeatParams::default() });
+            assert!((0..30).all(|_| run(&step, &limits, &mut seats)[0].token == 2));
+        }
+        let mut seats = seats(&SeatParams { stop_ids: (0..5).collect(), ..SeatParams::default() });
+        let sampled = run(&step, &limits, &mut seats);
+        assert!((0..5).contains(&sampled[0].token) && sampled[0].finish == 1);
+    }
+
+    #[test]
+    fn targets_and_lists_are_answered_as_asked() {
+        let limits = limits();
+        let mut words = step_words(0, &[(0, 0, &[1, 2, 3])], &[0, 1, 2]);
+        words.targets = vec![2, 3, PICK];
+        let step = words.parse(&limits);
+        let sampled = run(&step, &limits, &mut seats(&SeatParams::default()));
+        let uniform = -(limits.vocab_size as f32).ln();
+        assert!(sampled.iter().all(|s| s.logprob == uniform && s.rank == 0 && s.top.is_empty()));
+        assert!(sampled[0].token == -1 && sampled[1].token == -1 && sampled[2].token >= 0);
+        let params = SeatParams { top_logprobs: 2, prompt_logprobs: 0, ..SeatParams::default() };
+        let sampled = run(&step, &limits, &mut seats(&params));
+        assert_eq!(sampled.iter().map(|s| s.top.len()).collect::<Vec<_>>(), [0, 0, 2]);
+        assert!(sampled.iter().all(|s| s.rank == 1));
+        assert_eq!(sampled[2].top[0].token, sampled[2].token);
+    }
+}

@@ -1,0 +1,96 @@
+//! What backends have in common that compute nothing of the model: no weights, no ops, no memory of the program's; a rule
+//! answers each step's samples.
+
+use super::{Backend, BufferId, Instruction, Launch, PreparedId, Sampled, Tensor};
+use crate::arena::{Arena, GroupKind};
+use crate::error::{Failure, Result};
+use crate::op::Op;
+use crate::picks::{Choice, Top};
+use crate::seats::Seats;
+use crate::step::{Limits, Step};
+
+/// How the samples of a step are answered.
+pub trait Rule: Send {
+    /// The backend's name.
+    const NAME: &str;
+
+    /// As [`Backend::copy_pages`].
+    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]);
+
+    /// Does a step.
+    fn run(&mut self, step: &Step, limits: &Limits, seats: &mut Seats, sampled: &mut Vec<Sampled>);
+}
+
+/// A backend that is only a rule.
+#[derive(Debug, Default)]
+pub struct Weightless<R> {
+    rule: R,
+}
+
+/// A token with the tokens after it, all equally probable: the lists are as long as real ones, no more.
+pub(super) fn listed(token: i32, logprob: f32, top: Option<usize>, vocab_size: usize) -> Choice {
+    let entry = |i: usize| Top { token: ((token as usize + i) % vocab_size) as i32, logprob };
+    let top: Option<Vec<Top>> = top.map(|count| (0..count.min(vocab_size)).map(entry).collect());
+    Choice { token, logprob, rank: u32::from(top.is_some()), top: top.unwrap_or_default() }
+}
+
+fn no_ops() -> Failure {
+    Failure::internal("a backend without ops was given one")
+}
+
+impl<R: Rule> Backend for Weightless<R> {
+    fn name(&self) -> String {
+        R::NAME.into()
+    }
+
+    fn supports(&self, _op: &Op, _weights: &[Tensor<'_>]) -> Result<()> {
+        Ok(())
+    }
+
+    fn prepare(&mut self, _op: &Op, _weights: &[Tensor<'static>]) -> Result<PreparedId> {
+        Err(no_ops())
+    }
+
+    fn prepared_bytes(&self) -> usize {
+        0
+    }
+
+    fn alloc(&mut self, _bytes: usize) -> Result<BufferId> {
+        Ok(BufferId(0))
+    }
+
+    fn upload(&mut self, _to: BufferId, _offset: usize, _bytes: &[u8]) {}
+
+    fn download(&mut self, _from: BufferId, _offset: usize, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+
+    fn kv_element_bytes(&self) -> usize {
+        0
+    }
+
+    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]) {
+        self.rule.copy_pages(arena, pairs);
+    }
+
+    fn computes_ops(&self) -> bool {
+        false
+    }
+
+    fn supports_groups(&self, _kind: GroupKind) -> bool {
+        true
+    }
+
+    fn whole_step(&mut self, launch: &mut Launch<'_>, limits: &Limits) -> Option<Result<()>> {
+        self.rule.run(launch.step, limits, launch.seats, launch.sampled);
+        Some(Ok(()))
+    }
+
+    fn launch(&mut self, _instruction: &Instruction, _launch: &mut Launch<'_>) -> Result<()> {
+        Err(no_ops())
+    }
+
+    fn synchronize(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

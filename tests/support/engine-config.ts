@@ -1,0 +1,22 @@
+/** The engine's options at their defaults, for tests that start a model. */
+
+import type { EngineConfig } from "../../engine/config.ts";
+
+export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
+  backend: "cpu",
+  isa: "auto",
+  threads: 1,
+  maxNumSeqs: 16,
+  maxNumBatchedTokens: 600,
+  maxModelLen: 0,
+  blockSize: 16,
+  numGpuBlocksOverride: 400,
+  kvCacheMemory: 0,
+  schedulingPolicy: "fcfs",
+  tpotSlo: 0,
+  enablePrefixCaching: true,
+  prefixHashSeed: "0",
+  speculative: "none",
+  speculativeTokens: 8,
+  speculativeNgram: [2, 4],
+};

@@ -1,0 +1,66 @@
+import { describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { FAULTS } from "../../mutation/faults.ts";
+import { type Fault, outcomeOf, plant } from "../../mutation/plan.ts";
+
+const ROOT = join(import.meta.dir, "../../..");
+
+const FAULT: Fault = {
+  name: "one-too-many",
+  breaks: "a count",
+  file: "count.ts",
+  from: "a + 1",
+  to: "a + 2",
+  tests: [],
+};
+
+describe("planting a fault", () => {
+  test("replaces its text, as it stands", () => {
+    expect(plant(FAULT, "let b = a + 1;")).toEqual({ text: "let b = a + 2;" });
+    expect(plant({ ...FAULT, to: "'$&'" }, "b = a + 1;")).toEqual({ text: "b = '$&';" });
+  });
+
+  test.each([
+    ["no longer there", "let b = a;", {}, "stands 0 times"],
+    ["there twice", "b = a + 1; c = a + 1;", {}, "stands 2 times"],
+    ["the same as before", "b = a + 1;", { to: "a + 1" }, "changes nothing"],
+    ["no program", "b = a + 1;", { to: "a + (" }, "no TypeScript"],
+  ])("is refused where the text is %s", (_, text, change, why) => {
+    expect(plant({ ...FAULT, ...change }, text)).toMatchObject({
+      why: expect.stringContaining(why),
+    });
+  });
+});
+
+describe("the outcome of a fault", () => {
+  test("is that it survived when all tests pass", () => {
+    expect(outcomeOf(0, false, "(pass) a [1.00ms]")).toEqual({ kind: "survived" });
+  });
+
+  test("names the first test that failed", () => {
+    const output = "(pass) a [1.00ms]\n(fail) pool > frees (twice) [0.12ms]\n(fail) b\n";
+    expect(outcomeOf(1, false, output)).toEqual({ kind: "caught", by: "pool > frees (twice)" });
+  });
+
+  test("is that it was caught when the tests crash or never end", () => {
+    expect(outcomeOf(132, false, "")).toEqual({ kind: "caught", by: "exit code 132" });
+    expect(outcomeOf(null, true, "")).toEqual({ kind: "caught", by: "the time limit" });
+  });
+});
+
+describe("the faults", () => {
+  test.each(FAULTS.map((fault) => [fault.name, fault] as const))(
+    "%s can be planted",
+    async (_, fault) => {
+      const planted = plant(fault, await Bun.file(join(ROOT, fault.file)).text());
+      expect(planted).toHaveProperty("text");
+      expect(fault.tests.length).toBeGreaterThan(0);
+      for (const file of fault.tests) expect(existsSync(join(ROOT, file))).toBe(true);
+    },
+  );
+
+  test("have names of their own", () => {
+    expect(new Set(FAULTS.map(({ name }) => name)).size).toBe(FAULTS.length);
+  });
+});

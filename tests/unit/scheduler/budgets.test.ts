@@ -1,0 +1,180 @@
+/** What a step has room for: tokens, samples, seats, time. */
+
+import { describe, expect, test } from "bun:test";
+import { makeRequest, promptOf } from "../../support/scheduler-world.ts";
+import { type Rows, ScriptedWorld } from "../../support/scripted-world.ts";
+
+const ROOMY = { maxNumSeqs: 16, maxNumBatchedTokens: 1024, blockSize: 16, numBlocks: 1000 };
+/** After the pick of 1 drafts of 42 and more follow. */
+const COPYING = [1, 42, 12, 3, 9, 8, 1, 42, 12, 3, 9, 8, 5];
+const NGRAM = { ...ROOMY, speculative: "ngram", speculativeNgram: [1, 2] } as const;
+
+describe("the token budget", () => {
+  test("takes all prompts that fit in one step, in order of arrival", () => {
+    for (const sampling of [{}, { promptLogprobs: 5 }]) {
+      const world = new ScriptedWorld({ ...ROOMY, maxSamples: 1024 });
+      for (let handle = 0; handle < 10; handle++)
+        world.add(handle, makeRequest(handle, promptOf(10 + handle, handle, 50), sampling));
+      expect([...world.schedule()]).toEqual(Array.from({ length: 10 }, (_, i) => [i, 10 + i]));
+      expect(world.scheduler.takeStats()).toMatchObject({ running: 10, waiting: 0 });
+    }
+  });
+
+  test.each([true, false])(
+    "long prompts share it in order, cache %p: what the first leaves the second gets",
+    (enablePrefixCaching) => {
+      const world = new ScriptedWorld({ ...ROOMY, enablePrefixCaching });
+      for (const handle of [1, 2, 3])
+        world.add(handle, makeRequest(handle, promptOf(800, handle, 50)));
+      expect([...world.schedule()]).toEqual([[1, 800], [2, 224]]); // prettier-ignore
+      world.commit();
+      expect([...world.schedule()]).toEqual([[1, 1], [2, 576], [3, 447]]); // prettier-ignore
+      world.commit();
+      expect([...world.schedule()]).toEqual([[1, 1], [2, 1], [3, 353]]); // prettier-ignore
+    },
+  );
+
+  test("is never left to a short request before a long one that arrived earlier", () => {
+    const world = new ScriptedWorld({ ...ROOMY, maxNumSeqs: 3 });
+    for (const [handle, length] of [
+      [1, 800],
+      [2, 800],
+      [3, 10],
+      [4, 10],
+    ] as const)
+      // prettier-ignore
+      world.add(handle, makeRequest(handle, promptOf(length, handle, 50)));
+    expect([...world.schedule()]).toEqual([[1, 800], [2, 224]]); // prettier-ignore
+    expect([...world.schedule()]).toEqual([[1, 1], [2, 576], [3, 10]]); // prettier-ignore
+    expect(world.schedule().has(4)).toBe(false);
+  });
+
+  test("is never overspent, and neither are samples and seats", () => {
+    const world = new ScriptedWorld({
+      ...NGRAM,
+      maxNumSeqs: 5,
+      maxNumBatchedTokens: 7,
+      maxSamples: 6,
+    });
+    for (let handle = 0; handle < 9; handle++) {
+      const sampling = { maxTokens: 12, promptLogprobs: handle % 3 === 0 ? 0 : -1 };
+      world.add(handle, makeRequest(handle, COPYING.slice(0, 4 + handle), sampling));
+    }
+    for (const rows of world.drain()) {
+      expect(rows.size).toBeLessThanOrEqual(5);
+      expect(sum(rows)).toBeLessThanOrEqual(7);
+    }
+    for (const { tokens } of world.received.values()) expect(tokens.length).toBe(12);
+  });
+});
+
+describe("drafts", () => {
+  test("never stand behind a chunk of a prompt", () => {
+    const world = new ScriptedWorld({ ...NGRAM, maxNumBatchedTokens: 50 });
+    const prompt = Array.from({ length: 80 }, (_, i) => COPYING[i % 6]!);
+    world.add(1, makeRequest(1, prompt, { maxTokens: 9 }));
+    expect(world.schedule().get(1)).toBe(50);
+    world.commit();
+    expect(world.schedule().get(1)).toBe(30);
+    world.commit({ picks: { 1: [1] } });
+    expect(world.schedule().get(1)).toBeGreaterThan(1);
+  });
+
+  test("get what the next tokens of all requests leave", () => {
+    const world = new ScriptedWorld({ ...NGRAM, maxNumBatchedTokens: 64 });
+    for (let handle = 0; handle < 4; handle++)
+      world.add(handle, makeRequest(handle, [...COPYING, handle], { maxTokens: 9 }));
+    const picks = { 0: [1], 1: [1], 2: [1], 3: [1] };
+    world.schedule();
+    world.commit({ picks });
+    const roomy = world.schedule();
+    expect([...roomy.values()].every((count) => count > 1)).toBe(true);
+
+    const tight = new ScriptedWorld({ ...NGRAM, maxNumBatchedTokens: 9 });
+    for (let handle = 0; handle < 4; handle++)
+      tight.add(handle, makeRequest(handle, [1, 42], { maxTokens: 30 }));
+    expect(tight.schedule().size).toBe(4);
+    tight.commit({ picks });
+    const rows = tight.schedule();
+    expect([...rows.keys()]).toEqual([0, 1, 2, 3]);
+    expect(sum(rows)).toBeGreaterThan(4);
+    expect(sum(rows)).toBeLessThanOrEqual(9);
+  });
+
+  test.each([
+    ["all right", [42, 12, 3, 9, 8], 4],
+    ["right at first", [42, 12, 7], 2],
+    ["wrong at once", [7], 0],
+  ] as const)("that are %s are counted as such", (_, picks, accepted) => {
+    const world = new ScriptedWorld(NGRAM);
+    world.add(1, makeRequest(1, COPYING, { maxTokens: 30 }));
+    world.schedule();
+    world.commit({ picks: { 1: [1] } });
+    const drafted = world.schedule().get(1)! - 1;
+    const some = picks.slice(0, drafted + 1);
+    world.commit({ picks: { 1: some } });
+    expect(world.scheduler.takeStats()).toMatchObject({
+      drafts: 1,
+      draftTokens: drafted,
+      acceptedTokens: Math.min(accepted, drafted),
+    });
+    expect(world.received.get(1)!.tokens).toEqual([1, ...some]);
+  });
+
+  test("whose row picked nothing at all end the request by name and count for nothing", () => {
+    const world = new ScriptedWorld(NGRAM);
+    world.add(1, makeRequest(1, COPYING, { maxTokens: 30 }));
+    world.schedule();
+    world.commit({ picks: { 1: [1] } });
+    world.schedule();
+    world.commit({ picks: { 1: [] } });
+    expect(world.received.get(1)!.finish).toMatchObject({
+      reason: "error",
+      error: { message: "step 1 sampled nothing for request request-1" },
+    });
+    expect(world.scheduler.takeStats()).toMatchObject({ acceptedTokens: 0, draftTokens: 0 });
+    expect(world.scheduler.pool.numUsed).toBe(0);
+  });
+});
+
+describe("the time a step may take", () => {
+  /** Prompt tokens beside one decode when a step takes `fixed + perToken · promptTokens` microseconds. */
+  function chunks(tpotSlo: number, perToken: number): number[] {
+    const world = new ScriptedWorld({ ...ROOMY, maxNumBatchedTokens: 512, tpotSlo });
+    world.add(1, makeRequest(1, [1], { maxTokens: 200 }));
+    const sizes: number[] = [];
+    for (let step = 0; step < 100; step++) {
+      if (step === 5) world.add(2, makeRequest(2, promptOf(999, 2, 50), { maxTokens: 1 }));
+      const rows = world.schedule();
+      const size = rows.get(2) ?? 0;
+      if (size > 0) {
+        sizes.push(size);
+        expect(rows.get(1)).toBe(1);
+      }
+      world.commit({ micros: 1000 + perToken * size });
+      if (world.received.get(2)?.finish !== undefined) break;
+    }
+    expect(sum(new Map(sizes.entries()))).toBe(999);
+    return sizes;
+  }
+
+  test("is all the prompts' when there is no objective", () => {
+    expect(chunks(0, 100)).toEqual([511, 488]);
+  });
+
+  test("bounds chunks beside decodes by what prompt tokens have cost, the dearer the smaller", () => {
+    const cheap = chunks(10, 50).slice(2, -1);
+    const dear = chunks(10, 200).slice(2, -1);
+    for (const size of cheap) expect(1000 + 50 * size).toBeLessThanOrEqual(10_000);
+    for (const size of dear) expect(1000 + 200 * size).toBeLessThanOrEqual(10_000);
+    expect(Math.min(...cheap)).toBeGreaterThan(2 * Math.max(...dear));
+  });
+
+  test("never starves a prompt, however slow the device is", () => {
+    for (const size of chunks(1, 5000).slice(0, -1)) expect(size).toBeGreaterThanOrEqual(16);
+  });
+});
+
+function sum(rows: Rows): number {
+  return [...rows.values()].reduce((a, b) => a + b, 0);
+}
