@@ -19,11 +19,15 @@ async function start(config: EngineConfig): Promise<EngineParts> {
   const { model, runner, limits, maxSamples, info } = await startModel(config);
   // Stop strings are rare and a tokenizer is large, so the first request that has one makes it.
   let tokenizer: Tokenizer | undefined;
-  const createStopChecker = (stop: readonly string[]): StopChecker => {
+  const createStopChecker = (stop: readonly string[], minTokens: number): StopChecker => {
     tokenizer ??= createTokenizer(model.vocabulary);
     const detokenizer = new Detokenizer(tokenizer);
     const matcher = new StopMatcher(stop);
-    return (tokenId) => matcher.push(detokenizer.push([tokenId])).matched;
+    let numTokens = 0;
+    return (tokenId) => {
+      const text = detokenizer.push([tokenId]);
+      return numTokens++ < minTokens ? undefined : matcher.push(text).matched;
+    };
   };
   const scheduler = new Scheduler(
     { ...config, limits, maxSamples },

@@ -152,13 +152,13 @@ export class Scheduler {
       });
     }
     const { sampling, promptTokenIds } = request;
-    const { stop } = sampling;
+    const { stop, minTokens } = sampling;
     const sequence = new Sequence(
       handle,
       this.#nextNumber++,
       request,
       this.kv.createBlocks(),
-      stop.length === 0 ? undefined : this.#tools.createStopChecker(stop),
+      stop.length === 0 ? undefined : this.#tools.createStopChecker(stop, minTokens),
       this.#options.schedulingPolicy === "priority" ? request.priority : 0,
       this.#tools.now(),
     );

@@ -8,8 +8,8 @@ import type { PromptScores } from "./prompt-scores.ts";
 /** Sees each output token of one request in order; answers the stop string that the newest one completes, if any. */
 export type StopChecker = (tokenId: number) => string | undefined;
 
-/** Makes the checker of a request with stop strings. */
-export type StopCheckerFactory = (stop: readonly string[]) => StopChecker;
+/** Makes the checker of a request with stop strings, which the first `minTokens` tokens can neither hold nor begin. */
+export type StopCheckerFactory = (stop: readonly string[], minTokens: number) => StopChecker;
 
 /**
  * `waiting`: in the queue, holds nothing. `running`: holds a seat and blocks. `leaving`: was preempted while a submitted

@@ -105,6 +105,25 @@ describe("preemption", () => {
     await world.runner.stop();
   });
 
+  test("I22: a prompt whose middle is cached keeps what its gaps need, though its chunks leave budget", async () => {
+    const world = await World.create({ ...TIGHT, maxNumBatchedTokens: 64, numBlocks: 10 });
+    world.add(1, makeRequest(1, promptOf(32, 1, 50), { maxTokens: 1 }));
+    await world.drain();
+    // As if the first and the fifth block had been evicted alone.
+    for (const id of [1, 5]) expect(world.scheduler.pool.unhash(id)).toBe(true);
+    world.add(2, makeRequest(2, [...promptOf(32, 1, 50), ...promptOf(8, 2, 50)], { maxTokens: 1 }));
+    world.add(3, makeRequest(3, promptOf(8, 3, 50), { maxTokens: 1 }));
+    world.submit(1);
+    // Request 2 computes its first block and goes on behind the next three; the last three free blocks are promised to it.
+    expect(world.runner.seen.at(-1)!.counts).toEqual([4]);
+    expect(world.scheduler.pool.numFree).toBe(3);
+    expect(world.scheduler.takeStats()).toMatchObject({ running: 1, waiting: 1 });
+    await world.drain();
+    expect(world.scheduler.takeStats().preemptions).toBe(0);
+    for (const handle of [2, 3]) world.expectAsAlone(handle);
+    await world.runner.stop();
+  });
+
   test("I24: blocks that become free go to those who run before anybody is let in", async () => {
     const world = await World.create({ ...TIGHT, numBlocks: 6 });
     for (const handle of [1, 2, 3])

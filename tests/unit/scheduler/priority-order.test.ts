@@ -117,6 +117,24 @@ describe("I23: the victim", () => {
     expect(world.scheduler.takeStats().preemptions).toBe(1);
   });
 
+  test("I24: gives its blocks to those who run: nobody is let in by the step in which it gives way", () => {
+    const world = new ScriptedWorld({ ...OPTIONS, numBlocks: 15 });
+    for (const [handle, priority, length] of [
+      [1, 9, 200],
+      [2, 0, 15],
+      [3, 1, 1],
+    ] as const) {
+      // prettier-ignore
+      add(world, handle, priority, length);
+      world.schedule();
+      world.commit();
+    }
+    add(world, 4, 5, 1);
+    expect([...world.schedule().keys()]).toEqual([2, 3]);
+    expect(world.scheduler.pool.numFree).toBe(12);
+    expect([...world.schedule().keys()]).toEqual([2, 3, 4]);
+  });
+
   test("is nobody while there is room", () => {
     const world = new ScriptedWorld(OPTIONS);
     for (const handle of [1, 2, 3]) add(world, handle, 5, 30);

@@ -39,6 +39,18 @@ describe("I26: blocks behind the window", () => {
     expect(pool.numUsed).toBe(0);
   });
 
+  test("are those behind the committed position, though a step ahead would be past one more", () => {
+    const world = new ScriptedWorld(WINDOW);
+    world.add(1, makeRequest(1, promptOf(110, 1, 50)));
+    world.schedule();
+    world.schedule();
+    // The decode of position 110 sees 95 to 110, the next one 96 to 111: block 5 ends at 95.
+    world.commit();
+    expect(world.scheduler.pool.numUsed).toBe(2);
+    world.commit();
+    expect(world.scheduler.pool.numUsed).toBe(1);
+  });
+
   test("are freed by the commit when one step is submitted at a time", () => {
     const world = prompted();
     world.commit();
