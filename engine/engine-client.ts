@@ -15,6 +15,8 @@ import { checkRequest, type RequestLimits } from "./request-limits.ts";
 import type { StepEvents, TokenTops } from "./scheduler/step-events.ts";
 import { type TokenSource, TokenStream } from "./token-stream.ts";
 
+export type { TokenSource };
+
 export interface EngineClient {
   readonly info: EngineInfo;
   /** What `generate` refuses by. */
@@ -53,6 +55,9 @@ export async function connectEngine(worker: Worker, config: EngineConfig): Promi
   return client;
 }
 
+/** Steps whose tokens a reader may get at once. */
+const MAX_UNTOLD = 8;
+
 interface LiveRequest {
   readonly request: GenerateRequest;
   readonly stream: TokenStream;
@@ -64,6 +69,8 @@ class WorkerEngineClient implements EngineClient {
   readonly #handles = new Map<string, number>();
   /** Streams with events that their readers have not been told of. */
   readonly #untold = new Set<TokenStream>();
+  /** Messages since readers were told. */
+  #numUntold = 0;
   readonly #onFatal: ((error: KvEngineError) => void)[] = [];
   readonly #onStats: ((stats: EngineStats) => void)[] = [];
   /** Asked for and not answered, in order. */
@@ -200,12 +207,14 @@ class WorkerEngineClient implements EngineClient {
         this.#stats = message.stats;
         for (const callback of this.#onStats) callback(message.stats);
         this.#deliver(message.events);
+        this.#tellSoon();
         break;
       case "prefixCacheReset":
         this.#resets.shift()?.resolve(message.generation);
         break;
       case "refused":
         this.#fail(message.handle, message.error);
+        this.#tellSoon();
         break;
       case "stopped":
         this.#end();
@@ -242,12 +251,19 @@ class WorkerEngineClient implements EngineClient {
     if (live === undefined) return;
     if (event.finish !== undefined) this.#forget(handle, live);
     live.stream.push(event);
-    // Once all messages that have come are through: who is behind the engine reads several steps' tokens at once.
-    if (this.#untold.size === 0) setImmediate(() => this.#tellReaders());
     this.#untold.add(live.stream);
   }
 
+  /** Once the messages that are there are through, so that who is behind the engine takes several steps' tokens at once. */
+  #tellSoon(): void {
+    this.#numUntold++;
+    if (this.#numUntold === 1) setImmediate(() => this.#tellReaders());
+    // Messages that keep coming hold the immediate back.
+    if (this.#numUntold === MAX_UNTOLD) this.#tellReaders();
+  }
+
   #tellReaders(): void {
+    this.#numUntold = 0;
     const streams = [...this.#untold];
     this.#untold.clear();
     for (const stream of streams) stream.tell();

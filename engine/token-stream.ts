@@ -6,7 +6,7 @@ import type { TokenEvent } from "./request.ts";
 export interface TokenSource extends AsyncIterable<TokenEvent> {
   /** The oldest event that was not taken; `undefined` = there is none now, or none any more. */
   take(): TokenEvent | undefined;
-  /** `tell` is called when events have come or the source was left, from here on and instead of one given before. */
+  /** `tell` is called when events have come or the source was left; it replaces one given before and must not throw. */
   onEvents(tell: () => void): void;
   /** Drops what was not taken; before the last event this aborts the request. */
   leave(): void;

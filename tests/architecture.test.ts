@@ -44,7 +44,8 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
     "engine/request-limits.ts",
     ["engine/request.ts", "engine/cache/block-group.ts", "engine/errors.ts"],
   ],
-  ["engine/metrics.ts", ["engine/request.ts", "engine/errors.ts"]],
+  ["engine/token-histogram.ts", []],
+  ["engine/metrics.ts", ["engine/request.ts", "engine/errors.ts", "engine/token-histogram.ts"]],
   ["engine/cache/", ["engine/request.ts", "engine/errors.ts", "connectors/"]],
   [
     "engine/scheduler/",

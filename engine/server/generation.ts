@@ -1,8 +1,8 @@
 /** The sequences behind one HTTP request: started together, read as one row of deltas, aborted together. */
 
+import type { TokenSource } from "../engine-client.ts";
 import { KvEngineError, errorFromData, toKvEngineError } from "../errors.ts";
 import { NO_LOGPROBS, type TokenEvent, type Usage } from "../request.ts";
-import type { TokenSource } from "../token-stream.ts";
 import { Choice, type ChoiceDelta } from "./choice.ts";
 import type { AppContext } from "./deps.ts";
 import { type GenerationInput, makeRequests } from "./generate-requests.ts";

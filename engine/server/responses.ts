@@ -21,8 +21,11 @@ export interface Answer extends Tokens {
 
 /** The whole of every choice. */
 export async function collect(generation: Generation): Promise<Answer[]> {
-  const parts = generation.choices.map(() => ({ text: "", ...noTokens() }));
-  const finishes: ChoiceFinish[] = [];
+  const parts = generation.choices.map(() => ({
+    text: "",
+    ...noTokens(),
+    finish: { reason: "stop", stopReason: null } as ChoiceFinish,
+  }));
   while (!generation.ended) {
     const delta = generation.take();
     if (delta === undefined) {
@@ -34,12 +37,9 @@ export async function collect(generation: Generation): Promise<Answer[]> {
     part.tokenIds.push(...delta.tokens.tokenIds);
     part.logprobs.push(...delta.tokens.logprobs);
     part.tops.push(...delta.tokens.tops);
-    if (delta.finish !== undefined) finishes[delta.index] = delta.finish;
+    part.finish = delta.finish ?? part.finish;
   }
-  return parts.map((part, index) => ({
-    ...part,
-    finish: finishes[index] ?? { reason: "stop", stopReason: null },
-  }));
+  return parts;
 }
 
 export interface UsageJson {

@@ -58,9 +58,10 @@ export function streamResponse(
 
   /** Events that are there, up to about `MAX_WRITE` characters. */
   const read = (): string => {
-    let text = started ? "" : writer.start();
-    started = true;
+    let text = "";
     try {
+      if (!started) text = writer.start();
+      started = true;
       while (text.length < MAX_WRITE && !generation.ended) {
         const delta = generation.take();
         if (delta === undefined) return text;

@@ -1,6 +1,7 @@
 /**
  * What streaming costs: tokens a second that a core of the server carries, all of the server's threads counted. The model's
- * work is done by the null backend; 256 chat streams, one chunk a token.
+ * work is done by the null backend; 256 chat streams, one chunk a token. That engine is faster than any HTTP side, so a write
+ * carries the chunks of several steps (up to `MAX_UNTOLD` of `engine-client.ts`); an engine that is slower gets a write each.
  *
  *   bun tests/measure/stream-cost.ts MODEL.gguf [--streams 256] [--tokens 400] [--rounds 3]
  */

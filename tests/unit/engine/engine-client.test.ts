@@ -5,6 +5,7 @@ import type { KvEngineError } from "../../../engine/errors.ts";
 import type { FromEngine, ToEngine } from "../../../engine/engine-messages.ts";
 import type { Finish, TokenEvent, TopLogprobs } from "../../../engine/request.ts";
 import type { RequestLimits } from "../../../engine/request-limits.ts";
+import type { StepEvents } from "../../../engine/scheduler/step-events.ts";
 import {
   FakeEngineClient,
   NO_STATS,
@@ -274,6 +275,73 @@ describe("messages of the engine", () => {
       [{ tokenIds: [20], logprobs: [-2], promptLogprobs, finish }],
       [{ tokenIds: [30, 31], logprobs: [-3, -4], tops: [top(4), top(5)], finish }],
     ]);
+  });
+
+  const END: Finish = { reason: "length", usage: NO_USAGE, timing: NO_TIMING };
+  const oneToken = (handle: number, tokenId: number, ends: boolean): StepEvents => ({
+    handles: Int32Array.of(handle),
+    tokenStart: Int32Array.of(0, 1),
+    tokenIds: Int32Array.of(tokenId),
+    logprobs: Float32Array.of(0),
+    tops: [],
+    prompts: [],
+    finishes: ends ? [{ index: 0, finish: END }] : [],
+  });
+
+  test("a reader is told once of several that came together", async () => {
+    const { worker, client } = await connectFake();
+    const source = client.generate(makeRequest(1, [1, 2]));
+    const told = Promise.withResolvers<void>();
+    let times = 0;
+    source.onEvents(() => {
+      times++;
+      told.resolve();
+    });
+    for (const tokenId of [5, 6, 7])
+      worker.say({ type: "events", stats: NO_STATS, events: oneToken(1, tokenId, tokenId === 7) });
+    expect(times).toBe(0);
+    await told.promise;
+    expect(times).toBe(1);
+    const taken = [source.take(), source.take(), source.take()];
+    expect(taken.flatMap((event) => event?.tokenIds ?? [])).toEqual([5, 6, 7]);
+    expect(source.take()).toBeUndefined();
+  });
+
+  test("messages that keep coming do not hold readers back", async () => {
+    const { worker, client } = await connectFake();
+    const source = client.generate(makeRequest(1, [1, 2]));
+    const taken: number[] = [];
+    source.onEvents(() => {
+      let numTokens = 0;
+      while (source.take() !== undefined) numTokens++;
+      taken.push(numTokens);
+    });
+    for (let i = 0; i < 20; i++)
+      worker.say({ type: "events", stats: NO_STATS, events: oneToken(1, 5, false) });
+    expect(taken).toEqual([8, 8]);
+  });
+
+  test("a reader has its error before anybody hears that the engine has died", async () => {
+    const { worker, client } = await connectFake();
+    const source = client.generate(makeRequest(1, [1, 2]));
+    const order: string[] = [];
+    source.onEvents(() => order.push(source.take()?.finish?.reason ?? "nothing"));
+    client.onFatal(() => order.push("fatal"));
+    worker.say({ type: "fatal", error: { code: "internal", message: "a kernel failed" } });
+    expect(order).toEqual(["error", "fatal"]);
+  });
+
+  test("a reader that leaves is told, has nothing more, and aborts once", async () => {
+    const { worker, client } = await connectFake();
+    const source = client.generate(makeRequest(1, [1, 2]));
+    worker.say({ type: "events", stats: NO_STATS, events: oneToken(1, 5, false) });
+    let told = 0;
+    source.onEvents(() => told++);
+    source.leave();
+    source.leave();
+    expect(told).toBe(1);
+    expect(source.take()).toBeUndefined();
+    expect(worker.posted.filter(({ type }) => type === "abort")).toHaveLength(1);
   });
 
   test("the numbers of each are handed on, and the last are kept", async () => {

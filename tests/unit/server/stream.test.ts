@@ -150,6 +150,23 @@ describe("a chat stream", () => {
     expect(response.headers.get("content-type")).toStartWith("application/json");
   });
 
+  test("tokens that are there together go out in one write, as an event each", async () => {
+    const { chat, client } = testApp();
+    client.script = undefined;
+    const reader = (await chat({ stream: true })).body?.getReader();
+    await reader?.read();
+    const [sequence] = await client.arrived(1);
+    sequence?.sendText("abc");
+    const texts: string[] = [];
+    while (texts.join("") !== "abc") {
+      const { value } = (await reader?.read()) ?? {};
+      for (const event of new TextDecoder().decode(value).split("\n\n").slice(0, -1))
+        texts.push(JSON.parse(event.slice("data: ".length)).choices[0].delta.content);
+    }
+    expect(texts).toEqual(["a", "b", "c"]);
+    await reader?.cancel();
+  });
+
   test("is asked of the engine only as fast as it is read", async () => {
     const { chat, client } = testApp();
     client.info = { ...client.info, maxModelLen: 4000, numBlocks: 1000 };
