@@ -6,7 +6,7 @@
 import type { CommandDef } from "citty";
 import type { SamplingParams } from "../engine/request.ts";
 import { DEFAULT_SAMPLING } from "../engine/request.ts";
-import { hashBlocks, noneHash } from "../engine/runner/native.ts";
+import { hashBlocks, hashEach, noneHash } from "../engine/runner/native.ts";
 import { NativeRunner } from "../engine/runner/native-runner.ts";
 import { Scheduler } from "../engine/scheduler/scheduler.ts";
 import { defineOurCommand } from "./command.ts";
@@ -87,6 +87,7 @@ async function measureSteps(
     {
       createStopChecker: () => () => undefined,
       hashBlocks,
+      hashEach,
       noneHash: noneHash("0"),
       now: () => performance.now(),
     },

@@ -3,7 +3,7 @@
 import type { EngineConfig } from "./config.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
-import { hashBlocks, noneHash } from "./runner/native.ts";
+import { hashBlocks, hashEach, noneHash } from "./runner/native.ts";
 import { startModel } from "./runner/native-runner.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { StopChecker } from "./scheduler/sequence.ts";
@@ -34,6 +34,7 @@ async function start(config: EngineConfig): Promise<EngineParts> {
     {
       createStopChecker,
       hashBlocks,
+      hashEach,
       noneHash: noneHash(config.prefixHashSeed),
       now: () => performance.now(),
     },

@@ -14,6 +14,9 @@ export type HashBlocks = (
   salt?: string,
 ) => Int32Array;
 
+/** Hashes of blocks of different sequences: block `i` of `tokens` behind the block whose hash is at word `8 * i` of `parents`. */
+export type HashEach = (parents: Int32Array, tokens: Int32Array, blockSize: number) => Int32Array;
+
 /** Whether the hash at word `aAt` of `a` is the one at word `bAt` of `b`. */
 export function sameHash(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
   for (let word = 0; word < HASH_WORDS; word++) if (a[aAt + word] !== b[bAt + word]) return false;

@@ -25,6 +25,9 @@ export type {
   ValueInfo,
 } from "../../kernels/binding/index.js";
 
+/** Words of a block hash. */
+const HASH_WORDS = 8;
+
 type NativeRunner = InstanceType<Binding["Runner"]>;
 
 const binding: Binding = await loadAddon();
@@ -144,17 +147,31 @@ export function hashBlocks(
   blockSize: number,
   firstBlockSalt?: string,
 ): Int32Array {
-  const bytes = new Uint8Array(parent.buffer, parent.byteOffset, parent.byteLength);
-  return callNative(() => wordsOf(binding.hashBlocks(bytes, tokens, blockSize, firstBlockSalt)));
+  const numBlocks = blockSize > 0 ? Math.floor(tokens.length / blockSize) : 0;
+  const out = new Int32Array(HASH_WORDS * numBlocks);
+  callNative(() => {
+    binding.hashBlocks(bytesOf(parent), tokens, blockSize, bytesOf(out), firstBlockSalt);
+  });
+  return out;
+}
+
+/** Hashes of blocks of different sequences, 8 words each: block `i` of `tokens` behind the block of hash `i` of `parents`. */
+export function hashEach(parents: Int32Array, tokens: Int32Array, blockSize: number): Int32Array {
+  const out = new Int32Array(parents.length);
+  callNative(() => {
+    binding.hashEach(bytesOf(parents), tokens, blockSize, bytesOf(out));
+  });
+  return out;
 }
 
 /** The parent of a first block. */
 export function noneHash(seed: string): Int32Array {
-  return callNative(() => wordsOf(binding.noneHash(seed)));
+  const { buffer, byteOffset, byteLength } = callNative(() => binding.noneHash(seed));
+  return new Int32Array(buffer, byteOffset, byteLength / Int32Array.BYTES_PER_ELEMENT);
 }
 
-function wordsOf({ buffer, byteOffset, byteLength }: Uint8Array): Int32Array {
-  return new Int32Array(buffer, byteOffset, byteLength / Int32Array.BYTES_PER_ELEMENT);
+function bytesOf({ buffer, byteOffset, byteLength }: Int32Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** The native tokenizer class as it is: wrap its calls in `callNative`. */

@@ -166,7 +166,7 @@ export class BatchPacker {
       }
     }
     words[at] = block - blocks;
-    for (const id of batch.copies) words[block++] = id;
+    for (let i = 0; i < batch.copies.length; i++) words[block++] = batch.copies[i] as number;
     batch.words = words.subarray(0, size);
   }
 

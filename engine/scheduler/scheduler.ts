@@ -7,7 +7,7 @@
  * `step-committer.ts`; where requests stand and what they hold: `live-sequences.ts`.
  */
 
-import type { HashBlocks } from "../cache/block-hash.ts";
+import type { HashBlocks, HashEach } from "../cache/block-hash.ts";
 import type { BlockPool } from "../cache/block-pool.ts";
 import { KvCache } from "../cache/kv-cache.ts";
 import { type ErrorData, KvEngineError } from "../errors.ts";
@@ -52,6 +52,7 @@ export interface SchedulerTools {
   /** Asked for each request with stop strings. */
   readonly createStopChecker: StopCheckerFactory;
   readonly hashBlocks: HashBlocks;
+  readonly hashEach: HashEach;
   /** Parent of a first block, 8 words. */
   readonly noneHash: Int32Array;
   /** Milliseconds, for the timing of requests; nothing is decided by it. */
@@ -101,7 +102,7 @@ export class Scheduler {
       this.#admission,
       maxPrefillTokens,
     );
-    this.#hasher = new PromptHasher(tools.hashBlocks, tools.noneHash, limits.blockSize, {
+    this.#hasher = new PromptHasher(tools, limits.blockSize, {
       enabled: options.enablePrefixCaching,
     });
     this.#committer = new StepCommitter(this.#live, this.#hasher);

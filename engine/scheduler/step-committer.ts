@@ -49,6 +49,8 @@ export class StepCommitter {
       if (sequence.state === "finished" || batch.stepId <= sequence.voidUntilStep) continue;
       this.#commitRow(batch, result, row, first, sample);
     }
+    // A block that was filled and whose last token became known in one commit has its hash only now.
+    this.#hasher.flush((sequence) => this.#publish(sequence, batch.stepId));
   }
 
   #commitRow(
@@ -137,12 +139,16 @@ export class StepCommitter {
   #keepBlocks(sequence: Sequence, stepId: number): void {
     const { kv } = this.#live;
     const { blocks, numComputedTokens } = sequence;
-    this.#hasher.extend(sequence);
-    if (numComputedTokens >= (blocks.numPublished + 1) * kv.blockSize) {
-      kv.markPresent(blocks, numComputedTokens);
-      kv.publish(blocks, numComputedTokens, stepId);
-    }
+    this.#hasher.grow(sequence);
+    this.#publish(sequence, stepId);
     if (sequence.state === "running") kv.slide(blocks, numComputedTokens);
+  }
+
+  #publish({ blocks, numComputedTokens }: Sequence, stepId: number): void {
+    const { kv } = this.#live;
+    if (numComputedTokens < (blocks.numPublished + 1) * kv.blockSize) return;
+    kv.markPresent(blocks, numComputedTokens);
+    kv.publish(blocks, numComputedTokens, stepId);
   }
 
   #failRows(batch: ScheduledBatch, error: ErrorData): void {

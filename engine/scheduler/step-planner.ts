@@ -69,7 +69,7 @@ export class StepPlanner {
     this.#budget.take(numTokens, numTokens);
     batch.numDecodes++;
     batch.addRow(sequence, start, numTokens);
-    for (const token of draft) batch.drafts.push(token);
+    for (let i = 0; i < draft.length; i++) batch.drafts.push(draft[i] as number);
     for (let offset = 0; offset < numTokens; offset++) batch.addSample(offset, PICK);
     sequence.verifying = draft.length > 0;
     sequence.numSubmittedTokens = start + numTokens;

@@ -84,13 +84,22 @@ export declare function cpuFeatures(): CpuFeatures
 export declare function dequantize(dtype: DType, bytes: Uint8Array): Float32Array
 
 /**
- * 32 bytes for each full block of `tokens`, in memory of their own; `parent` is the hash of the block before, or
- * `noneHash`. The salt goes into the first block's hash.
+ * Writes 32 bytes for each full block of `tokens` to `out`; `parent` is the hash of the block before, or `noneHash`. The
+ * salt goes into the first block's hash.
  *
  * # Errors
  * The core's, as JSON `{code, message}` in the message.
  */
-export declare function hashBlocks(parent: Uint8Array, tokens: Int32Array, blockSize: number, firstBlockSalt?: string | undefined | null): Uint8Array
+export declare function hashBlocks(parent: Uint8Array, tokens: Int32Array, blockSize: number, out: Uint8Array, firstBlockSalt?: string | undefined | null): void
+
+/**
+ * Writes 32 bytes for each block of `tokens` to `out`, each behind a block of its own: `parents` holds their hashes one
+ * after the other.
+ *
+ * # Errors
+ * The core's, as JSON `{code, message}` in the message.
+ */
+export declare function hashEach(parents: Uint8Array, tokens: Int32Array, blockSize: number, out: Uint8Array): void
 
 /**
  * Bytes of memory that this process may still take: the system's estimate or the control group's rest, the smaller.

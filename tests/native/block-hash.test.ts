@@ -1,7 +1,7 @@
 /** Block hashes are vLLM's, bit for bit: caches and routers that know those know ours. */
 
 import { describe, expect, test } from "bun:test";
-import { hashBlocks, noneHash } from "../../engine/runner/native.ts";
+import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import seed0 from "../vectors/vllm/vllm-sha256-cbor-seed0.json";
 import seed42 from "../vectors/vllm/vllm-sha256-cbor-seed42.json";
 import { thrownBy } from "../support/thrown.ts";
@@ -33,6 +33,22 @@ describe.each([seed0, seed42])("hashes under seed $PYTHONHASHSEED", (vectors) =>
       const hashes = hashBlocks(parent, Int32Array.from(token_ids), block_size, saltOf(extra_keys));
       expect(hex(hashes)).toBe(block_hashes_hex.join(""));
     }
+  });
+
+  test("blocks of different sequences may be hashed in one call", () => {
+    const unsalted = cases.filter((one) => one.extra_keys === null && one.block_size === 16);
+    const parents: number[] = [];
+    const tokens: number[] = [];
+    for (const { token_ids, block_hashes_hex } of unsalted) {
+      for (const block of block_hashes_hex.keys()) {
+        const before = hashBlocks(parent, Int32Array.from(token_ids.slice(0, block * 16)), 16);
+        parents.push(...(block === 0 ? parent : before.subarray(-HASH_WORDS)));
+        tokens.push(...token_ids.slice(block * 16, (block + 1) * 16));
+      }
+    }
+    const hashes = hashEach(Int32Array.from(parents), Int32Array.from(tokens), 16);
+    expect(hex(hashes)).toBe(unsalted.flatMap((one) => one.block_hashes_hex).join(""));
+    expect(hashEach(new Int32Array(0), new Int32Array(0), 16).length).toBe(0);
   });
 
   test("a prompt may be hashed in parts, each from the last hash of the one before", () => {
@@ -70,6 +86,11 @@ describe("hashBlocks", () => {
     ] as const) {
       const error = await thrownBy(() => hashBlocks(parent, tokens, blockSize));
       expect(error).toMatchObject({ code: "internal", message });
+    }
+    for (const count of [1, 3]) {
+      const error = await thrownBy(() => hashEach(noneHash("0"), new Int32Array(count), 2));
+      const found = `number of tokens is ${count}, allowed is 2, a block for each parent`;
+      expect(error).toMatchObject({ code: "internal", message: found });
     }
     const error = await thrownBy(() => hashBlocks(noneHash("0"), Int32Array.of(1, -1), 2));
     expect(error).toMatchObject({

@@ -9,7 +9,7 @@ import type { EngineConfig } from "../../engine/config.ts";
 import { createEngineClient, type EngineClient } from "../../engine/engine-client.ts";
 import { Engine } from "../../engine/engine.ts";
 import type { Finish, GenerateRequest } from "../../engine/request.ts";
-import { hashBlocks, noneHash } from "../../engine/runner/native.ts";
+import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import { startModel } from "../../engine/runner/native-runner.ts";
 import { Scheduler, type SchedulerTools } from "../../engine/scheduler/scheduler.ts";
 import { defaultModelPath } from "../support/default-model.ts";
@@ -20,6 +20,7 @@ import { TINY, writeTinyModel } from "../support/tiny-model.ts";
 const TOOLS: SchedulerTools = {
   createStopChecker,
   hashBlocks,
+  hashEach,
   noneHash: noneHash("0"),
   now: () => performance.now(),
 };

@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GenerateRequest, SamplingParams, TopLogprobs } from "../../engine/request.ts";
 import type { RequestLimits } from "../../engine/request-limits.ts";
-import { hashBlocks, noneHash } from "../../engine/runner/native.ts";
+import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import { type StartedModel, startModel } from "../../engine/runner/native-runner.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
@@ -69,6 +69,7 @@ class Play {
     this.scheduler = new Scheduler(options, {
       createStopChecker,
       hashBlocks,
+      hashEach,
       noneHash: noneHash("0"),
       now: () => 1,
     });

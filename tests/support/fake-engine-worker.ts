@@ -5,7 +5,7 @@ import type { ToEngine } from "../../engine/engine-messages.ts";
 import { KvEngineError } from "../../engine/errors.ts";
 import type { EngineInfo } from "../../engine/request.ts";
 import type { RequestLimits } from "../../engine/request-limits.ts";
-import { hashBlocks, noneHash } from "../../engine/runner/native.ts";
+import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import { createStopChecker } from "./scheduler-world.ts";
 import { WitnessRunner } from "./witness-runner.ts";
@@ -73,6 +73,7 @@ async function start(modelPath: string): Promise<EngineParts> {
   const scheduler = new Scheduler(OPTIONS, {
     createStopChecker,
     hashBlocks,
+    hashEach,
     noneHash: noneHash("0"),
     now: () => performance.now(),
   });

@@ -11,7 +11,7 @@ import {
   type TopLogprobs,
 } from "../../engine/request.ts";
 import type { RequestLimits } from "../../engine/request-limits.ts";
-import { hashBlocks, noneHash } from "../../engine/runner/native.ts";
+import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import type { StopChecker } from "../../engine/scheduler/sequence.ts";
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
@@ -189,6 +189,7 @@ export class World {
     this.scheduler = new Scheduler(options, {
       createStopChecker,
       hashBlocks,
+      hashEach,
       noneHash: noneHash("0"),
       now: () => 1 + this.commits,
     });

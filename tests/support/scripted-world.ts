@@ -4,7 +4,7 @@
  */
 
 import type { GenerateRequest } from "../../engine/request.ts";
-import { hashBlocks, noneHash } from "../../engine/runner/native.ts";
+import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import type { ScheduledBatch, StepResult } from "../../engine/scheduler/batch.ts";
 import { Scheduler } from "../../engine/scheduler/scheduler.ts";
 import {
@@ -47,6 +47,7 @@ export class ScriptedWorld {
     this.scheduler = new Scheduler(schedulerOptions(options), {
       createStopChecker,
       hashBlocks,
+      hashEach,
       noneHash: noneHash("0"),
       now: () => 1,
     });

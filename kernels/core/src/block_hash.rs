@@ -32,8 +32,8 @@ pub fn none_hash(seed: &str) -> Hash {
     message.hash()
 }
 
-/// Hashes of the full blocks of `tokens`, one after the other, when `parent` is the hash of the block before. The salt
-/// of a request is an extra key of its first block only.
+/// Writes the hashes of the full blocks of `tokens` to `out`, one after the other, when `parent` is the hash of the block
+/// before. The salt of a request is an extra key of its first block only.
 ///
 /// # Errors
 /// `internal`, naming the field, what it holds and what is allowed.
@@ -42,29 +42,58 @@ pub fn hash_blocks(
     tokens: &[i32],
     block_size: usize,
     first_block_salt: Option<&str>,
-) -> Result<Vec<u8>> {
+    out: &mut [u8],
+) -> Result<()> {
     let Ok(mut parent) = Hash::try_from(parent) else {
         return Err(bad("length of parent", parent.len(), format_args!("{HASH_BYTES}")));
     };
+    check(tokens, block_size, tokens.len().checked_div(block_size).unwrap_or(0), out)?;
+    let salt = first_block_salt.map(|salt| ("cache_salt", salt));
+    let mut extra = salt.as_slice();
+    let mut message = Message::with_room_for(block_bytes(block_size.min(tokens.len()), extra));
+    for (block, out) in tokens.chunks_exact(block_size).zip(out.as_chunks_mut().0) {
+        message.block(&parent, block, extra);
+        parent = message.hash();
+        *out = parent;
+        extra = &[];
+    }
+    Ok(())
+}
+
+/// Writes the hashes of blocks that have nothing to do with each other to `out`: block `i` is `tokens[i * block_size..]`
+/// behind the block whose hash is `parents[i * 32..]`. No extra keys.
+///
+/// # Errors
+/// As [`hash_blocks`].
+pub fn hash_each(parents: &[u8], tokens: &[i32], block_size: usize, out: &mut [u8]) -> Result<()> {
+    let (parents, rest) = parents.as_chunks::<HASH_BYTES>();
+    check(tokens, block_size, parents.len(), out)?;
+    let length = parents.len() * block_size;
+    if !rest.is_empty() || tokens.len() != length {
+        return Err(bad("number of tokens", tokens.len(), format_args!("{length}, a block for each parent")));
+    }
+    let mut message = Message::with_room_for(block_bytes(block_size.min(tokens.len()), &[]));
+    let blocks = tokens.chunks_exact(block_size);
+    for ((parent, block), out) in parents.iter().zip(blocks).zip(out.as_chunks_mut().0) {
+        message.block(parent, block, &[]);
+        *out = message.hash();
+    }
+    Ok(())
+}
+
+fn check(tokens: &[i32], block_size: usize, num_blocks: usize, out: &[u8]) -> Result<()> {
     if block_size == 0 {
         return Err(bad("blockSize", block_size, "1 or more"));
+    }
+    if out.len() != num_blocks * HASH_BYTES {
+        return Err(bad("length of out", out.len(), num_blocks * HASH_BYTES));
     }
     // Without an early end the loop is vectorised.
     if tokens.iter().fold(0, |all, token| all | token) < 0 {
         let token = tokens.iter().min().copied().unwrap_or_default();
         return Err(bad("tokens", token, "0 or more"));
     }
-    let salt = first_block_salt.map(|salt| ("cache_salt", salt));
-    let mut extra = salt.as_slice();
-    let mut hashes = Vec::with_capacity(tokens.len() / block_size * HASH_BYTES);
-    let mut message = Message::with_room_for(block_bytes(block_size.min(tokens.len()), extra));
-    for block in tokens.chunks_exact(block_size) {
-        message.block(&parent, block, extra);
-        parent = message.hash();
-        hashes.extend_from_slice(&parent);
-        extra = &[];
-    }
-    Ok(hashes)
+    Ok(())
 }
 
 fn bad(field: &str, found: impl std::fmt::Display, allowed: impl std::fmt::Display) -> Failure {
@@ -170,6 +199,12 @@ mod tests {
         })
     }
 
+    /// [`hash_blocks`] into memory of the right length.
+    fn hashes(parent: &[u8], tokens: &[i32], block_size: usize, salt: Option<&str>) -> Result<Vec<u8>> {
+        let mut out = vec![0; tokens.len().checked_div(block_size).unwrap_or(0) * HASH_BYTES];
+        hash_blocks(parent, tokens, block_size, salt, &mut out).map(|()| out)
+    }
+
     fn written(write: impl FnOnce(&mut Message)) -> Vec<u8> {
         let mut message = Message::with_room_for(1000);
         write(&mut message);
@@ -225,10 +260,10 @@ mod tests {
             "4d4c4108bfb74ed40fa019578bd69cbf086ae7485c62bf65077880e6054613b3",
             "642fb9dda174b14864ec31114f369cb2c3c7068706cf37e42a8ce6ea4b1d7a4f",
         ];
-        assert_eq!(hex(&hash_blocks(&none_hash("0"), &tokens, 4, None).unwrap()), expected.concat());
-        let first = hash_blocks(&none_hash("0"), &tokens[..7], 4, None).unwrap();
+        assert_eq!(hex(&hashes(&none_hash("0"), &tokens, 4, None).unwrap()), expected.concat());
+        let first = hashes(&none_hash("0"), &tokens[..7], 4, None).unwrap();
         assert_eq!(hex(&first), expected[0]);
-        assert_eq!(hex(&hash_blocks(&first, &tokens[4..], 4, None).unwrap()), expected[1]);
+        assert_eq!(hex(&hashes(&first, &tokens[4..], 4, None).unwrap()), expected[1]);
     }
 
     #[test]
@@ -251,14 +286,14 @@ mod tests {
     fn a_salt_of_any_length_changes_the_first_block_and_all_behind_it() {
         let tokens = [1, 2, 3, 4];
         let parent = none_hash("0");
-        let plain = hash_blocks(&parent, &tokens, 2, None).unwrap();
-        let empty = hash_blocks(&parent, &tokens, 2, Some("")).unwrap();
-        let long = hash_blocks(&parent, &tokens, 2, Some(&"x".repeat(100_000))).unwrap();
+        let plain = hashes(&parent, &tokens, 2, None).unwrap();
+        let empty = hashes(&parent, &tokens, 2, Some("")).unwrap();
+        let long = hashes(&parent, &tokens, 2, Some(&"x".repeat(100_000))).unwrap();
         for (a, b) in [(&plain, &empty), (&plain, &long), (&empty, &long)] {
             assert_ne!(a[..HASH_BYTES], b[..HASH_BYTES]);
             assert_ne!(a[HASH_BYTES..], b[HASH_BYTES..]);
         }
-        let behind = hash_blocks(&long[..HASH_BYTES], &tokens[2..], 2, None).unwrap();
+        let behind = hashes(&long[..HASH_BYTES], &tokens[2..], 2, None).unwrap();
         assert_eq!(behind, long[HASH_BYTES..]);
     }
 
@@ -266,10 +301,24 @@ mod tests {
     fn a_block_may_be_of_any_size_and_only_full_ones_are_hashed() {
         let tokens: Vec<i32> = (0..3000).map(|i| i * 7919).collect();
         for block_size in [1, 3, 23, 24, 255, 256, 1000, 3000, 3001, usize::MAX] {
-            let hashes = hash_blocks(&none_hash(""), &tokens, block_size, None).unwrap();
+            let hashes = hashes(&none_hash(""), &tokens, block_size, None).unwrap();
             assert_eq!(hashes.len(), tokens.len() / block_size * HASH_BYTES);
         }
-        assert!(hash_blocks(&none_hash(""), &[], 16, Some("salt")).unwrap().is_empty());
+        assert!(hashes(&none_hash(""), &[], 16, Some("salt")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn blocks_of_their_own_have_the_hashes_of_their_chains() {
+        let tokens: Vec<i32> = (0..48).collect();
+        let chain = hashes(&none_hash("0"), &tokens, 16, None).unwrap();
+        let parents = [&none_hash("0")[..], &chain[..2 * HASH_BYTES]].concat();
+        let mut out = vec![0; chain.len()];
+        hash_each(&parents, &tokens, 16, &mut out).unwrap();
+        assert_eq!(out, chain);
+        let failure = hash_each(&parents, &tokens[1..], 16, &mut out).unwrap_err();
+        assert!(failure.message.contains("number of tokens is 47, allowed is 48"), "{failure}");
+        let failure = hash_each(&parents, &tokens, 16, &mut out[1..]).unwrap_err();
+        assert!(failure.message.contains("length of out is 95, allowed is 96"), "{failure}");
     }
 
     #[test]
@@ -280,7 +329,7 @@ mod tests {
             (32, &[1], 0, "blockSize is 0, allowed is 1 or more"),
             (32, &[1, -1], 16, "tokens is -1, allowed is 0 or more"),
         ] {
-            let failure = hash_blocks(&vec![0; parent], tokens, block_size, None).unwrap_err();
+            let failure = hashes(&vec![0; parent], tokens, block_size, None).unwrap_err();
             assert_eq!(failure.message, with);
         }
     }

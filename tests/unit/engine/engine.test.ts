@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { Engine } from "../../../engine/engine.ts";
 import type { Finish } from "../../../engine/request.ts";
-import { hashBlocks, noneHash } from "../../../engine/runner/native.ts";
+import { hashBlocks, hashEach, noneHash } from "../../../engine/runner/native.ts";
 import type { StepResult } from "../../../engine/scheduler/batch.ts";
 import { Scheduler } from "../../../engine/scheduler/scheduler.ts";
 import {
@@ -44,6 +44,7 @@ async function bench(
   const scheduler = new Scheduler(scheduling, {
     createStopChecker,
     hashBlocks,
+    hashEach,
     noneHash: noneHash("0"),
     now: () => 1,
   });

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from "bun:test";
-import { hashBlocks, noneHash } from "../../../engine/runner/native.ts";
+import { hashBlocks, hashEach, noneHash } from "../../../engine/runner/native.ts";
 import { Scheduler } from "../../../engine/scheduler/scheduler.ts";
 import {
   createStopChecker,
@@ -343,7 +343,13 @@ describe("refusals", () => {
     [{ maxPrefillTokens: 0 }, "maxPrefillTokens is 0"],
     [{ maxSamples: 1 }, "maxSamples is 1; allowed is 2 and more"],
   ])("limits that are too small are refused by name: %p", (options, message) => {
-    const tools = { createStopChecker, hashBlocks, noneHash: noneHash("0"), now: () => 0 };
+    const tools = {
+      createStopChecker,
+      hashBlocks,
+      hashEach,
+      noneHash: noneHash("0"),
+      now: () => 0,
+    };
     expect(() => new Scheduler(schedulerOptions({ ...ROOMY, ...options }), tools)).toThrow(message);
   });
 });
