@@ -226,19 +226,21 @@ class WorkerEngineClient implements EngineClient {
   }
 
   #deliver(events: StepEvents): void {
-    const { handles, tokenStart, tokenIds, logprobs, tops, prompts, finishes } = events;
-    let [nextTop, nextPrompt, nextFinish] = [0, 0, 0];
+    const { handles, tokenStart, tokenIds, logprobs, tops, cached, prompts, finishes } = events;
+    let [nextTop, nextCached, nextPrompt, nextFinish] = [0, 0, 0, 0];
     for (let i = 0; i < handles.length; i++) {
       const from = tokenStart[i] as number;
       const to = tokenStart[i + 1] as number;
       const firstTop = nextTop;
       while (nextTop < tops.length && tops[nextTop]!.index < to) nextTop++;
+      const hit = cached[nextCached]?.index === i ? cached[nextCached++] : undefined;
       const prompt = prompts[nextPrompt]?.index === i ? prompts[nextPrompt++] : undefined;
       const finish = finishes[nextFinish]?.index === i ? finishes[nextFinish++] : undefined;
       this.#push(handles[i] as number, {
         tokenIds: slice(tokenIds, from, to),
         logprobs: slice(logprobs, from, to),
         ...(firstTop === nextTop ? {} : { tops: tops.slice(firstTop, nextTop).map(topOf) }),
+        ...(hit === undefined ? {} : { cachedTokens: hit.numTokens }),
         ...(prompt === undefined ? {} : { promptLogprobs: prompt.logprobs }),
         ...(finish === undefined ? {} : { finish: finish.finish }),
       });

@@ -95,6 +95,8 @@ export interface TokenEvent {
   readonly logprobs: readonly number[];
   /** One for each of `tokenIds`, where the request asked for them. */
   readonly tops?: readonly TopLogprobs[];
+  /** Prompt tokens whose KV was not computed for this request: with the first token, where there are any. */
+  readonly cachedTokens?: number;
   /** Once, before or with the first token, where the request asked for them. */
   readonly promptLogprobs?: PromptLogprobs;
   readonly finish?: Finish;

@@ -118,6 +118,7 @@ export class StepCommitter {
     if (sequence.firstTokenAt === 0) {
       sequence.firstTokenAt = this.#now;
       this.numPromptTokens += sequence.numPromptTokens;
+      if (sequence.numCachedTokens > 0) events.cached(sequence.numCachedTokens);
       const scores = sequence.promptScores?.take();
       if (scores !== undefined) events.prompt(scores);
     }

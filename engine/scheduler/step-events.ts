@@ -12,6 +12,8 @@ export interface StepEvents {
   readonly logprobs: Float32Array;
   /** Of tokens whose request asked for it, by index into `tokenIds`, ascending. */
   readonly tops: readonly TokenTops[];
+  /** Cached prompt tokens of requests that got their first token, where there are any, by index into `handles`, ascending. */
+  readonly cached: readonly SequenceCached[];
   /** Of requests that asked for it, by index into `handles`, ascending. */
   readonly prompts: readonly SequencePrompt[];
   /** Those that ended, by index into `handles`, ascending. */
@@ -21,6 +23,11 @@ export interface StepEvents {
 export interface TokenTops {
   readonly index: number;
   readonly top: TopLogprobs;
+}
+
+export interface SequenceCached {
+  readonly index: number;
+  readonly numTokens: number;
 }
 
 export interface SequencePrompt {
@@ -42,6 +49,7 @@ export class StepEventsBuilder {
   #numEvents = 0;
   #numTokens = 0;
   #tops: TokenTops[] = [];
+  #cached: SequenceCached[] = [];
   #prompts: SequencePrompt[] = [];
   #finishes: SequenceFinish[] = [];
 
@@ -71,6 +79,10 @@ export class StepEventsBuilder {
     this.#tops.push({ index: this.#numTokens - 1, top });
   }
 
+  cached(numTokens: number): void {
+    this.#cached.push({ index: this.#numEvents - 1, numTokens });
+  }
+
   prompt(logprobs: PromptLogprobs): void {
     this.#prompts.push({ index: this.#numEvents - 1, logprobs });
   }
@@ -87,12 +99,14 @@ export class StepEventsBuilder {
       tokenIds: this.#tokenIds.slice(0, this.#numTokens),
       logprobs: this.#logprobs.slice(0, this.#numTokens),
       tops: this.#tops,
+      cached: this.#cached,
       prompts: this.#prompts,
       finishes: this.#finishes,
     };
     this.#numEvents = 0;
     this.#numTokens = 0;
     this.#tops = [];
+    this.#cached = [];
     this.#prompts = [];
     this.#finishes = [];
     return events;

@@ -48,6 +48,7 @@ export class Choice {
   readonly #endIds: readonly number[];
   readonly #keepTokens: boolean;
   #numTokens = 0;
+  #cachedTokens = 0;
   #usage: Usage | undefined;
   #stopped = false;
   #held = noTokens();
@@ -74,9 +75,12 @@ export class Choice {
 
   /** So far, until the engine has said it. */
   get usage(): Usage {
-    const { length } = this.request.promptTokenIds;
     return (
-      this.#usage ?? { promptTokens: length, completionTokens: this.#numTokens, cachedTokens: 0 }
+      this.#usage ?? {
+        promptTokens: this.request.promptTokenIds.length,
+        completionTokens: this.#numTokens,
+        cachedTokens: this.#cachedTokens,
+      }
     );
   }
 
@@ -85,6 +89,7 @@ export class Choice {
     const { tokenIds, finish } = event;
     this.#numTokens += tokenIds.length;
     this.#usage = finish?.usage;
+    this.#cachedTokens = event.cachedTokens ?? this.#cachedTokens;
     this.promptLogprobs ??= event.promptLogprobs;
     if (this.#keepTokens) {
       this.#held.tokenIds.push(...tokenIds);
@@ -105,12 +110,17 @@ export class Choice {
 
   #text(ids: readonly number[], last: boolean): string {
     if (this.#stopped) return "";
-    let text = this.#detokenizer.push(ids);
+    if (this.#stops === undefined)
+      return this.#detokenizer.push(ids) + (last ? this.#detokenizer.flush() : "");
+    // The first `minTokens` tokens can neither hold nor begin a stop string: the engine decides the same way.
+    const numBefore = this.#numTokens - ids.length;
+    const numFree = Math.max(0, this.request.sampling.minTokens - numBefore);
+    const free = numFree === 0 ? "" : this.#detokenizer.push(ids.slice(0, numFree));
+    let text = this.#detokenizer.push(numFree === 0 ? ids : ids.slice(numFree));
     if (last) text += this.#detokenizer.flush();
-    if (this.#stops === undefined) return text;
     const { text: safe, matched } = this.#stops.push(text);
     this.#stopped = matched !== undefined;
-    return last && !this.#stopped ? safe + this.#stops.flush() : safe;
+    return free + (last && !this.#stopped ? safe + this.#stops.flush() : safe);
   }
 
   #stopReason(given: string | number | undefined): string | number | null {

@@ -302,3 +302,16 @@ describe("start-up", () => {
     expect(result.stdout).toBe("");
   }, 60_000);
 });
+
+test("a stop string within the first min_tokens tokens ends nothing, streaming or not", async () => {
+  // The only token that may be picked, so that the text is the same on every instruction set.
+  const comma = 28;
+  const asked = { prompt: "One, two,", max_tokens: 24, allowed_token_ids: [comma] };
+  expect((await complete(asked)).choices[0]!.text).toBe(",".repeat(24));
+  const early = await complete({ ...asked, stop: "," });
+  const late = await complete({ ...asked, stop: ",", min_tokens: 8 });
+  expect(early.choices[0]).toMatchObject({ text: "", finish_reason: "stop" });
+  expect(late.choices[0]).toMatchObject({ text: ",".repeat(8), finish_reason: "stop" });
+  expect(late.usage.completion_tokens).toBe(9);
+  expect(await streamedText({ ...asked, stop: ",", min_tokens: 8 })).toBe(",".repeat(8));
+});

@@ -266,13 +266,14 @@ describe("messages of the engine", () => {
         tokenIds: Int32Array.of(10, 11, 20, 30, 31),
         logprobs: Float32Array.of(0, -1, -2, -3, -4),
         tops: [0, 1, 3, 4].map((index) => ({ index, top: top(index + 1) })),
+        cached: [{ index: 1, numTokens: 16 }],
         prompts: [{ index: 1, logprobs: promptLogprobs }],
         finishes: [0, 1, 2].map((index) => ({ index, finish })),
       },
     });
     expect(await Promise.all(streams)).toEqual([
       [{ tokenIds: [10, 11], logprobs: [0, -1], tops: [top(1), top(2)], finish }],
-      [{ tokenIds: [20], logprobs: [-2], promptLogprobs, finish }],
+      [{ tokenIds: [20], logprobs: [-2], cachedTokens: 16, promptLogprobs, finish }],
       [{ tokenIds: [30, 31], logprobs: [-3, -4], tops: [top(4), top(5)], finish }],
     ]);
   });
@@ -284,6 +285,7 @@ describe("messages of the engine", () => {
     tokenIds: Int32Array.of(tokenId),
     logprobs: Float32Array.of(0),
     tops: [],
+    cached: [],
     prompts: [],
     finishes: ends ? [{ index: 0, finish: END }] : [],
   });
@@ -354,6 +356,7 @@ describe("messages of the engine", () => {
       tokenIds: new Int32Array(0),
       logprobs: new Float32Array(0),
       tops: [],
+      cached: [],
       prompts: [],
       finishes: [],
     };
