@@ -117,6 +117,15 @@ export class BlockMap {
     this.prefetched = sum;
   }
 
+  /** The same for what `insert` will read of `count` hashes in a row, the first at word `at`. */
+  prefetchKeys(words: Int32Array, at: number, count: number, group: number): void {
+    const end = at + count * HASH_WORDS;
+    let sum = 0;
+    for (let word = at; word < end; word += HASH_WORDS)
+      sum ^= this.#buckets[this.#bucketOf(words[word] as number, group)] as number;
+    this.prefetched = sum;
+  }
+
   /** Forgets all blocks. */
   clear(): void {
     this.#buckets.fill(NO_BLOCK);

@@ -194,6 +194,11 @@ export class BlockPool {
     this.#map.insert(id, words, at, group, step);
   }
 
+  /** Reads ahead what `insert` will look at for `count` hashes in a row, the first at word `at`, so that its cache misses overlap. */
+  prefetchKeys(words: Int32Array, at: number, count: number, group: number): void {
+    this.#map.prefetchKeys(words, at, count, group);
+  }
+
   /** The first inserted of the blocks that hold the content of the hash at word `at`, free or not; 0 = none. */
   find(words: Int32Array, at: number, group: number): number {
     return this.#map.find(words, at, group);

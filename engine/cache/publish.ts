@@ -14,6 +14,8 @@ export function publishBlocks(
   const { tables, hashes, numPublished } = blocks;
   for (let group = 0; group < tables.length; group++) {
     const { entries } = tables[group]!;
+    if (end - numPublished > 1)
+      pool.prefetchKeys(hashes, numPublished * HASH_WORDS, end - numPublished, group);
     for (let block = numPublished; block < end; block++) {
       const id = entries[block] as number;
       if (id !== NULL_BLOCK && !pool.isHashed(id))
