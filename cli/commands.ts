@@ -94,6 +94,45 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     ],
     load: async () => (await import("./pull.ts")).default,
   },
+  connectors: {
+    summary: "List the KV connectors that are built in, with their options",
+    positionals: [],
+    examples: [
+      ["kvengine connectors", ""],
+      ["kvengine connectors --json", ""],
+    ],
+    load: async () => (await import("./connectors.ts")).default,
+  },
+  "connectors test": {
+    summary: "Try a KV connector against the rules of its interface",
+    positionals: [
+      {
+        name: "connector",
+        help: "a TypeScript file, an installed package, or the name of one that is built in",
+        required: true,
+      },
+    ],
+    examples: [
+      ["kvengine connectors test ./my-connector.ts", "says what failed and why"],
+      [`kvengine connectors test ./my-connector.ts --kv-connector-options '{"size": 8}'`, ""],
+    ],
+    load: async () => (await import("./connectors-test.ts")).default,
+  },
+  "connectors types": {
+    summary: "Write the types of `kvengine/connector`, so that an editor knows them",
+    positionals: [
+      {
+        name: "folder",
+        help: "where the connector lies; without one, the current folder",
+        required: false,
+      },
+    ],
+    examples: [
+      ["kvengine connectors types", "into ./node_modules/kvengine"],
+      ["kvengine connectors types ~/my-connector", ""],
+    ],
+    load: async () => (await import("./connectors-types.ts")).default,
+  },
   doctor: {
     summary: "Report what this machine has: processor, memory, GPU driver, folders",
     positionals: [],

@@ -18,7 +18,8 @@ export interface Positional {
 }
 
 export interface CommandLine {
-  readonly flags: ReadonlyMap<OptionName, string | boolean>;
+  /** A flag that may be given several times has a list. */
+  readonly flags: ReadonlyMap<OptionName, string | boolean | readonly string[]>;
   /** As many as the command has at most; required ones are present. */
   readonly positionals: readonly string[];
 }
@@ -51,7 +52,7 @@ export function parseCommandLine(
   const byShort = new Map(
     rows.flatMap(([name, option]) => (option.short ? [[option.short, name] as const] : [])),
   );
-  const flags = new Map<OptionName, string | boolean>();
+  const flags = new Map<OptionName, string | boolean | readonly string[]>();
   const rest: string[] = [];
 
   for (let i = 0; i < args.length; i++) {
@@ -65,21 +66,21 @@ export function parseCommandLine(
       continue;
     }
     const flag = splitFlag(command, arg, options, byShort);
-    if (flags.has(flag.name)) {
+    const option = options.get(flag.name);
+    const before = flags.get(flag.name);
+    if (before !== undefined && option?.type !== "texts") {
       throw new KvEngineError("bad_config", `--${flag.name} is given twice`, {
         subject: `--${flag.name}`,
       });
     }
-    const option = options.get(flag.name);
     if (option?.type === "boolean") {
       flags.set(flag.name, flag.value ?? flag.positive);
-    } else if (flag.value !== undefined) {
-      flags.set(flag.name, flag.value);
     } else {
-      const value = args[++i];
-      if (value === undefined || looksLikeFlag(value, options))
+      const value = flag.value ?? args[++i];
+      if (value === undefined || (flag.value === undefined && looksLikeFlag(value, options)))
         throw missingValue(flag.name, option);
-      flags.set(flag.name, value);
+      const list = Array.isArray(before) ? [...before, value] : [value];
+      flags.set(flag.name, option?.type === "texts" ? list : value);
     }
   }
   checkPositionals(command, rest, positionals);
@@ -191,6 +192,7 @@ function checkPositionals(
 /** What `--help` says of an option's default. */
 export function describeDefault(option: Option): string {
   if (option.type === "boolean") return option.default ? "on" : "off";
+  if (option.type === "texts") return option.default.join(", ") || "none";
   if ("hint" in option) return option.default || "none";
   if (option.type === "choice") return option.default;
   if (
@@ -215,6 +217,7 @@ export function flagUsage(name: OptionName, option: Option): string {
       return `${short}--${name} <${option.choices.join("|")}>`;
     case "text":
     case "path":
+    case "texts":
       return `${short}--${name} <${option.hint}>`;
     default:
       return `${short}--${name} <${option.unit || option.type}>`;

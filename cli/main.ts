@@ -37,17 +37,19 @@ function findCommand(
   const [first, second] = args;
   if (first === undefined || first === "--help" || first === "-h" || first === "help")
     return undefined;
-  const command = COMMANDS.find((name) => name === first || name === `${first} ${second}`);
+  const isFamily = COMMANDS.some((name) => name.startsWith(`${first} `));
+  const hasWord = second !== undefined && !second.startsWith("-");
+  const sought = isFamily && hasWord ? `${first} ${second}` : first;
+  const command = COMMANDS.find((name) => name === sought);
   if (command !== undefined) return { command, rest: args.slice(command.split(" ").length) };
   if (first === "bench" && (second === undefined || asksForHelp([second])))
     return { command: "bench engine", rest: ["--help"] };
-  const word = first === "bench" ? `${first} ${second}` : first;
-  const near = nearest(word, COMMANDS);
+  const near = nearest(sought, COMMANDS);
   throw new KvEngineError(
     "bad_config",
-    `unknown command \`${word}\`${near ? `: did you mean \`${near}\`?` : ""}`,
+    `unknown command \`${sought}\`${near ? `: did you mean \`${near}\`?` : ""}`,
     {
-      subject: word,
+      subject: sought,
       hint: `commands are ${COMMANDS.join(", ")}`,
     },
   );

@@ -8,7 +8,15 @@ import { KvEngineError, toKvEngineError } from "../engine/errors.ts";
 export type LogLevel = "silent" | "error" | "warn" | "info" | "debug";
 
 /** Exit codes; 128 + n is "ended by signal n", as shells have it. */
-export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130, terminated: 143 } as const;
+export const EXIT = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  /** A connector's code did not return. */
+  connectorHung: 3,
+  interrupted: 130,
+  terminated: 143,
+} as const;
 
 export function createLogger(level: LogLevel): ConsolaInstance {
   // Marks and colours are for terminals; a log file gets plain lines.
@@ -40,7 +48,14 @@ export function errorText(thrown: unknown): string {
 }
 
 export function exitCodeOf(thrown: unknown): number {
-  return toKvEngineError(thrown).code === "bad_config" ? EXIT.usage : EXIT.failed;
+  switch (toKvEngineError(thrown).code) {
+    case "bad_config":
+      return EXIT.usage;
+    case "connector_hung":
+      return EXIT.connectorHung;
+    default:
+      return EXIT.failed;
+  }
 }
 
 export function formatBytes(bytes: number): string {

@@ -5,7 +5,7 @@ import type { CommandDef } from "citty";
 import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
 import { createApp, serveHttp } from "../engine/server/server.ts";
 import { defineOurCommand } from "./command.ts";
-import { errorText, EXIT, formatBytes } from "./output.ts";
+import { errorText, EXIT, exitCodeOf, formatBytes } from "./output.ts";
 import { openSession, type Session } from "./session.ts";
 import { VERSION } from "./version.ts";
 
@@ -46,7 +46,7 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
     if (first.thrown !== undefined) {
       log.error(errorText(first.thrown));
       await server.stop(true);
-      return EXIT.failed;
+      return exitCodeOf(first.thrown);
     }
     log.info(
       `${first.signal}: waiting up to ${values.shutdownTimeout} s for running requests; once more stops at once`,

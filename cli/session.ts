@@ -3,6 +3,7 @@
 import type { ConsolaInstance } from "consola";
 import { type OptionValues } from "../engine/config.ts";
 import { engineConfig } from "../engine/config-values.ts";
+import { checkConnectorFlags } from "../engine/connectors/load-connector.ts";
 import { createEngineClient, type EngineClient } from "../engine/engine-client.ts";
 import { errorFromData, KvEngineError } from "../engine/errors.ts";
 import { resolveModel } from "../engine/hub/resolve.ts";
@@ -47,6 +48,7 @@ export async function openSession(
   values: OptionValues,
   log: ConsolaInstance,
 ): Promise<Session> {
+  checkConnectorFlags(values, process.cwd());
   const path = await findModel(spec, values, log);
   const model = await loadModel(path);
   const chatTemplate =
@@ -60,7 +62,8 @@ export async function openSession(
     SLOW_LOAD_MS,
   );
   try {
-    const client = await createEngineClient(engineConfig(path, values));
+    const config = engineConfig(path, values);
+    const client = await createEngineClient(config, (level, message) => log[level](message));
     return { client, model, tokenizer, special: specialTokens(model), chatTemplate };
   } finally {
     clearTimeout(slow);

@@ -18,7 +18,7 @@ import type { CommandName, Option } from "./option.ts";
 /** What the user wrote, by option name. The first source that has a name wins. */
 export interface ConfigSources {
   /** Names must be options of the command (cli/flags.ts sees to it). */
-  readonly flags: ReadonlyMap<OptionName, string | boolean>;
+  readonly flags: ReadonlyMap<OptionName, string | boolean | readonly string[]>;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** A parsed config file and its path for messages. Options of other commands are allowed in it. */
   readonly file?: { readonly path: string; readonly table: Readonly<Record<string, unknown>> };
@@ -117,6 +117,10 @@ export function parseValue(option: Option, written: unknown, subject: string): u
     case "text":
     case "path":
       return typeof written === "string" && written !== "" ? written : refuse();
+    case "texts": {
+      const texts = parseTexts(written);
+      return texts?.every((text) => text !== "") ? texts : refuse();
+    }
     case "list": {
       const numbers = parseList(written);
       return numbers.length > 0 && numbers.every((n) => inRange(n, option)) ? numbers : refuse();
@@ -133,6 +137,20 @@ export function parseValue(option: Option, written: unknown, subject: string): u
       return inRange(number, option) ? number : refuse();
     }
   }
+}
+
+/** The values of a flag, a list of a config file, or one text: `a,b`, or JSON where a value has a comma: `["a,b"]`. */
+function parseTexts(written: unknown): string[] | undefined {
+  if (typeof written === "string") {
+    if (!written.startsWith("[")) return written.split(",").map((text) => text.trim());
+    try {
+      return parseTexts(JSON.parse(written));
+    } catch {
+      return undefined;
+    }
+  }
+  if (!Array.isArray(written)) return undefined;
+  return written.every((text) => typeof text === "string") ? written : undefined;
 }
 
 /** `1,2` or an array of a config file; NaN where an entry is no integer. */
@@ -173,10 +191,12 @@ function parseNumber(text: string, type: "integer" | "number" | "bytes"): number
   return /^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
 }
 
-/** The engine's part of the values, with the file of the model. */
+/** The engine's and its connectors' part of the values, with the file of the model. */
 export function engineConfig(modelPath: string, values: OptionValues): EngineConfig {
   const all: Readonly<Record<string, unknown>> = values;
-  const rows = Object.entries(OPTIONS).filter(([, { group }]) => group === "engine");
+  const rows = Object.entries(OPTIONS).filter(
+    ([, { group }]) => group === "engine" || group === "connectors",
+  );
   const own = rows.map(([name]) => [camelCase(name), all[camelCase(name)]]);
   return { modelPath, ...Object.fromEntries(own) } as EngineConfig;
 }
@@ -191,6 +211,8 @@ export function allowed(option: Option): string {
     case "text":
     case "path":
       return `a ${option.hint}`;
+    case "texts":
+      return `a ${option.hint}, or several of them joined by commas or as a JSON list`;
     default: {
       const range = `${option.min} to ${option.max}${option.unit ? ` ${option.unit}` : ""}`;
       if (option.type === "list") return `integers of ${range} joined by commas`;

@@ -6,6 +6,7 @@
 
 import type { CommandName, Option, OptionGroup } from "./option.ts";
 import { BENCH_OPTIONS } from "./options/bench-options.ts";
+import { CONNECTOR_OPTIONS } from "./options/connector-options.ts";
 import { ENGINE_OPTIONS } from "./options/engine-options.ts";
 import { MODEL_OPTIONS } from "./options/model-options.ts";
 import { OUTPUT_OPTIONS } from "./options/output-options.ts";
@@ -13,12 +14,14 @@ import { SAMPLING_OPTIONS } from "./options/sampling-options.ts";
 import { SERVER_OPTIONS } from "./options/server-options.ts";
 
 export const OPTIONS: typeof ENGINE_OPTIONS &
+  typeof CONNECTOR_OPTIONS &
   typeof SERVER_OPTIONS &
   typeof MODEL_OPTIONS &
   typeof SAMPLING_OPTIONS &
   typeof BENCH_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
+  ...CONNECTOR_OPTIONS,
   ...SERVER_OPTIONS,
   ...MODEL_OPTIONS,
   ...SAMPLING_OPTIONS,
@@ -44,9 +47,11 @@ type ValueOf<O> = O extends { readonly type: "boolean" }
       ? readonly number[]
       : O extends { readonly type: "pair" }
         ? readonly [low: number, high: number]
-        : O extends { readonly type: "text" | "path" }
-          ? string
-          : number;
+        : O extends { readonly type: "texts" }
+          ? readonly string[]
+          : O extends { readonly type: "text" | "path" }
+            ? string
+            : number;
 
 /** A value for each option, under its name in camel case. */
 export type OptionValues = { readonly [N in OptionName as CamelCase<N>]: ValueOf<Row<N>> };
@@ -56,9 +61,9 @@ type ValuesOfGroup<G extends OptionGroup> = {
 };
 
 /** What the engine is started with. */
-export type EngineConfig = { readonly modelPath: string } & ValuesOfGroup<"engine">;
+export type EngineConfig = { readonly modelPath: string } & ValuesOfGroup<"engine" | "connectors">;
 /** What `kvengine serve` reads. */
-export type ServeConfig = ValuesOfGroup<"engine" | "server" | "model" | "output">;
+export type ServeConfig = ValuesOfGroup<"engine" | "connectors" | "server" | "model" | "output">;
 
 /** `max-num-seqs` → `maxNumSeqs`. */
 export function camelCase(name: string): string {

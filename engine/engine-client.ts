@@ -1,6 +1,9 @@
 /** The engine's verbs on the HTTP side. Owns the Worker, knows none of its objects. */
 
 import type { EngineConfig } from "./config.ts";
+import type { LogLine } from "./connectors/connector-log.ts";
+import { HangWatchdog } from "./connectors/hang-watchdog.ts";
+import { createHookWord } from "./connectors/hook-turn.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
 import type {
@@ -41,16 +44,23 @@ export interface EngineClient {
   onFatal(callback: (error: KvEngineError) => void): void;
 }
 
-/** Starts the engine in a Worker. Throws what the model file, the options or the memory forbid. */
-export async function createEngineClient(config: EngineConfig): Promise<EngineClient> {
+/** Starts the engine in a Worker. Throws what the model file, the options, the connectors or the memory forbid. */
+export async function createEngineClient(
+  config: EngineConfig,
+  log?: LogLine,
+): Promise<EngineClient> {
   // Inside a compiled executable every module has the executable's address, and entry points lie at their own path.
   const entry = Bun.isStandaloneExecutable ? "./engine/engine-worker.js" : "./engine-worker.ts";
-  return connectEngine(new Worker(new URL(entry, import.meta.url)), config);
+  return connectEngine(new Worker(new URL(entry, import.meta.url)), config, log);
 }
 
-/** Speaks to a Worker that runs an `EngineHost`. */
-export async function connectEngine(worker: Worker, config: EngineConfig): Promise<EngineClient> {
-  const client = new WorkerEngineClient(worker);
+/** Speaks to a Worker that runs an `EngineHost`. `log` takes what connectors say and what is said of them. */
+export async function connectEngine(
+  worker: Worker,
+  config: EngineConfig,
+  log: LogLine = (): void => {},
+): Promise<EngineClient> {
+  const client = new WorkerEngineClient(worker, config, log);
   await client.start(config);
   return client;
 }
@@ -65,6 +75,10 @@ interface LiveRequest {
 
 class WorkerEngineClient implements EngineClient {
   readonly #worker: Worker;
+  readonly #log: LogLine;
+  readonly #hookWord = createHookWord();
+  /** Where there are connectors. */
+  readonly #watchdog: HangWatchdog | undefined;
   readonly #live = new Map<number, LiveRequest>();
   readonly #handles = new Map<string, number>();
   /** Streams with events that their readers have not been told of. */
@@ -86,8 +100,10 @@ class WorkerEngineClient implements EngineClient {
   #stopped = false;
   #nextHandle = 1;
 
-  constructor(worker: Worker) {
+  constructor(worker: Worker, config: EngineConfig, log: LogLine) {
     this.#worker = worker;
+    this.#log = log;
+    if (config.kvConnector.length > 0) this.#watchdog = this.#createWatchdog(config);
     worker.addEventListener("message", (event: MessageEvent<FromEngine>) =>
       this.#receive(event.data),
     );
@@ -101,7 +117,7 @@ class WorkerEngineClient implements EngineClient {
   }
 
   async start(config: EngineConfig): Promise<void> {
-    this.#post({ type: "start", config });
+    this.#post({ type: "start", config, hookWord: this.#hookWord });
     await this.#ready.promise;
   }
 
@@ -191,7 +207,29 @@ class WorkerEngineClient implements EngineClient {
     if (this.#stopped) throw new KvEngineError("unavailable", "the engine has stopped");
   }
 
+  #createWatchdog({ kvConnector, kvConnectorHangTimeout }: EngineConfig): HangWatchdog {
+    return new HangWatchdog({
+      word: this.#hookWord,
+      timeoutMs: kvConnectorHangTimeout * 1000,
+      isAwaited: () => this.#isAwaited(),
+      onHang: (place, hook) =>
+        this.#die({
+          code: "connector_hung",
+          message: `the connector ${kvConnector[place]} has not returned from ${hook} for ${kvConnectorHangTimeout} s`,
+          hint: "nothing can interrupt it: the process ends; --kv-connector-hang-timeout says when",
+        }),
+    });
+  }
+
+  /** Whether the engine owes anybody anything. */
+  #isAwaited(): boolean {
+    if (this.#fatal !== undefined || this.#stopped) return false;
+    const isStarting = this.#info === undefined;
+    return isStarting || this.#stopping || this.#live.size > 0 || this.#resets.length > 0;
+  }
+
   #post(message: ToEngine): void {
+    this.#watchdog?.watch();
     this.#worker.postMessage(message);
   }
 
@@ -215,6 +253,9 @@ class WorkerEngineClient implements EngineClient {
       case "refused":
         this.#fail(message.handle, message.error);
         this.#tellSoon();
+        break;
+      case "log":
+        this.#log(message.level, message.message);
         break;
       case "stopped":
         this.#end();

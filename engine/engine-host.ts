@@ -1,6 +1,7 @@
 /** The engine's end of the messages: turns them into calls of an `Engine` and its events into messages. */
 
 import type { EngineConfig } from "./config.ts";
+import type { ConnectorHost } from "./connectors/connector-host.ts";
 import { Engine } from "./engine.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { errorToData, KvEngineError, toKvEngineError } from "./errors.ts";
@@ -13,18 +14,22 @@ export interface EngineParts {
   readonly scheduler: Scheduler;
   readonly runner: ModelRunner;
   readonly info: EngineInfo;
+  readonly connectors?: ConnectorHost;
 }
+
+/** `hookWord`: see `connectors/hook-turn.ts`. */
+export type StartEngine = (
+  config: EngineConfig,
+  hookWord: SharedArrayBuffer,
+) => Promise<EngineParts>;
 
 export class EngineHost {
   readonly #post: (message: FromEngine) => void;
-  readonly #start: (config: EngineConfig) => Promise<EngineParts>;
+  readonly #start: StartEngine;
   #engine: Engine | undefined;
   #stopped = false;
 
-  constructor(
-    post: (message: FromEngine) => void,
-    start: (config: EngineConfig) => Promise<EngineParts>,
-  ) {
+  constructor(post: (message: FromEngine) => void, start: StartEngine) {
     this.#post = post;
     this.#start = start;
   }
@@ -32,7 +37,7 @@ export class EngineHost {
   receive(message: ToEngine): void {
     switch (message.type) {
       case "start":
-        void this.#serve(message.config);
+        void this.#serve(message.config, message.hookWord);
         break;
       case "add":
         try {
@@ -57,11 +62,14 @@ export class EngineHost {
     }
   }
 
-  async #serve(config: EngineConfig): Promise<void> {
+  async #serve(config: EngineConfig, hookWord: SharedArrayBuffer): Promise<void> {
     try {
-      const { scheduler, runner, info } = await this.#start(config);
-      const engine = new Engine(scheduler, runner, (events, stats) =>
-        this.#post({ type: "events", events, stats }),
+      const { scheduler, runner, info, connectors } = await this.#start(config, hookWord);
+      const engine = new Engine(
+        scheduler,
+        runner,
+        (events, stats) => this.#post({ type: "events", events, stats }),
+        connectors,
       );
       this.#engine = engine;
       this.#post({ type: "ready", info, limits: scheduler.limits, stats: engine.takeStats() });

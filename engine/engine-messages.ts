@@ -1,6 +1,7 @@
 /** What crosses between the HTTP side and the engine's worker. Plain data; requests go by number. */
 
 import type { EngineConfig } from "./config.ts";
+import type { LogLevel } from "./connectors/connector-log.ts";
 import type { ErrorData } from "./errors.ts";
 import type { EngineInfo, EngineStats, GenerateRequest } from "./request.ts";
 import type { RequestLimits } from "./request-limits.ts";
@@ -8,7 +9,7 @@ import type { StepEvents } from "./scheduler/step-events.ts";
 
 export type ToEngine =
   /** First and once; answered by `ready` or `fatal`. */
-  | { readonly type: "start"; readonly config: EngineConfig }
+  | { readonly type: "start"; readonly config: EngineConfig; readonly hookWord: SharedArrayBuffer }
   | { readonly type: "add"; readonly handle: number; readonly request: GenerateRequest }
   | { readonly type: "abort"; readonly handle: number }
   /** Answered by `prefixCacheReset`, in order. */
@@ -29,6 +30,8 @@ export type FromEngine =
   | { readonly type: "refused"; readonly handle: number; readonly error: ErrorData }
   /** `generation`: of the cached KV that is found from here on. */
   | { readonly type: "prefixCacheReset"; readonly generation: number }
+  /** A line for people, of a connector or about one. */
+  | { readonly type: "log"; readonly level: LogLevel; readonly message: string }
   | { readonly type: "stopped" }
   /** The engine could not start, or cannot go on. */
   | { readonly type: "fatal"; readonly error: ErrorData };

@@ -1,8 +1,10 @@
 /** Entry of the engine's Worker. An extra entry point of the compiled executable: see `engine-client.ts`. */
 
 import type { EngineConfig } from "./config.ts";
+import { openConnectors } from "./connectors/open-connectors.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
+import { errorToData, toKvEngineError } from "./errors.ts";
 import { hashBlocks, hashEach, noneHash } from "./runner/native.ts";
 import { startModel } from "./runner/native-runner.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
@@ -15,7 +17,17 @@ declare const self: Worker;
 /** The other end is the thread that started this one. */
 const port: Worker = self;
 
-async function start(config: EngineConfig): Promise<EngineParts> {
+const post = (message: FromEngine): void => port.postMessage(message);
+
+async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise<EngineParts> {
+  const now = (): number => performance.now();
+  // Before the model: what is wrong with a connector is known at once.
+  const connectors = await openConnectors(config, {
+    hookWord,
+    now,
+    log: (level, message) => post({ type: "log", level, message }),
+    onStrayError: (thrown) => post({ type: "fatal", error: errorToData(toKvEngineError(thrown)) }),
+  });
   const { model, runner, limits, maxSamples, info } = await startModel(config);
   // Stop strings are rare and a tokenizer is large, so the first request that has one makes it.
   let tokenizer: Tokenizer | undefined;
@@ -36,11 +48,11 @@ async function start(config: EngineConfig): Promise<EngineParts> {
       hashBlocks,
       hashEach,
       noneHash: noneHash(config.prefixHashSeed),
-      now: () => performance.now(),
+      now,
     },
   );
-  return { scheduler, runner, info };
+  return { scheduler, runner, info, connectors };
 }
 
-const host = new EngineHost((message: FromEngine) => port.postMessage(message), start);
+const host = new EngineHost(post, start);
 port.addEventListener("message", (event: MessageEvent<ToEngine>) => host.receive(event.data));

@@ -3,6 +3,7 @@
  * no threads; `engine-worker.ts` gives it messages, tests give it a fake runner.
  */
 
+import type { ConnectorHost } from "./connectors/connector-host.ts";
 import { KvEngineError, toKvEngineError } from "./errors.ts";
 import type { EngineStats, GenerateRequest } from "./request.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./runner/model-runner.ts";
@@ -12,25 +13,37 @@ import type { StepEvents } from "./scheduler/step-events.ts";
 /** Receives what each committed step, and each abort, brought. Must not throw. */
 export type Publish = (events: StepEvents, stats: EngineStats) => void;
 
+/** Time that connectors get to end, once nothing runs any more. */
+const CONNECTOR_SHUTDOWN_MS = 5000;
+
 export class Engine {
   readonly #scheduler: Scheduler;
   readonly #runner: ModelRunner;
   readonly #publish: Publish;
+  readonly #connectors: ConnectorHost | undefined;
   /** Ends the sleep of an idle loop. */
   #wake: (() => void) | undefined;
   #stopping = false;
   /** What was thrown while steps were submitted, whoever asked for it: it ends the loop, not its caller. */
   #fault: KvEngineError | undefined;
 
-  constructor(scheduler: Scheduler, runner: ModelRunner, publish: Publish) {
+  constructor(
+    scheduler: Scheduler,
+    runner: ModelRunner,
+    publish: Publish,
+    connectors?: ConnectorHost,
+  ) {
     this.#scheduler = scheduler;
     this.#runner = runner;
     this.#publish = publish;
+    this.#connectors = connectors?.numConnectors === 0 ? undefined : connectors;
   }
 
-  /** Numbers of now, for the message that carries them: `stepTokens` are given once. */
+  /** Numbers of now, for the message that carries them: `stepTokens` and `connectors` are given once. */
   takeStats(): EngineStats {
-    return this.#scheduler.takeStats();
+    const stats = this.#scheduler.takeStats();
+    const connectors = this.#connectors?.takeSamples(this.#runner.queued === 0) ?? [];
+    return connectors.length === 0 ? stats : { ...stats, connectors };
   }
 
   /** Drops all cached prefixes; requests that run go on. Answers the new generation of the cache. */
@@ -89,6 +102,7 @@ export class Engine {
     if (events.handles.length > 0) this.#publish(events, this.takeStats());
     this.#wake?.();
     await this.#runner.stop();
+    await this.#connectors?.shutdown(CONNECTOR_SHUTDOWN_MS);
   }
 
   /** Keeps steps submitted, as long as there is something to compute. */

@@ -4,6 +4,7 @@
  */
 
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { ConnectorMetrics } from "./connector-metrics.ts";
 import type { EngineInfo, EngineStats, Timing, Usage } from "./request.ts";
 import { TokenHistogram } from "./token-histogram.ts";
 
@@ -135,7 +136,10 @@ export function createMetrics(source: StatsSource, modelName: string): Metrics {
     "Tokens computed in a step",
     STEP_TOKENS,
   );
+  const connectors = new ConnectorMetrics(registry);
+  connectors.apply(source.stats().connectors ?? []);
   source.onStats((stats) => {
+    connectors.apply(stats.connectors ?? []);
     for (const tokens of stats.stepTokens) stepTokens.observe(tokens);
   });
   const lengths = tokenBuckets(source.info.maxModelLen);

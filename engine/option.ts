@@ -9,12 +9,23 @@ export const COMMANDS = [
   "bench scheduler",
   "inspect",
   "pull",
+  "connectors",
+  "connectors test",
+  "connectors types",
   "doctor",
 ] as const;
 export type CommandName = (typeof COMMANDS)[number];
 
 /** What a group of options sets; also the headings of `--help`. */
-export const GROUPS = ["engine", "server", "sampling", "model", "bench", "output"] as const;
+export const GROUPS = [
+  "engine",
+  "connectors",
+  "server",
+  "sampling",
+  "model",
+  "bench",
+  "output",
+] as const;
 export type OptionGroup = (typeof GROUPS)[number];
 
 interface OptionBase {
@@ -57,9 +68,17 @@ interface TextOption extends OptionBase {
   readonly secret?: true;
 }
 
+/** A flag that may be given several times, in order. */
+interface TextsOption extends OptionBase {
+  readonly type: "texts";
+  readonly default: readonly string[];
+  /** What one of them is called in `--help`. */
+  readonly hint: string;
+}
+
 interface BooleanOption extends OptionBase {
   readonly type: "boolean";
   readonly default: boolean;
 }
 
-export type Option = NumericOption | ChoiceOption | TextOption | BooleanOption;
+export type Option = NumericOption | ChoiceOption | TextOption | TextsOption | BooleanOption;

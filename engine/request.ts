@@ -166,6 +166,18 @@ export interface EngineStats {
   readonly acceptedTokens: number;
   /** Tokens computed in each step since the numbers before these. */
   readonly stepTokens: readonly number[];
+  /** What has changed since the numbers before these; none = nothing. */
+  readonly connectors?: readonly ConnectorSample[];
+}
+
+/** The value of one series about a KV connector, which stands in its label `connector`. */
+export interface ConnectorSample {
+  /** As `/metrics` shows it. */
+  readonly name: string;
+  readonly type: "counter" | "gauge";
+  readonly labels: Readonly<Record<string, string>>;
+  /** Not a difference: a counter's sum since start-up. */
+  readonly value: number;
 }
 
 /** What the engine says of itself once it is ready. */

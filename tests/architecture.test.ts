@@ -45,7 +45,16 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
     ["engine/request.ts", "engine/cache/block-group.ts", "engine/errors.ts"],
   ],
   ["engine/token-histogram.ts", []],
-  ["engine/metrics.ts", ["engine/request.ts", "engine/errors.ts", "engine/token-histogram.ts"]],
+  ["engine/connector-metrics.ts", ["engine/request.ts"]],
+  [
+    "engine/metrics.ts",
+    [
+      "engine/request.ts",
+      "engine/errors.ts",
+      "engine/token-histogram.ts",
+      "engine/connector-metrics.ts",
+    ],
+  ],
   ["engine/cache/", ["engine/request.ts", "engine/errors.ts", "connectors/"]],
   [
     "engine/scheduler/",
@@ -55,6 +64,16 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/config.ts",
       "engine/cache/",
       "engine/errors.ts",
+    ],
+  ],
+  [
+    "engine/connectors/",
+    [
+      "engine/request.ts",
+      "engine/config.ts",
+      "engine/errors.ts",
+      "engine/nearest.ts",
+      "connectors/",
     ],
   ],
   ["engine/models/", ["engine/errors.ts", "engine/runner/native.ts", "kernels/binding/"]],

@@ -143,7 +143,12 @@ function order(path) {
 
 /** What is committed and generated must be what generating it now gives. */
 async function checkGenerated(bun) {
-  const files = ["README.md", "kernels/binding/index.js", "kernels/binding/index.d.ts"];
+  const files = [
+    "README.md",
+    "connectors/declarations.json",
+    "kernels/binding/index.js",
+    "kernels/binding/index.d.ts",
+  ];
   const read = () =>
     files.map((file) =>
       existsSync(join(root, file)) ? readFileSync(join(root, file), "utf8") : "",

@@ -155,6 +155,15 @@ describe("values", () => {
     for (const bad of ["", ",", "1,", "1;2", "a"]) expect(() => parse("n-prompt", bad)).toThrow();
   });
 
+  test("texts: a flag's values, a file's list, and one text with commas or as JSON", () => {
+    expect(parse("kv-connector", ["a,b", "c"])).toEqual(["a,b", "c"]);
+    expect(parse("kv-connector", [])).toEqual([]);
+    expect(parse("kv-connector", "null, ./mine.ts")).toEqual(["null", "./mine.ts"]);
+    expect(parse("kv-connector", '["./a,b.ts", "null"]')).toEqual(["./a,b.ts", "null"]);
+    for (const bad of ["", ",", "a,", "[", "[1]", '[""]', [""], [1], { a: 1 }, 7, true])
+      expect(() => parse("kv-connector", bad)).toThrow("joined by commas or as a JSON list");
+  });
+
   test("pairs, the lower first", () => {
     expect(parse("speculative-ngram", "1,16")).toEqual([1, 16]);
     expect(parse("speculative-ngram", [3, 3])).toEqual([3, 3]);
@@ -212,6 +221,16 @@ describe("the engine's part", () => {
       speculative: "none",
       speculativeTokens: 8,
       speculativeNgram: [2, 4],
+      kvConnector: [],
+      kvConnectorOptions: "",
+      kvConnectorHoldTtl: 30,
+      kvConnectorMaxHeld: 0,
+      kvConnectorRecallMs: 1000,
+      kvConnectorLookupTimeout: 0.25,
+      kvConnectorLoadTimeout: 5,
+      kvConnectorSlowHook: 1,
+      kvConnectorHangTimeout: 10,
+      kvOffloadSize: 0,
     });
   });
 });

@@ -50,6 +50,12 @@ describe("what is read", () => {
     expect(parseCommandLine("run", ["m", "--seed", "-1"], [MODEL]).flags.get("seed")).toBe("-1");
   });
 
+  test("a flag for several texts is given several times and keeps its order", () => {
+    const { flags } = serve("m", "--kv-connector", "null", "--kv-connector=./a,b.ts");
+    expect(flags.get("kv-connector")).toEqual(["null", "./a,b.ts"]);
+    expect(serve("m", "--kv-connector", "null").flags.get("kv-connector")).toEqual(["null"]);
+  });
+
   test("after -- all is text", () => {
     expect(parseCommandLine("run", ["--", "--port"], [MODEL]).positionals).toEqual(["--port"]);
   });
@@ -88,6 +94,9 @@ describe("what is refused", () => {
   });
 
   test("a flag without its value", () => {
+    expect(messageOf(() => serve("m", "--kv-connector", "a", "--kv-connector"))).toContain(
+      "--kv-connector needs a value",
+    );
     expect(messageOf(() => serve("m", "--port"))).toContain(
       "--port needs a value: an integer of 0 to 65535",
     );

@@ -1,11 +1,11 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import type { EngineConfig } from "../../../engine/config.ts";
 import { connectEngine, type EngineClient } from "../../../engine/engine-client.ts";
 import type { KvEngineError } from "../../../engine/errors.ts";
 import type { FromEngine, ToEngine } from "../../../engine/engine-messages.ts";
 import type { Finish, TokenEvent, TopLogprobs } from "../../../engine/request.ts";
 import type { RequestLimits } from "../../../engine/request-limits.ts";
 import type { StepEvents } from "../../../engine/scheduler/step-events.ts";
+import { ENGINE_CONFIG } from "../../support/engine-config.ts";
 import {
   FakeEngineClient,
   NO_STATS,
@@ -26,7 +26,7 @@ const clients: EngineClient[] = [];
 
 async function connect(modelPath = "served"): Promise<EngineClient> {
   const worker = new Worker(new URL("../../support/fake-engine-worker.ts", import.meta.url));
-  const client = await connectEngine(worker, { modelPath } as EngineConfig);
+  const client = await connectEngine(worker, { ...ENGINE_CONFIG, modelPath });
   clients.push(client);
   return client;
 }
@@ -246,7 +246,10 @@ const { info: INFO } = new FakeEngineClient();
 describe("messages of the engine", () => {
   async function connectFake(): Promise<{ worker: FakeWorker; client: EngineClient }> {
     const worker = new FakeWorker();
-    const client = await connectEngine(worker as unknown as Worker, {} as EngineConfig);
+    const client = await connectEngine(worker as unknown as Worker, {
+      ...ENGINE_CONFIG,
+      modelPath: "m",
+    });
     return { worker, client };
   }
 

@@ -1,0 +1,69 @@
+/** `kvengine connectors test`: a connector against the rules of its interface. */
+
+import type { CommandDef } from "citty";
+import { type Harness, type RuleResult, testConnector } from "../connectors/conformance.ts";
+import { RULES } from "../connectors/conformance-rules.ts";
+import type { ConnectorDescription } from "../connectors/connector-class.ts";
+import { createEmptyEngine } from "../connectors/empty-engine.ts";
+import { optionsOf, parseGivenOptions } from "../engine/connectors/given-options.ts";
+import { loadConnectorClass, readOptions } from "../engine/connectors/load-connector.ts";
+import { defineOurCommand } from "./command.ts";
+import { EXIT } from "./output.ts";
+
+/** How long a promise of a connector is waited for. */
+const PATIENCE_MS = 5000;
+
+const command: CommandDef = defineOurCommand("connectors test", async ({ values, positionals }) => {
+  const [spec = ""] = positionals;
+  const description = await loadConnectorClass(spec, process.cwd());
+  const given = optionsOf(parseGivenOptions(values.kvConnectorOptions, 1), description.name);
+  // Refused before any rule runs: it is the command line that is wrong then.
+  readOptions(spec, description, given);
+  const results = await testConnector(createHarness(spec, description, given), RULES);
+  const failed = results.filter(({ failure }) => failure !== undefined).length;
+  const report = { name: description.name, apiVersion: description.apiVersion, results };
+  const text = values.json ? JSON.stringify(report, null, 2) : toText(spec, description, results);
+  process.stdout.write(`${text}\n`);
+  return failed === 0 ? EXIT.ok : EXIT.failed;
+});
+
+function createHarness(
+  spec: string,
+  description: ConnectorDescription,
+  given: Readonly<Record<string, unknown>>,
+): Harness {
+  return {
+    description,
+    create: (options) =>
+      new description.connectorClass(readOptions(spec, description, { ...given, ...options })),
+    createEngine: () => createEmptyEngine(description.name, () => performance.now()),
+    settles,
+  };
+}
+
+async function settles(promise: Promise<unknown>): Promise<boolean> {
+  const { promise: passed, resolve } = Promise.withResolvers<boolean>();
+  const timer = setTimeout(resolve, PATIENCE_MS, false);
+  try {
+    return await Promise.race([promise.then(() => true), passed]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function toText(
+  spec: string,
+  { name, apiVersion }: ConnectorDescription,
+  results: readonly RuleResult[],
+): string {
+  const failed = results.filter(({ failure }) => failure !== undefined);
+  return [
+    `${name}, version ${apiVersion} of the interface (${spec}): a connector`,
+    ...results.flatMap(({ rule, failure }) =>
+      failure === undefined ? [`  ok    ${rule}`] : [`  FAIL  ${rule}`, `        ${failure}`],
+    ),
+    `${results.length - failed.length} rules hold, ${failed.length} do not`,
+  ].join("\n");
+}
+
+export default command;

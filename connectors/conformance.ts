@@ -1,0 +1,53 @@
+/**
+ * The suite that every connector should pass, of ours and of others: `testConnector` tries one rule after the other, each on connectors
+ * of its own. What a rule needs comes from a harness; one with more to offer can run rules that need more.
+ */
+
+import type { ConnectorDescription } from "./connector-class.ts";
+import type { KvConnector } from "./connector.ts";
+import type { EmptyEngine } from "./empty-engine.ts";
+import { showThrown } from "./safe-text.ts";
+
+export interface Harness {
+  readonly description: ConnectorDescription;
+  /** Constructs one; `options` beside those that every connector of the suite has. Throws what its options or its constructor throw. */
+  create(options?: Readonly<Record<string, unknown>>): KvConnector;
+  /** An engine that has nothing and refuses everything. */
+  createEngine(): EmptyEngine;
+  /** Answers whether the promise settles in good time; rejects as it does. */
+  settles(promise: Promise<unknown>): Promise<boolean>;
+}
+
+export interface Rule<H extends Harness = Harness> {
+  /** What holds, after "a connector". */
+  readonly name: string;
+  /** Throws what does not hold. */
+  readonly run: (harness: H) => void | Promise<void>;
+}
+
+export interface RuleResult {
+  readonly rule: string;
+  /** Why it does not hold; undefined = it does. */
+  readonly failure: string | undefined;
+}
+
+/** What a rule throws: its message is the failure. */
+export class Broken extends Error {}
+
+/** All rules in order, whatever becomes of those before. Never throws. */
+export async function testConnector<H extends Harness>(
+  harness: H,
+  rules: readonly Rule<H>[],
+): Promise<readonly RuleResult[]> {
+  const results: RuleResult[] = [];
+  for (const { name, run } of rules) {
+    let failure: string | undefined;
+    try {
+      await run(harness);
+    } catch (thrown) {
+      failure = thrown instanceof Broken ? thrown.message : `threw ${showThrown(thrown)}`;
+    }
+    results.push({ rule: name, failure });
+  }
+  return results;
+}
