@@ -40,6 +40,14 @@ export declare class Runner {
   logits(step: Int32Array): Promise<Float32Array>
   /** Lets the step under way end, answers queued steps with an error, ends the thread and frees everything. */
   stop(): Promise<void>
+  /**
+   * Opens a host pool and starts the threads that copy between it and this runner's KV blocks. `onResults` is called with
+   * what has ended since the last call; it keeps the process alive until `stop`.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  openTransfers(options: TransferOptions, onResults: (results: Array<FlightResult>) => void): Transfers
 }
 
 /** Text to token ids and back. */
@@ -70,6 +78,40 @@ export declare class Tokenizer {
   tokenBytes(id: number, withControl?: boolean | undefined | null): Uint8Array
   /** Number of ids. */
   get vocabSize(): number
+}
+
+/** Moves pages between the device, the host pool and files; contract: `engine/cache/page-transfers.ts`. */
+export declare class Transfers {
+  /** Bytes of a page. */
+  get pageBytes(): number
+  /** Pages of the host pool. */
+  get numPages(): number
+  /** Host pages that may be used. */
+  get numReady(): number
+  /** Copies blocks to pages, not before step `afterStep` has ended. */
+  store(id: number, blocks: Int32Array, pages: Int32Array, afterStep: number): void
+  /** Copies pages to blocks, not before step `afterStep` has ended. */
+  load(id: number, pages: Int32Array, blocks: Int32Array, afterStep: number): void
+  /** Writes pages to a file at byte offsets. */
+  writePages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void
+  /** Reads pages from a file at byte offsets. */
+  readPages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void
+  /** True when nothing of the flight had started. */
+  cancel(id: number): boolean
+  /** Most of the wall time that stores may copy, 0 to 1. */
+  setStoreShare(share: number): void
+  /** Slows copies between device and host down; 0 = off. */
+  setLinkBytesPerSecond(bytes: number): void
+  /** Counts and measurements. */
+  stats(): TransferStats
+  /** Cancels what has not started and ends the threads; false when some have not ended by the deadline. */
+  stop(deadlineMs: number): Promise<boolean>
+  /** For tests: a flight counts as started. */
+  begin(id: number): boolean
+  /** For tests: lets a flight go; pages at the indices in `failed` fail, all when it is missing. */
+  run(id: number, failed?: Int32Array | undefined | null): boolean
+  /** For tests: changes a byte of a host page. */
+  corruptPage(page: number): void
 }
 
 /** What the processor can do. */
@@ -119,6 +161,34 @@ export declare function noneHash(seed: string): Uint8Array
  * The core's, as JSON `{code, message}` in the message.
  */
 export declare function pageBytes(backend: string, groups: Array<KvGroup>, blockSize: number): number
+
+/** Why pages of a flight failed. */
+export interface FlightError {
+  /** See `engine/cache/page-transfers.ts`. */
+  code: string
+  /** For people. */
+  message: string
+}
+
+/** What a flight came to. */
+export interface FlightResult {
+  /** The caller's number of it. */
+  id: number
+  /** Every page arrived. */
+  ok: boolean
+  /** Nothing of it had started. */
+  cancelled: boolean
+  /** Indices into the flight's lists. */
+  failedPages: Int32Array
+  /** Bytes that arrived. */
+  bytes: number
+  /** From the call to the first copy. */
+  queuedMicros: number
+  /** From the first copy to the end. */
+  copyMicros: number
+  /** Of the first page that failed. */
+  error?: FlightError
+}
 
 /** Why a step failed. */
 export interface StepError {
@@ -364,4 +434,47 @@ export interface ValueInfo {
   rows: Rows
   /** Columns. */
   width: number
+}
+
+/** How pages are moved. */
+export interface TransferOptions {
+  /** Pages of the host pool, each as large as a page of the arena. */
+  hostPages: number
+  /** Threads that copy between device and host, 1 to 64. */
+  threads: number
+  /** Threads that read and write files, 1 to 64; started with the first such flight. */
+  fileThreads: number
+  /** Whether a page's checksum is taken when it is stored and compared when it is loaded. */
+  checksums: boolean
+  /** Most of the wall time that stores may copy, 0 to 1. */
+  storeShare: number
+  /** Slows copies between device and host down; 0 = off. */
+  linkBytesPerSecond: number
+  /** For tests: flights wait until they are run one by one. */
+  manual: boolean
+}
+
+/** Counts since the start, and what was measured; see `engine/cache/page-transfers.ts`. */
+export interface TransferStats {
+  loadBytes: number
+  storeBytes: number
+  fileReadBytes: number
+  fileWriteBytes: number
+  loads: number
+  stores: number
+  fileReads: number
+  fileWrites: number
+  failed: number
+  cancelled: number
+  failedPages: number
+  wrongChecksums: number
+  pending: number
+  pendingLoadBytes: number
+  pendingStoreBytes: number
+  loadBytesPerSecond: number
+  storeBytesPerSecond: number
+  loadLatencyMicros: number
+  storeLatencyMicros: number
+  copiedByTransferThreads: number
+  copiedByOtherThreads: number
 }
