@@ -56,7 +56,7 @@ export interface TransferStats {
   /** Bytes of flights that have not ended and are not copied yet. */
   readonly pendingLoadBytes: number;
   readonly pendingStoreBytes: number;
-  /** While copying, a slowed link included; moving averages over flights. */
+  /** Of a thread while it copies, a slowed link included; moving averages. */
   readonly loadBytesPerSecond: number;
   readonly storeBytesPerSecond: number;
   /** From when a flight may start (its step has ended) to its first copy. */
@@ -65,6 +65,8 @@ export interface TransferStats {
   /** Bytes of pages copied by the transfer threads, and by any other thread: always 0. */
   readonly copiedByTransferThreads: number;
   readonly copiedByOtherThreads: number;
+  /** Whether more host pages will be ready; no more when all are, or when memory ran short. */
+  readonly growing: boolean;
 }
 
 export interface PageTransfers {
@@ -114,7 +116,7 @@ export interface PageTransfers {
 
 /** For tests: flights wait until they are run one by one. */
 export interface ManualTransfers extends PageTransfers {
-  /** The flight counts as started from now on, so that `cancel` is false. False when it has ended or is unknown. */
+  /** The flight counts as started from now on, so that `cancel` is false. False when its step has not ended, or it has. */
   begin(id: number): boolean;
 
   /**

@@ -4,13 +4,18 @@ import type { FlightResult, ManualTransfers, TransferStats } from "../cache/page
 import { callNative, fromNative, type RawTransfers, type Runner } from "./native.ts";
 import type { TransferOptions } from "./native.ts";
 
+/** Called with one or more flights that have ended, in order. */
+type OnResults = (results: readonly FlightResult[]) => void;
+
 export class NativeTransfers implements ManualTransfers {
   readonly pageBytes: number;
   readonly numPages: number;
   readonly #native: RawTransfers;
+  readonly #onResults: OnResults;
 
-  private constructor(native: RawTransfers) {
+  private constructor(native: RawTransfers, onResults: OnResults) {
     this.#native = native;
+    this.#onResults = onResults;
     this.pageBytes = native.pageBytes;
     this.numPages = native.numPages;
   }
@@ -19,12 +24,12 @@ export class NativeTransfers implements ManualTransfers {
    * Opens the host pool of a runner and starts the threads. `onResults` is called with one or more flights that have ended; it keeps
    * the process alive until `stop`. Throws `out_of_memory`, naming how many pages fit, and `internal` for options out of range.
    */
-  static open(
-    runner: Runner,
-    options: TransferOptions,
-    onResults: (results: readonly FlightResult[]) => void,
-  ): NativeTransfers {
-    return new NativeTransfers(runner.openTransfers(options, onResults));
+  static open(runner: Runner, options: TransferOptions, onResults: OnResults): NativeTransfers {
+    const native = runner.openTransfers(options, (results) => {
+      // What `stop` has delivered is not there when its call comes.
+      if (results.length > 0) onResults(results);
+    });
+    return new NativeTransfers(native, onResults);
   }
 
   get numReady(): number {
@@ -65,7 +70,9 @@ export class NativeTransfers implements ManualTransfers {
 
   async stop(deadlineMs: number): Promise<boolean> {
     try {
-      return await this.#native.stop(deadlineMs);
+      const { ended, results } = await this.#native.stop(deadlineMs);
+      if (results.length > 0) this.#onResults(results);
+      return ended;
     } catch (thrown) {
       throw fromNative(thrown);
     }

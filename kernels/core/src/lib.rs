@@ -26,7 +26,9 @@ pub mod seats;
 pub mod shape;
 pub mod simd;
 pub mod step;
+mod step_gate;
 pub mod tokenizer;
+pub mod transfer;
 pub mod weights;
 
 #[cfg(test)]

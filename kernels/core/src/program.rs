@@ -4,6 +4,7 @@ use crate::arena::{Arena, GroupKind, KvGroup};
 use crate::backend::{self, Backend, BufferId, Instruction, Launch, Operand, Sampled, Tensor};
 use crate::error::{Failure, Result};
 use crate::op::{Op, Rows, ValueInfo};
+use crate::pages::Pages;
 use crate::plan::{self, Plan};
 use crate::seats::Seats;
 use crate::shape::{Shapes, at};
@@ -136,6 +137,11 @@ impl Program {
     /// What steps are checked against.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The pages of KV, which live as long as who has them.
+    pub fn pages(&self) -> &Pages {
+        &self.arena.pages
     }
 
     /// Runs a step whose tokens are resolved; answers one entry a sampled position.
