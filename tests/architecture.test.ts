@@ -88,6 +88,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/errors.ts",
       "engine/models/",
       "engine/cache/block-group.ts",
+      "engine/cache/page-transfers.ts",
       "engine/scheduler/batch.ts",
       "engine/scheduler/sequence.ts",
       "kernels/binding/",

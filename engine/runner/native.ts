@@ -7,10 +7,12 @@ import { type ErrorData, errorFromData, KvEngineError, toKvEngineError } from ".
 import { type Binding, loadAddon } from "./addon.ts";
 
 import type {
+  FlightResult,
   ProgramInfo,
   ProgramSpec,
   SeatParams,
   StepResult as NativeStepResult,
+  TransferOptions,
 } from "../../kernels/binding/index.js";
 
 export type {
@@ -22,6 +24,7 @@ export type {
   SeatParams,
   TensorSource,
   TokenizerVocabulary,
+  TransferOptions,
   ValueInfo,
 } from "../../kernels/binding/index.js";
 
@@ -29,6 +32,7 @@ export type {
 const HASH_WORDS = 8;
 
 type NativeRunner = InstanceType<Binding["Runner"]>;
+export type RawTransfers = InstanceType<Binding["Transfers"]>;
 
 const binding: Binding = await loadAddon();
 
@@ -105,6 +109,14 @@ export class Runner {
     } catch (thrown) {
       throw fromNative(thrown);
     }
+  }
+
+  /** The native transfer threads as they are: `NativeTransfers` wraps their calls. */
+  openTransfers(
+    options: TransferOptions,
+    onResults: (results: FlightResult[]) => void,
+  ): RawTransfers {
+    return callNative(() => this.#native.openTransfers(options, onResults));
   }
 
   /** Ends the thread and frees everything. */

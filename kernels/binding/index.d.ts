@@ -40,6 +40,14 @@ export declare class Runner {
   logits(step: Int32Array): Promise<Float32Array>
   /** Lets the step under way end, answers queued steps with an error, ends the thread and frees everything. */
   stop(): Promise<void>
+  /**
+   * Opens a host pool and starts the threads that copy between it and this runner's KV blocks. `onResults` is called with
+   * what has ended since the last call, which may be nothing; it keeps the process alive until `stop`.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  openTransfers(options: TransferOptions, onResults: (results: Array<FlightResult>) => void): Transfers
 }
 
 /** Text to token ids and back. */
@@ -72,6 +80,80 @@ export declare class Tokenizer {
   get vocabSize(): number
 }
 
+/** Moves pages between the device, the host pool and files; contract: `engine/cache/page-transfers.ts`. */
+export declare class Transfers {
+  /** Bytes of a page. */
+  get pageBytes(): number
+  /** Pages of the host pool. */
+  get numPages(): number
+  /** Host pages that may be used. */
+  get numReady(): number
+  /**
+   * Copies blocks to pages, not before step `afterStep` has ended.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  store(id: number, blocks: Int32Array, pages: Int32Array, afterStep: number): void
+  /**
+   * Copies pages to blocks, not before step `afterStep` has ended.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  load(id: number, pages: Int32Array, blocks: Int32Array, afterStep: number): void
+  /**
+   * Writes pages to a file at byte offsets.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  writePages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void
+  /**
+   * Reads pages from a file at byte offsets.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  readPages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void
+  /** True when nothing of the flight had started. */
+  cancel(id: number): boolean
+  /**
+   * Most of the wall time that stores may copy, 0 to 1.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  setStoreShare(share: number): void
+  /**
+   * Slows copies between device and host down; 0 = off.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  setLinkBytesPerSecond(bytes: number): void
+  /** Counts and measurements. */
+  stats(): TransferStats
+  /** Cancels what has not started and ends the threads. */
+  stop(deadlineMs: number): Promise<TransfersEnd>
+  /** For tests: a flight counts as started. */
+  begin(id: number): boolean
+  /**
+   * For tests: lets a flight go; pages at the indices in `failed` fail, all when it is missing.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  run(id: number, failed?: Int32Array | undefined | null): boolean
+  /**
+   * For tests: changes a byte of a host page.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  corruptPage(page: number): void
+}
+
 /** What the processor can do. */
 export declare function cpuFeatures(): CpuFeatures
 
@@ -82,6 +164,34 @@ export declare function cpuFeatures(): CpuFeatures
  * The core's, as JSON `{code, message}` in the message.
  */
 export declare function dequantize(dtype: DType, bytes: Uint8Array): Float32Array
+
+/** Why pages of a flight failed. */
+export interface FlightError {
+  /** See `engine/cache/page-transfers.ts`. */
+  code: string
+  /** For people. */
+  message: string
+}
+
+/** What a flight came to. */
+export interface FlightResult {
+  /** The caller's number of it. */
+  id: number
+  /** Every page arrived. */
+  ok: boolean
+  /** Nothing of it had started. */
+  cancelled: boolean
+  /** Ascending indices into the flight's lists. */
+  failedPages: Int32Array
+  /** Bytes that arrived. */
+  bytes: number
+  /** From the call to the first copy. */
+  queuedMicros: number
+  /** From the first copy to the end. */
+  copyMicros: number
+  /** Of the first page that failed. */
+  error?: FlightError
+}
 
 /**
  * Writes 32 bytes for each full block of `tokens` to `out`; `parent` is the hash of the block before, or `noneHash`. The
@@ -177,6 +287,62 @@ export interface TokenizerVocabulary {
   addBos?: boolean
   /** `add_eos_token`; absent = no. */
   addEos?: boolean
+}
+
+/** How the transfers ended. */
+export interface TransfersEnd {
+  /** Whether all threads have ended by the deadline. */
+  ended: boolean
+  /** Results that were not delivered before. */
+  results: Array<FlightResult>
+}
+
+/** Counts since the start, and what was measured; see `engine/cache/page-transfers.ts`. */
+export interface TransferStats {
+  /** Bytes that arrived, by kind of flight. */
+  loadBytes: number
+  /** See `loadBytes`. */
+  storeBytes: number
+  /** See `loadBytes`. */
+  fileReadBytes: number
+  /** See `loadBytes`. */
+  fileWriteBytes: number
+  /** Flights that ended with every page, by kind. */
+  loads: number
+  /** See `loads`. */
+  stores: number
+  /** See `loads`. */
+  fileReads: number
+  /** See `loads`. */
+  fileWrites: number
+  /** Flights of any kind that ended with a failed page. */
+  failed: number
+  /** Flights that were cancelled. */
+  cancelled: number
+  /** Pages that failed. */
+  failedPages: number
+  /** Pages that failed by their checksum. */
+  wrongChecksums: number
+  /** Flights that have not ended. */
+  pending: number
+  /** Bytes of flights that have not ended and are not copied yet, by kind. */
+  pendingLoadBytes: number
+  /** See `pendingLoadBytes`. */
+  pendingStoreBytes: number
+  /** Of a thread while it copies, a slowed link included; a moving average, by kind. */
+  loadBytesPerSecond: number
+  /** See `loadBytesPerSecond`. */
+  storeBytesPerSecond: number
+  /** From when a flight may start to its first copy; a moving average, by kind. */
+  loadLatencyMicros: number
+  /** See `loadLatencyMicros`. */
+  storeLatencyMicros: number
+  /** Bytes of pages copied by transfer threads. */
+  copiedByTransferThreads: number
+  /** Bytes of pages copied by other threads. */
+  copiedByOtherThreads: number
+  /** Whether more host pages will be ready. */
+  growing: boolean
 }
 
 /** Model and features of the processor. */
@@ -353,6 +519,24 @@ export interface TensorSource {
   offset: number
   /** Length in bytes. */
   bytes: number
+}
+
+/** How pages are moved. */
+export interface TransferOptions {
+  /** Pages of the host pool, each as large as a page of the arena. */
+  hostPages: number
+  /** Threads that copy between device and host, 1 to 64. */
+  threads: number
+  /** Threads that read and write files, 1 to 64; started with the first such flight. */
+  fileThreads: number
+  /** Whether a page's checksum is taken when it is stored and compared when it is loaded. */
+  checksums: boolean
+  /** Most of the wall time that stores may copy, 0 to 1. */
+  storeShare: number
+  /** Slows copies between device and host down; 0 = off. */
+  linkBytesPerSecond: number
+  /** For tests: flights wait until they are run one by one. */
+  manual: boolean
 }
 
 /** Index of a value of the tape. */

@@ -1,6 +1,9 @@
 //! Names of KV blocks: convert, call, convert.
 #![expect(clippy::needless_pass_by_value, reason = "what napi hands over is owned")]
-#![expect(unsafe_code, reason = "hashes are written to the caller's array: one of our own costs more than a tenth more")]
+#![expect(
+    unsafe_code,
+    reason = "hashes are written to the caller's array: one of our own costs more than a tenth more"
+)]
 
 use crate::error::to_js;
 use kvengine_core::block_hash;
@@ -32,12 +35,7 @@ pub fn hash_blocks(
 /// # Errors
 /// The core's, as JSON `{code, message}` in the message.
 #[napi]
-pub fn hash_each(
-    parents: &[u8],
-    tokens: &[i32],
-    block_size: u32,
-    mut out: Uint8Array,
-) -> napi::Result<()> {
+pub fn hash_each(parents: &[u8], tokens: &[i32], block_size: u32, mut out: Uint8Array) -> napi::Result<()> {
     // SAFETY: as in `hash_blocks`.
     let out = unsafe { out.as_mut() };
     block_hash::hash_each(parents, tokens, block_size as usize, out).map_err(to_js)

@@ -6,3 +6,4 @@ pub mod device;
 mod error;
 pub mod runner;
 mod tokenizer;
+pub mod transfers;

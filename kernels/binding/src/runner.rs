@@ -56,7 +56,7 @@ type OnResult = ThreadsafeFunction<StepResult, (), StepResult, Status, false>;
 /// A compiled program on a thread of its own.
 #[napi]
 pub struct Runner {
-    core: Arc<core::Runner>,
+    pub(crate) core: Arc<core::Runner>,
 }
 
 #[napi]

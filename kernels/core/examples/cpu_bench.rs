@@ -184,13 +184,11 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
     push(Op::Sample { label: label("sample"), logits: 0 }, &[logits], &[], &[]);
 
     let groups = groups();
-    let page_bytes = Arena::page_bytes_for(&groups, BLOCK_SIZE, backend.kv_element_bytes());
+    let page_bytes = backend.page_bytes(&groups, BLOCK_SIZE).unwrap();
     let num_blocks = 1 + MOST_ROWS * 1024 / BLOCK_SIZE;
     let arena = Arena {
-        buffer: backend.alloc(num_blocks * page_bytes).unwrap(),
-        page_bytes,
+        pages: backend.alloc_pages(page_bytes, num_blocks).unwrap(),
         block_size: BLOCK_SIZE,
-        num_blocks,
         element_bytes: backend.kv_element_bytes(),
         groups,
     };

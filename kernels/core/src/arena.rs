@@ -3,7 +3,8 @@
 //! Order inside a page: `[layer of the group][K|V][head][tile]`; a tile holds `block_size * head_dim` elements of one head
 //! in the backend's own order (the reference: `[token][dim]`).
 
-use crate::backend::BufferId;
+use crate::error::{Failure, Result};
+use crate::pages::Pages;
 
 /// How much of a sequence a group's layers look back on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +38,10 @@ pub struct KvGroup {
 /// The pages on a device.
 #[derive(Clone, Debug)]
 pub struct Arena {
-    /// Memory of all pages.
-    pub buffer: BufferId,
-    /// Bytes of one page, a multiple of 64.
-    pub page_bytes: usize,
+    /// One for each block, the null block (0) included; their size is a multiple of 64.
+    pub pages: Pages,
     /// Tokens of a block.
     pub block_size: usize,
-    /// Pages, the null block (0) included.
-    pub num_blocks: usize,
     /// Bytes of one element.
     pub element_bytes: usize,
     /// Groups, in the order of the block tables.
@@ -62,21 +59,31 @@ pub enum KeyOrValue {
 
 impl Arena {
     /// Bytes of a page for these groups: the largest group's need, rounded up to 64.
-    pub fn page_bytes_for(groups: &[KvGroup], block_size: usize, element_bytes: usize) -> usize {
-        let most = groups
-            .iter()
-            .map(|g| g.layers as usize * 2 * g.num_kv_heads as usize * g.head_dim as usize)
-            .max()
-            .unwrap_or(0);
-        (most * block_size * element_bytes).next_multiple_of(64)
+    ///
+    /// # Errors
+    /// `out_of_memory` when the number itself is beyond memory.
+    pub fn page_bytes_for(groups: &[KvGroup], block_size: usize, element_bytes: usize) -> Result<usize> {
+        let need = |group: &KvGroup| {
+            [group.num_kv_heads as usize, group.head_dim as usize, block_size]
+                .iter()
+                .try_fold(2 * group.layers as usize * element_bytes, |bytes, &n| bytes.checked_mul(n))
+                .filter(|&bytes| bytes <= isize::MAX as usize / 2)
+                .ok_or_else(|| {
+                    Failure::out_of_memory(format!("a KV block of {group:?} is more than memory holds"))
+                })
+        };
+        let most = groups.iter().map(need).try_fold(0, |most, bytes| bytes.map(|bytes| most.max(bytes)))?;
+        Ok(most.next_multiple_of(64))
     }
 
-    /// Offset in the buffer of the tile of (block, layer of its group, K or V, head).
+    /// Place in the pages of the tile of (block, layer of its group, K or V, head).
     pub fn tile(&self, group: usize, block: usize, layer: usize, which: KeyOrValue, head: usize) -> usize {
         let g = &self.groups[group];
-        debug_assert!(block < self.num_blocks && layer < g.layers as usize && head < g.num_kv_heads as usize);
+        debug_assert!(
+            block < self.pages.num_pages() && layer < g.layers as usize && head < g.num_kv_heads as usize
+        );
         let tile_bytes = self.block_size * g.head_dim as usize * self.element_bytes;
         let half = usize::from(which == KeyOrValue::Value);
-        block * self.page_bytes + ((layer * 2 + half) * g.num_kv_heads as usize + head) * tile_bytes
+        block * self.pages.page_bytes() + ((layer * 2 + half) * g.num_kv_heads as usize + head) * tile_bytes
     }
 }

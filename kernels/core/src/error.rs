@@ -1,5 +1,7 @@
 //! The one error of the native side. It crosses to TypeScript as data (`code`, `message`) and becomes an exception there.
 
+use std::any::Any;
+
 /// What went wrong, in the words of the TypeScript side's error codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -55,4 +57,13 @@ impl Failure {
     pub fn internal(message: impl Into<String>) -> Self {
         Self { code: Code::Internal, message: message.into() }
     }
+}
+
+/// What a caught panic says.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
 }

@@ -12,9 +12,11 @@ pub mod cpu_features;
 pub mod dequant;
 pub mod dtype;
 pub mod error;
+pub mod mapping;
 pub mod memory;
 pub mod op;
 pub mod ops;
+pub mod pages;
 pub mod picks;
 pub mod plan;
 pub mod pool;
@@ -24,7 +26,9 @@ pub mod seats;
 pub mod shape;
 pub mod simd;
 pub mod step;
+mod step_gate;
 pub mod tokenizer;
+pub mod transfer;
 pub mod weights;
 
 #[cfg(test)]

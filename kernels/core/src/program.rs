@@ -4,6 +4,7 @@ use crate::arena::{Arena, GroupKind, KvGroup};
 use crate::backend::{self, Backend, BufferId, Instruction, Launch, Operand, Sampled, Tensor};
 use crate::error::{Failure, Result};
 use crate::op::{Op, Rows, ValueInfo};
+use crate::pages::Pages;
 use crate::plan::{self, Plan};
 use crate::seats::Seats;
 use crate::shape::{Shapes, at};
@@ -98,19 +99,16 @@ impl Program {
             &bare
         };
         let weights = Weights::open(&spec.files, &spec.tensors)?;
-        let sizes = Sizes::of(spec, backend.kv_element_bytes())?;
+        let sizes = Sizes::of(spec, backend.page_bytes(&spec.groups, limits.block_size)?)?;
         let plan = plan::plan(&spec.values, &spec.ops, limits.max_tokens, limits.max_samples);
         let instructions = prepare(spec, &weights, &plan, backend.as_mut())?;
         weights.release_pages();
-        let named = |what: &str, result: Result<BufferId>| {
-            result.map_err(|failure| Failure { message: format!("{what}: {}", failure.message), ..failure })
-        };
-        let activations = named("activations", backend.alloc(plan.bytes))?;
+        let activations = backend.alloc(plan.bytes).map_err(|failure| named("activations", &failure))?;
         let arena = Arena {
-            buffer: named("KV blocks", backend.alloc(sizes.kv))?,
-            page_bytes: sizes.page,
+            pages: backend
+                .alloc_pages(sizes.page, limits.num_blocks)
+                .map_err(|failure| named("KV blocks", &failure))?,
             block_size: limits.block_size,
-            num_blocks: limits.num_blocks,
             element_bytes: backend.kv_element_bytes(),
             groups: spec.groups.clone(),
         };
@@ -139,6 +137,11 @@ impl Program {
     /// What steps are checked against.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The pages of KV, which live as long as who has them.
+    pub fn pages(&self) -> &Pages {
+        &self.arena.pages
     }
 
     /// Runs a step whose tokens are resolved; answers one entry a sampled position.
@@ -230,6 +233,10 @@ impl Program {
             .launch(instruction, &mut launch)
             .map_err(|failure| Failure { message: at(&instruction.op, &failure.message), ..failure })
     }
+}
+
+fn named(what: &str, Failure { code, message }: &Failure) -> Failure {
+    Failure { code: *code, message: format!("{what}: {message}") }
 }
 
 /// For backends that do steps whole: nothing of a tape is read.
@@ -336,8 +343,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(spec: &ProgramSpec, element_bytes: usize) -> Result<Self> {
-        let page = page_bytes(&spec.groups, spec.block_size, element_bytes)?;
+    fn of(spec: &ProgramSpec, page: usize) -> Result<Self> {
         let rows = u128::from(spec.max_tokens.max(spec.max_samples));
         let activations: u128 = spec.values.iter().map(|value| u128::from(value.width) * rows * 4 + 64).sum();
         let kv = page as u128 * u128::from(spec.num_blocks);
@@ -352,29 +358,12 @@ impl Sizes {
     }
 }
 
-/// Bytes of one block's page, the largest group's.
+/// Bytes of one block's page on a backend by name.
 ///
 /// # Errors
-/// `out_of_memory` when the number itself is beyond memory.
-pub fn page_bytes(groups: &[KvGroup], block_size: u32, element_bytes: usize) -> Result<usize> {
-    let need = |group: &KvGroup| {
-        [group.num_kv_heads, group.head_dim, block_size]
-            .iter()
-            .try_fold(2 * group.layers as usize * element_bytes, |bytes, &n| bytes.checked_mul(n as usize))
-            .filter(|&bytes| bytes <= isize::MAX as usize / 2)
-    };
-    if let Some(group) = groups.iter().find(|group| need(group).is_none()) {
-        return Err(Failure::out_of_memory(format!("a KV block of {group:?} is more than memory holds")));
-    }
-    Ok(Arena::page_bytes_for(groups, block_size as usize, element_bytes))
-}
-
-/// As [`page_bytes`], for a backend by name.
-///
-/// # Errors
-/// As [`page_bytes`]; `unsupported` for a backend that does not exist.
+/// As [`Backend::page_bytes`]; `unsupported` for a backend that does not exist.
 pub fn page_bytes_on(backend: &str, groups: &[KvGroup], block_size: u32) -> Result<usize> {
-    page_bytes(groups, block_size, backend::create(backend, "auto", 1)?.kv_element_bytes())
+    backend::create(backend, "auto", 1)?.page_bytes(groups, block_size as usize)
 }
 
 fn describe(spec: &ProgramSpec, plan: &Plan) -> String {
@@ -405,7 +394,7 @@ mod tests {
     use crate::dtype::DType;
     use crate::seats::{Seat, SeatParams};
     use crate::step::PICK;
-    use crate::testing::{MAX_LEN, TinyModel, VOCABULARY, greedy, step_words};
+    use crate::testing::{TinyModel, VOCABULARY, greedy, step_words};
 
     fn tokens(len: usize) -> Vec<i32> {
         (0..len).map(|i| ((i * 31 + 7) % VOCABULARY as usize) as i32).collect()
@@ -714,7 +703,8 @@ mod tests {
             kind: GroupKind::Full,
             window: 0,
         };
-        assert!(page_bytes(&[group], u32::MAX, 4).is_err());
-        assert_eq!(MAX_LEN % 16, 0);
+        for backend in ["reference", "cpu"] {
+            assert!(page_bytes_on(backend, &[group], u32::MAX).is_err());
+        }
     }
 }

@@ -2,11 +2,13 @@
 //! sleeps in the queue. A step that fails, panics included, is a result with an error, and the thread goes on.
 
 use crate::backend::Sampled;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, panic_text};
+use crate::pages::Pages;
 use crate::program::{Program, ProgramInfo, ProgramSpec};
 use crate::seats::{Seat, SeatParams, Seats};
 use crate::step::{FROM_SEAT, Step};
-use std::any::Any;
+use crate::step_gate::StepGate;
+use crate::transfer::{OnResults, TransferOptions, Transfers};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
@@ -47,6 +49,8 @@ pub struct Runner {
     queue: Sender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
+    steps: Arc<StepGate>,
+    pages: Pages,
     num_seats: usize,
     vocab_size: usize,
     info: ProgramInfo,
@@ -72,12 +76,14 @@ impl Runner {
         let info = program.info().clone();
         let description = program.description().to_owned();
         let (num_seats, vocab_size) = (program.limits().max_rows, program.limits().vocab_size);
+        let (steps, pages) = (Arc::default(), program.pages().clone());
         let device = Device {
             seats: Seats::new(num_seats),
             step: Step::default(),
             program,
             on_result,
             stopping: Arc::clone(&stopping),
+            steps: Arc::clone(&steps),
             last_end: None,
             was_empty: true,
         };
@@ -88,7 +94,7 @@ impl Runner {
                 Failure::out_of_memory(format!("the device thread could not be started: {error}"))
             })?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self { queue, thread, stopping, num_seats, vocab_size, info, description })
+        Ok(Self { queue, thread, stopping, steps, pages, num_seats, vocab_size, info, description })
     }
 
     /// What came out of compiling.
@@ -135,6 +141,15 @@ impl Runner {
         Ok(logits)
     }
 
+    /// Opens a host pool and starts the threads that copy between it and the KV blocks. Of several that are open at a time only
+    /// the last one learns of steps.
+    ///
+    /// # Errors
+    /// As [`Transfers::open`].
+    pub fn open_transfers(&self, options: &TransferOptions, on_results: OnResults) -> Result<Transfers> {
+        Transfers::open(self.pages.clone(), &self.steps, options, on_results)
+    }
+
     /// Lets the step under way end, answers the queued ones with an error, and ends the thread. The handle, to be joined
     /// where waiting is allowed, is given once.
     pub fn stop(&self) -> Option<JoinHandle<()>> {
@@ -170,6 +185,7 @@ struct Device {
     step: Step,
     on_result: OnResult,
     stopping: Arc<AtomicBool>,
+    steps: Arc<StepGate>,
     last_end: Option<Instant>,
     /// Whether the queue ran dry since the last step.
     was_empty: bool,
@@ -218,13 +234,10 @@ impl Device {
             Ok(sampled) => (sampled, None),
             Err(failure) => (Vec::new(), Some(failure)),
         };
-        (self.on_result)(StepResult {
-            step_id: words.get(1).copied().unwrap_or(-1),
-            sampled,
-            compute: end.duration_since(start),
-            gap,
-            error,
-        });
+        let step_id = words.get(1).copied().unwrap_or(-1);
+        // Before the result, so that who has it can count on the flights that wait for the step.
+        self.steps.finish(step_id);
+        (self.on_result)(StepResult { step_id, sampled, compute: end.duration_since(start), gap, error });
     }
 
     /// Checks a step and fills in the tokens its seats picked last. An open seat that has picked none was in a step that
@@ -253,17 +266,10 @@ impl Device {
             return Err(stopped());
         }
         // What a panic leaves half done is this step's activations and KV: both belong to a step that is reported failed.
-        catch_unwind(AssertUnwindSafe(|| work(self)))
-            .unwrap_or_else(|payload| Err(Failure::internal(format!("panic: {}", text_of(payload.as_ref())))))
+        catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|payload| {
+            Err(Failure::internal(format!("panic: {}", panic_text(payload.as_ref()))))
+        })
     }
-}
-
-fn text_of(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
 }
 
 #[cfg(test)]
@@ -385,6 +391,7 @@ mod tests {
             program,
             on_result: Box::new(|_| ()),
             stopping: Arc::default(),
+            steps: Arc::default(),
             last_end: None,
             was_empty: true,
         };

@@ -1,10 +1,11 @@
 //! A backend computes ops on one device. The op is data, so the trait stays small; each backend's `match` over [`Op`]
 //! is the compiler's checklist.
 
-use crate::arena::{Arena, GroupKind};
+use crate::arena::{Arena, GroupKind, KvGroup};
 use crate::dtype::DType;
 use crate::error::{Failure, Result};
 use crate::op::{Op, Rows};
+use crate::pages::Pages;
 use crate::picks::Top;
 use crate::seats::Seats;
 use crate::step::{Limits, Step};
@@ -142,11 +143,36 @@ pub trait Backend: Send {
     /// Copies a buffer's bytes to the host; waits for launches before it.
     fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]);
 
-    /// Bytes of one KV element.
+    /// Bytes of one KV element; 0 where pages are not made of elements ([`Self::page_bytes`]).
     fn kv_element_bytes(&self) -> usize;
 
+    /// Bytes of a page that holds a block of any of these groups, a multiple of 64.
+    ///
+    /// # Errors
+    /// `out_of_memory` when the number itself is beyond memory.
+    fn page_bytes(&self, groups: &[KvGroup], block_size: usize) -> Result<usize> {
+        Arena::page_bytes_for(groups, block_size, self.kv_element_bytes())
+    }
+
+    /// Zeroed memory for KV, which transfer threads may reach as well.
+    ///
+    /// # Errors
+    /// `out_of_memory` with the size asked for.
+    fn alloc_pages(&mut self, page_bytes: usize, num_pages: usize) -> Result<Pages> {
+        Pages::map(page_bytes, num_pages)
+    }
+
     /// Copies whole pages, one pair (from, to) after the other.
-    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]);
+    #[expect(unsafe_code, reason = "other threads may reach other pages")]
+    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]) {
+        let bytes = arena.pages.page_bytes();
+        // SAFETY: pairs belong to the step under way; `pages.rs` says who keeps transfers off its blocks.
+        let mut kv = unsafe { arena.pages.view() };
+        for pair in pairs {
+            let [from, to] = pair.map(|block| block as usize * bytes);
+            kv.copy(from, to, bytes);
+        }
+    }
 
     /// Whether it runs tapes. One that does not takes no weights and no ops and does steps whole.
     fn computes_ops(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::Sampled;
 use super::weightless::{Rule, Weightless, listed};
-use crate::arena::Arena;
+use crate::pages::PagesView;
 use crate::picks::{self, Want};
 use crate::seats::{Seat, SeatParams, Seats};
 use crate::step::{Limits, Step};
@@ -17,9 +17,19 @@ pub struct Null;
 impl Rule for Null {
     const NAME: &str = "null";
 
-    fn copy_pages(&mut self, _arena: &Arena, _pairs: &[[i32; 2]]) {}
+    /// The least there can be: what is measured on it is moving pages, not their bytes.
+    fn page_bytes(_block_size: usize) -> usize {
+        64
+    }
 
-    fn run(&mut self, step: &Step, limits: &Limits, seats: &mut Seats, sampled: &mut Vec<Sampled>) {
+    fn run(
+        &mut self,
+        step: &Step,
+        _kv: &mut PagesView<'_>,
+        limits: &Limits,
+        seats: &mut Seats,
+        sampled: &mut Vec<Sampled>,
+    ) {
         let vocab_size = limits.vocab_size;
         let logprob = -(vocab_size as f32).ln();
         picks::take_all(step, seats, sampled, |_, want| {
@@ -52,6 +62,7 @@ fn token_of(Seat { params, output_index, .. }: &Seat, vocab_size: usize) -> i32 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pages::Pages;
     use crate::step::PICK;
     use crate::testing::{limits, step_words};
 
@@ -63,9 +74,13 @@ mod tests {
         seats
     }
 
+    #[expect(unsafe_code, reason = "views pages")]
     fn run(step: &Step, limits: &Limits, seats: &mut Seats) -> Vec<Sampled> {
         let mut sampled = Vec::new();
-        Null.run(step, limits, seats, &mut sampled);
+        let pages = Pages::map(Null::page_bytes(limits.block_size), limits.num_blocks).unwrap();
+        // SAFETY: nobody else has the pages.
+        let mut kv = unsafe { pages.view() };
+        Null.run(step, &mut kv, limits, seats, &mut sampled);
         sampled
     }
 

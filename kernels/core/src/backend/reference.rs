@@ -2,7 +2,6 @@
 //! by row where they are used and activations keep fp32. Each op reads copies of its inputs, so that nothing can alias.
 
 use super::{Backend, BufferId, Instruction, Launch, Operand, PreparedId, Tensor};
-use crate::arena::Arena;
 use crate::dequant::dequantize;
 use crate::error::{Failure, Result};
 use crate::op::Op;
@@ -91,16 +90,11 @@ impl Backend for ReferenceBackend {
         size_of::<f32>()
     }
 
-    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]) {
-        let page = arena.page_bytes / size_of::<f32>();
-        for &[from, to] in pairs {
-            let from = from as usize * page;
-            self.buffers[arena.buffer.0].copy_within(from..from + page, to as usize * page);
-        }
-    }
-
+    #[expect(unsafe_code, reason = "other threads may reach other pages of KV")]
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {
         let step = launch.step;
+        // SAFETY: only blocks of the step's tables are touched; `pages.rs` says who keeps transfers off them.
+        let mut kv = unsafe { launch.arena.pages.view() };
         let inputs: Vec<Vec<f32>> =
             instruction.inputs.iter().map(|x| self.read(launch.activations, x, step)).collect();
         let mut outputs: Vec<Vec<f32>> =
@@ -136,12 +130,10 @@ impl Backend for ReferenceBackend {
             }
             Op::StoreKv { group, layer, num_heads, num_kv_heads, head_dim, .. } => {
                 let place = place(*group, *layer, *num_heads, *num_kv_heads, *head_dim);
-                let kv = &mut self.buffers[launch.arena.buffer.0];
-                ops::store_kv::reference(&inputs[0], &place, step, launch.arena, kv);
+                ops::store_kv::reference(&inputs[0], &place, step, launch.arena, &mut kv);
             }
             Op::Attention { group, layer, num_heads, num_kv_heads, head_dim, scale, window, .. } => {
                 let place = place(*group, *layer, *num_heads, *num_kv_heads, *head_dim);
-                let kv = &self.buffers[launch.arena.buffer.0];
                 let scale = *scale as f32;
                 ops::attention::reference(
                     &inputs[0],
@@ -150,7 +142,7 @@ impl Backend for ReferenceBackend {
                     *window,
                     step,
                     launch.arena,
-                    kv,
+                    &kv,
                     &mut outputs[0],
                 );
             }

@@ -1,10 +1,11 @@
-//! What backends have in common that compute nothing of the model: no weights, no ops, no memory of the program's; a rule
-//! answers each step's samples.
+//! What backends have in common that compute nothing of the model: no weights, no ops, no activations; a rule answers each
+//! step's samples.
 
 use super::{Backend, BufferId, Instruction, Launch, PreparedId, Sampled, Tensor};
-use crate::arena::{Arena, GroupKind};
+use crate::arena::{GroupKind, KvGroup};
 use crate::error::{Failure, Result};
 use crate::op::Op;
+use crate::pages::PagesView;
 use crate::picks::{Choice, Top};
 use crate::seats::Seats;
 use crate::step::{Limits, Step};
@@ -14,11 +15,18 @@ pub trait Rule: Send {
     /// The backend's name.
     const NAME: &str;
 
-    /// As [`Backend::copy_pages`].
-    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]);
+    /// As [`Backend::page_bytes`].
+    fn page_bytes(block_size: usize) -> usize;
 
     /// Does a step.
-    fn run(&mut self, step: &Step, limits: &Limits, seats: &mut Seats, sampled: &mut Vec<Sampled>);
+    fn run(
+        &mut self,
+        step: &Step,
+        kv: &mut PagesView<'_>,
+        limits: &Limits,
+        seats: &mut Seats,
+        sampled: &mut Vec<Sampled>,
+    );
 }
 
 /// A backend that is only a rule.
@@ -69,8 +77,8 @@ impl<R: Rule> Backend for Weightless<R> {
         0
     }
 
-    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]) {
-        self.rule.copy_pages(arena, pairs);
+    fn page_bytes(&self, _groups: &[KvGroup], block_size: usize) -> Result<usize> {
+        Ok(R::page_bytes(block_size))
     }
 
     fn computes_ops(&self) -> bool {
@@ -81,8 +89,11 @@ impl<R: Rule> Backend for Weightless<R> {
         true
     }
 
+    #[expect(unsafe_code, reason = "other threads may reach other pages of KV")]
     fn whole_step(&mut self, launch: &mut Launch<'_>, limits: &Limits) -> Option<Result<()>> {
-        self.rule.run(launch.step, limits, launch.seats, launch.sampled);
+        // SAFETY: only blocks of the step's tables are touched; `pages.rs` says who keeps transfers off them.
+        let mut kv = unsafe { launch.arena.pages.view() };
+        self.rule.run(launch.step, &mut kv, limits, launch.seats, launch.sampled);
         Some(Ok(()))
     }
 

@@ -8,7 +8,8 @@
 
 use super::Sampled;
 use super::weightless::{Rule, Weightless, listed};
-use crate::arena::{Arena, GroupKind};
+use crate::arena::GroupKind;
+use crate::pages::PagesView;
 use crate::picks::{self, Choice, Want};
 use crate::seats::{Seat, Seats};
 use crate::step::{Limits, Row, Step};
@@ -42,14 +43,10 @@ struct Before {
     count: u32,
 }
 
-/// Its rule, and its KV memory.
+/// Its rule. A page holds a chain for each slot, then the number of tokens in its state; a slot that was never written
+/// holds zeros. A page of a state group has its chain in the first slot.
 #[derive(Debug, Default)]
 pub struct Witness {
-    block_size: usize,
-    /// A slot that was never written holds zeros. A page of a state group has its chain in the first slot.
-    slots: Vec<Chain>,
-    /// Of each block: the tokens in its state.
-    counts: Vec<u32>,
     /// Of each group and token: the state after it, where the group is of that kind.
     states: Vec<Vec<Before>>,
 }
@@ -57,51 +54,75 @@ pub struct Witness {
 impl Rule for Witness {
     const NAME: &str = "witness";
 
-    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]) {
-        let size = arena.block_size;
-        self.open(arena.num_blocks, size);
-        for [from, to] in pairs.iter().map(|pair| pair.map(|block| block as usize)) {
-            self.slots.copy_within(from * size..(from + 1) * size, to * size);
-            self.counts[to] = self.counts[from];
-        }
+    fn page_bytes(block_size: usize) -> usize {
+        (size_of::<Chain>() * block_size + size_of::<u32>()).next_multiple_of(64)
     }
 
-    fn run(&mut self, step: &Step, limits: &Limits, seats: &mut Seats, sampled: &mut Vec<Sampled>) {
-        self.open(limits.num_blocks, limits.block_size);
-        self.store(step, limits);
+    fn run(
+        &mut self,
+        step: &Step,
+        kv: &mut PagesView<'_>,
+        limits: &Limits,
+        seats: &mut Seats,
+        sampled: &mut Vec<Sampled>,
+    ) {
+        let mut kv = Slots { pages: kv, block_size: limits.block_size };
+        self.store(step, &mut kv, limits);
         picks::take_all(step, seats, sampled, |sample, want| {
-            answer(self.seen(step, limits, sample), &want, limits.vocab_size)
+            answer(self.seen(step, &kv, limits, sample), &want, limits.vocab_size)
         });
     }
 }
 
-impl Witness {
-    fn open(&mut self, num_blocks: usize, block_size: usize) {
-        if self.slots.is_empty() {
-            self.block_size = block_size;
-            self.slots = vec![[0; 2]; num_blocks * block_size];
-            self.counts = vec![0; num_blocks];
-        }
+/// The pages as slots.
+struct Slots<'a, 'b> {
+    pages: &'a mut PagesView<'b>,
+    block_size: usize,
+}
+
+impl Slots<'_, '_> {
+    fn place(&self, block: i32, slot: usize) -> usize {
+        block as usize * Witness::page_bytes(self.block_size) + slot * size_of::<Chain>()
     }
 
-    fn slot(&self, table: &[i32], position: usize) -> usize {
-        table[position / self.block_size] as usize * self.block_size + position % self.block_size
+    fn chain_at(&self, place: usize) -> Chain {
+        let words = self.pages.read(place, 2);
+        [words[0], words[1]]
+    }
+
+    fn chain(&self, table: &[i32], position: usize) -> Chain {
+        self.chain_at(self.place(table[position / self.block_size], position % self.block_size))
+    }
+
+    fn set_chain(&mut self, table: &[i32], position: usize, chain: Chain) {
+        let place = self.place(table[position / self.block_size], position % self.block_size);
+        self.pages.write(place, 2).copy_from_slice(&chain);
     }
 
     fn state(&self, table: &[i32], position: usize) -> Before {
-        let block = table[position / self.block_size] as usize;
-        Before { chain: self.slots[block * self.block_size], count: self.counts[block] }
+        let block = table[position / self.block_size];
+        let count = self.pages.read(self.place(block, self.block_size), 1)[0];
+        Before { chain: self.chain_at(self.place(block, 0)), count }
     }
 
-    fn store(&mut self, step: &Step, limits: &Limits) {
+    fn set_state(&mut self, table: &[i32], position: usize, Before { chain, count }: Before) {
+        let block = table[position / self.block_size];
+        let (first, end) = (self.place(block, 0), self.place(block, self.block_size));
+        self.pages.write(first, 2).copy_from_slice(&chain);
+        self.pages.write(end, 1)[0] = count;
+    }
+}
+
+impl Witness {
+    fn store(&mut self, step: &Step, kv: &mut Slots<'_, '_>, limits: &Limits) {
         let rows = |g: usize| step.rows.iter().enumerate().map(move |(r, row)| (row, step.table(g, r)));
         let groups = || limits.groups.iter().enumerate();
         let before: Vec<Before> = groups()
             .flat_map(|(g, group)| rows(g).map(move |(row, table)| (g, group, row, table)))
             .map(|(g, group, row, table)| match (row.start.checked_sub(1), group.kind) {
                 (None, _) => Before { chain: mix(START, g as u32), count: 0 },
-                (Some(last), GroupKind::State) => self.state(table, last),
-                (Some(last), _) => Before { chain: self.slots[self.slot(table, last)], count: 0 },
+                (Some(last), GroupKind::State) => kv.state(table, last),
+                (Some(last), _) => Before { chain: kv.chain(table, last), count: 0 },
             })
             .collect();
         self.states.iter_mut().for_each(Vec::clear);
@@ -123,20 +144,17 @@ impl Witness {
                     _ => Before { chain: mix(last.chain, token), ..last },
                 };
                 if group.kind == GroupKind::State {
-                    let block = table[position / self.block_size] as usize;
-                    self.slots[block * self.block_size] = last.chain;
-                    self.counts[block] = last.count;
+                    kv.set_state(table, position, last);
                     self.states[g].push(last);
                 } else {
-                    let slot = self.slot(table, position);
-                    self.slots[slot] = last.chain;
+                    kv.set_chain(table, position, last.chain);
                 }
             }
         }
     }
 
     /// All that a sample's position sees, as one chain.
-    fn seen(&self, step: &Step, limits: &Limits, sample: usize) -> Chain {
+    fn seen(&self, step: &Step, kv: &Slots<'_, '_>, limits: &Limits, sample: usize) -> Chain {
         let token = step.samples[sample] as usize;
         let r = step.row_of_token[token] as usize;
         let Row { first, len, start, .. } = step.rows[r];
@@ -150,11 +168,11 @@ impl Witness {
                     // A page holds the state after the row's last token only.
                     let is_last = token + 1 == first + len;
                     let Before { chain, count } =
-                        if is_last { self.state(table, position) } else { self.states[g][token] };
+                        if is_last { kv.state(table, position) } else { self.states[g][token] };
                     return mix_all(seen, chain.into_iter().chain([count]));
                 }
             };
-            let slots = (from..=position).flat_map(|position| self.slots[self.slot(table, position)]);
+            let slots = (from..=position).flat_map(|position| kv.chain(table, position));
             mix_all(seen, mix_all(START, slots))
         })
     }
@@ -179,7 +197,7 @@ fn pick(seen: Chain, Seat { params, output_index, .. }: &Seat, vocab_size: usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arena::KvGroup;
+    use crate::arena::{Arena, KvGroup};
     use crate::backend::{Backend, BufferId, Launch};
     use crate::seats::SeatParams;
     use crate::step::{PICK, VERSION};
@@ -244,11 +262,11 @@ mod tests {
                 num_blocks: 40,
                 vocab_size: VOCABULARY,
             };
+            let mut backend = WitnessBackend::default();
+            let page_bytes = backend.page_bytes(groups, BLOCK_SIZE).unwrap();
             let arena = Arena {
-                buffer: BufferId(0),
-                page_bytes: 0,
+                pages: backend.alloc_pages(page_bytes, limits.num_blocks).unwrap(),
                 block_size: BLOCK_SIZE,
-                num_blocks: limits.num_blocks,
                 element_bytes: 0,
                 groups: groups.to_vec(),
             };
@@ -256,7 +274,7 @@ mod tests {
             for seat in 0..limits.max_rows {
                 seats.open(seat, Seat::new(params.clone(), &[]));
             }
-            Self { backend: WitnessBackend::default(), limits, arena, seats }
+            Self { backend, limits, arena, seats }
         }
 
         fn copy(&mut self, pairs: &[[i32; 2]]) {

@@ -70,12 +70,10 @@ impl Case {
             let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_ne_bytes()).collect();
             backend.upload(activations, operand.offset, &bytes);
         }
-        let page_bytes = Arena::page_bytes_for(&GROUPS, BLOCK_SIZE, backend.kv_element_bytes());
+        let page_bytes = backend.page_bytes(&GROUPS, BLOCK_SIZE).unwrap();
         let arena = Arena {
-            buffer: backend.alloc(page_bytes * limits().num_blocks).unwrap(),
-            page_bytes,
+            pages: backend.alloc_pages(page_bytes, limits().num_blocks).unwrap(),
             block_size: BLOCK_SIZE,
-            num_blocks: limits().num_blocks,
             element_bytes: backend.kv_element_bytes(),
             groups: GROUPS.to_vec(),
         };
@@ -369,12 +367,9 @@ pub(crate) fn check_sampling(make: impl Fn() -> Box<dyn Backend>) {
             prepared: backend.prepare(&op, &[]).unwrap(),
             op,
         };
-        let buffer = backend.alloc(64).unwrap();
         let arena = Arena {
-            buffer,
-            page_bytes: 64,
+            pages: backend.alloc_pages(64, 1).unwrap(),
             block_size: BLOCK_SIZE,
-            num_blocks: 1,
             element_bytes: 1,
             groups: vec![],
         };

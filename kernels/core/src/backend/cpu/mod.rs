@@ -4,7 +4,6 @@
 pub mod memory;
 mod views;
 
-use crate::arena::Arena;
 use crate::backend::{Backend, BufferId, Instruction, Launch, PreparedId, Sampled, Tensor};
 use crate::dequant::dequantize;
 use crate::dtype::DType;
@@ -115,43 +114,33 @@ impl CpuBackend {
         });
     }
 
+    #[expect(unsafe_code, reason = "other threads may reach other pages")]
     fn attend(&mut self, op: &AttentionOp, instruction: &Instruction, launch: &Launch<'_>) -> Result<()> {
-        let buffers = [launch.activations.0, launch.arena.buffer.0];
-        let [activations, kv] = self
-            .buffers
-            .get_disjoint_mut(buffers)
-            .map_err(|_| Failure::internal("activations and KV must be two buffers"))?;
-        let mut views = Views::new(activations.floats_mut(), launch.step, instruction)?;
+        let activations = self.buffers[launch.activations.0].floats_mut();
+        let mut views = Views::new(activations, launch.step, instruction)?;
         let (qkv, out) = views.one_to_one()?;
+        // SAFETY: only pages of the step's tables are read; `pages.rs` says who keeps writers off them.
+        let kv = unsafe { launch.arena.pages.view() };
         let attention = Attention {
             place: op.place,
             scale: op.scale,
             window: op.window,
             step: launch.step,
             arena: launch.arena,
-            kv: kv.halves(),
+            kv: &kv,
             qkv,
         };
         attention.run(self.isa, &mut self.pool, &mut self.attention, out);
         Ok(())
     }
 
+    #[expect(unsafe_code, reason = "other threads may reach other pages")]
     fn store(&mut self, place: &KvPlace, instruction: &Instruction, launch: &Launch<'_>) -> Result<()> {
-        let buffers = [launch.activations.0, launch.arena.buffer.0];
-        let [activations, kv] = self
-            .buffers
-            .get_disjoint_mut(buffers)
-            .map_err(|_| Failure::internal("activations and KV must be two buffers"))?;
-        let views = Views::new(activations.floats_mut(), launch.step, instruction)?;
-        store_kv::store(
-            self.isa,
-            &mut self.pool,
-            views.input(0),
-            place,
-            launch.step,
-            launch.arena,
-            kv.halves_mut(),
-        );
+        let activations = self.buffers[launch.activations.0].floats_mut();
+        let views = Views::new(activations, launch.step, instruction)?;
+        // SAFETY: only blocks that the step fills are written; `pages.rs` says who keeps everybody else off them.
+        let mut kv = unsafe { launch.arena.pages.view() };
+        store_kv::store(self.isa, &mut self.pool, views.input(0), place, launch.step, launch.arena, &mut kv);
         Ok(())
     }
 
@@ -388,14 +377,6 @@ impl Backend for CpuBackend {
 
     fn kv_element_bytes(&self) -> usize {
         size_of::<u16>()
-    }
-
-    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]) {
-        let (page, bytes) = (arena.page_bytes, self.buffers[arena.buffer.0].bytes_mut());
-        for &[from, to] in pairs {
-            let from = from as usize * page;
-            bytes.copy_within(from..from + page, to as usize * page);
-        }
     }
 
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {

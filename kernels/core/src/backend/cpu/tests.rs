@@ -52,17 +52,19 @@ struct Bench {
 }
 
 impl Bench {
+    #[expect(unsafe_code, reason = "fills pages")]
     fn new(mut backend: Box<dyn Backend>, heads: (u32, u32, u32), block_size: usize) -> Self {
         let groups = vec![full_group(2, heads.1, heads.2)];
-        let page_bytes = Arena::page_bytes_for(&groups, block_size, backend.kv_element_bytes());
+        let page_bytes = backend.page_bytes(&groups, block_size).expect("a size");
         let num_blocks = 1 + 4 * MODEL_LEN / block_size;
         let element_bytes = backend.kv_element_bytes();
-        let buffer = backend.alloc(num_blocks * page_bytes).expect("memory");
-        // What another sequence left behind must not matter.
-        backend.upload(buffer, page_bytes, &vec![0x7e; (num_blocks - 1) * page_bytes]);
-        // Nobody reads the null block: its elements are NaN.
-        backend.upload(buffer, 0, &vec![0xff; page_bytes]);
-        let arena = Arena { buffer, page_bytes, block_size, num_blocks, element_bytes, groups };
+        let pages = backend.alloc_pages(page_bytes, num_blocks).expect("memory");
+        for block in 0..num_blocks {
+            // What another sequence left behind must not matter. Nobody reads the null block: its elements are NaN.
+            // SAFETY: nobody else has the pages yet.
+            unsafe { pages.page_mut(block) }.fill(if block == 0 { 0xff } else { 0x7e });
+        }
+        let arena = Arena { pages, block_size, element_bytes, groups };
         let activations = backend.alloc(64 << 20).expect("memory");
         Self { backend, activations, arena, heads, nulls_left_of: 0 }
     }
@@ -83,7 +85,7 @@ impl Bench {
             max_model_len: MODEL_LEN,
             block_size: self.arena.block_size,
             groups: vec![KvGroup { kind, window: self.nulls_left_of as u32, ..self.arena.groups[0] }],
-            num_blocks: self.arena.num_blocks,
+            num_blocks: self.arena.pages.num_pages(),
             vocab_size: MOST_TOKENS,
         };
         let words = StepWords {

@@ -5,6 +5,7 @@ pub mod cpu;
 use crate::arena::{Arena, KeyOrValue};
 use crate::ops::linear::dot;
 use crate::ops::store_kv::KvPlace;
+use crate::pages::PagesView;
 use crate::step::Step;
 
 /// `softmax(scale * q·k) · v` of each token's query heads over its sequence's positions up to and with its own, the last
@@ -16,7 +17,7 @@ pub fn reference(
     window: Option<u32>,
     step: &Step,
     arena: &Arena,
-    kv: &[f32],
+    kv: &PagesView<'_>,
     out: &mut [f32],
 ) {
     let dim = place.head_dim;
@@ -30,8 +31,8 @@ pub fn reference(
             let kv_head = head / (place.num_heads / place.num_kv_heads);
             let slot = |which, position: usize| {
                 let block = table[position / arena.block_size] as usize;
-                let tile = arena.tile(place.group, block, place.layer, which, kv_head) / size_of::<f32>();
-                &kv[tile + position % arena.block_size * dim..][..dim]
+                let tile = arena.tile(place.group, block, place.layer, which, kv_head);
+                kv.read::<f32>(tile + position % arena.block_size * dim * size_of::<f32>(), dim)
             };
             let query = &row[head * dim..][..dim];
             weights.clear();

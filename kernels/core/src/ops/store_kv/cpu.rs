@@ -6,7 +6,8 @@ use std::ops::Range;
 use super::KvPlace;
 use crate::arena::{Arena, KeyOrValue};
 use crate::ops::attention::cpu::RUN;
-use crate::pool::{Disjoint, Pool};
+use crate::pages::PagesView;
+use crate::pool::Pool;
 use crate::simd::{Isa, LANES, Simd, with_simd};
 use crate::step::Step;
 
@@ -44,16 +45,16 @@ pub fn store(
     place: &KvPlace,
     step: &Step,
     arena: &Arena,
-    kv: &mut [u16],
+    kv: &mut PagesView<'_>,
 ) {
     let pieces = pieces(place, step, arena);
     let mut runs: Vec<(usize, usize)> = pieces.iter().map(|p| (p.block, p.slot / RUN)).collect();
     runs.sort_unstable();
     let apart = runs.windows(2).all(|pair| pair[0] != pair[1]);
-    let kv = Disjoint::new(kv);
+    let kv = &*kv;
     let store = |index: usize, _: usize| {
         // SAFETY: pieces have different runs, or else follow each other on one thread.
-        with_simd!(isa, s => unsafe { write(s, qkv, place, arena, &pieces[index], &kv) });
+        with_simd!(isa, s => unsafe { write(s, qkv, place, arena, &pieces[index], kv) });
     };
     if apart && qkv.len() > SERIAL {
         pool.run(pieces.len(), &store);
@@ -73,18 +74,19 @@ unsafe fn write<S: Simd>(
     place: &KvPlace,
     arena: &Arena,
     piece: &Piece,
-    kv: &Disjoint<'_, u16>,
+    kv: &PagesView<'_>,
 ) {
     let dim = place.head_dim;
     let Piece { tokens, block, slot } = piece;
     let (block, slot) = (*block, *slot);
-    let tile = |which, head| arena.tile(place.group, block, place.layer, which, head) / size_of::<u16>();
+    let tile = |which, head| arena.tile(place.group, block, place.layer, which, head);
+    let bytes = |elements| elements * size_of::<u16>();
     for head in 0..place.num_kv_heads {
         // SAFETY: the run and the values belong to this piece (see above) and to this head.
         let (keys, values) = unsafe {
             (
-                kv.part(tile(KeyOrValue::Key, head) + slot / RUN * RUN * dim, RUN * dim),
-                kv.part(tile(KeyOrValue::Value, head) + slot * dim, tokens.len() * dim),
+                kv.part::<u16>(tile(KeyOrValue::Key, head) + bytes(slot / RUN * RUN * dim), RUN * dim),
+                kv.part::<u16>(tile(KeyOrValue::Value, head) + bytes(slot * dim), tokens.len() * dim),
             )
         };
         let keys = keys.as_chunks_mut::<RUN>().0;

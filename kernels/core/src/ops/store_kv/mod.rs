@@ -3,6 +3,7 @@
 pub mod cpu;
 
 use crate::arena::{Arena, KeyOrValue};
+use crate::pages::PagesView;
 use crate::step::Step;
 
 /// Which KV an op means; fields as in [`crate::op::Op::StoreKv`] and [`crate::op::Op::Attention`].
@@ -28,7 +29,7 @@ impl KvPlace {
 }
 
 /// Copies K and V of each row of `qkv` to the token's slot; a tile is f32 `[token][dim]`.
-pub fn reference(qkv: &[f32], place: &KvPlace, step: &Step, arena: &Arena, kv: &mut [f32]) {
+pub fn reference(qkv: &[f32], place: &KvPlace, step: &Step, arena: &Arena, kv: &mut PagesView<'_>) {
     let dim = place.head_dim;
     for (t, row) in qkv.chunks_exact(place.width()).enumerate() {
         let position = step.positions[t] as usize;
@@ -38,10 +39,10 @@ pub fn reference(qkv: &[f32], place: &KvPlace, step: &Step, arena: &Arena, kv: &
             [(KeyOrValue::Key, place.num_heads), (KeyOrValue::Value, place.num_heads + place.num_kv_heads)]
         {
             for head in 0..place.num_kv_heads {
-                let tile = arena.tile(place.group, block, place.layer, which, head) / size_of::<f32>();
-                let to = tile + position % arena.block_size * dim;
+                let tile = arena.tile(place.group, block, place.layer, which, head);
+                let to = tile + position % arena.block_size * dim * size_of::<f32>();
                 let from = (first + head) * dim;
-                kv[to..to + dim].copy_from_slice(&row[from..from + dim]);
+                kv.write(to, dim).copy_from_slice(&row[from..from + dim]);
             }
         }
     }

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use crate::arena::{Arena, KeyOrValue};
 use crate::ops::store_kv::KvPlace;
+use crate::pages::PagesView;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, LANES, Simd, with_simd};
 use crate::step::Step;
@@ -41,7 +42,7 @@ pub struct Attention<'a> {
     /// Where pages are.
     pub arena: &'a Arena,
     /// The pages.
-    pub kv: &'a [u16],
+    pub kv: &'a PagesView<'a>,
     /// `[tokens, place.width()]`.
     pub qkv: &'a [f32],
 }
@@ -229,9 +230,9 @@ impl Attention<'_> {
     fn elements(&self, task: &Task, which: KeyOrValue, position: usize) -> &[u16] {
         let size = self.arena.block_size;
         let block = self.step.table(self.place.group, task.row)[position / size] as usize;
-        let tile = self.arena.tile(self.place.group, block, self.place.layer, which, task.kv_head)
-            / size_of::<u16>();
-        &self.kv[tile + position % size * self.place.head_dim..][..RUN * self.place.head_dim]
+        let tile = self.arena.tile(self.place.group, block, self.place.layer, which, task.kv_head);
+        let dim = self.place.head_dim;
+        self.kv.read(tile + position % size * dim * size_of::<u16>(), RUN * dim)
     }
 
     /// Fills `desk.split` with the keys of one split.

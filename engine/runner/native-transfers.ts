@@ -1,0 +1,93 @@
+/** The native transfer threads as the cache speaks to them. What the native side throws becomes a `KvEngineError` here. */
+
+import type { FlightResult, ManualTransfers, TransferStats } from "../cache/page-transfers.ts";
+import { callNative, fromNative, type RawTransfers, type Runner } from "./native.ts";
+import type { TransferOptions } from "./native.ts";
+
+/** Called with one or more flights that have ended, in order. */
+type OnResults = (results: readonly FlightResult[]) => void;
+
+export class NativeTransfers implements ManualTransfers {
+  readonly pageBytes: number;
+  readonly numPages: number;
+  readonly #native: RawTransfers;
+  readonly #onResults: OnResults;
+
+  private constructor(native: RawTransfers, onResults: OnResults) {
+    this.#native = native;
+    this.#onResults = onResults;
+    this.pageBytes = native.pageBytes;
+    this.numPages = native.numPages;
+  }
+
+  /**
+   * Opens the host pool of a runner and starts the threads. `onResults` is called with one or more flights that have ended; it keeps
+   * the process alive until `stop`. Throws `out_of_memory`, naming how many pages fit, and `internal` for options out of range.
+   */
+  static open(runner: Runner, options: TransferOptions, onResults: OnResults): NativeTransfers {
+    const native = runner.openTransfers(options, (results) => {
+      // What `stop` has delivered is not there when its call comes.
+      if (results.length > 0) onResults(results);
+    });
+    return new NativeTransfers(native, onResults);
+  }
+
+  get numReady(): number {
+    return this.#native.numReady;
+  }
+
+  store(id: number, blocks: Int32Array, pages: Int32Array, afterStep: number): void {
+    callNative(() => this.#native.store(id, blocks, pages, afterStep));
+  }
+
+  load(id: number, pages: Int32Array, blocks: Int32Array, afterStep: number): void {
+    callNative(() => this.#native.load(id, pages, blocks, afterStep));
+  }
+
+  writePages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void {
+    callNative(() => this.#native.writePages(id, path, offsets, pages));
+  }
+
+  readPages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void {
+    callNative(() => this.#native.readPages(id, path, offsets, pages));
+  }
+
+  cancel(id: number): boolean {
+    return callNative(() => this.#native.cancel(id));
+  }
+
+  setStoreShare(share: number): void {
+    callNative(() => this.#native.setStoreShare(share));
+  }
+
+  setLinkBytesPerSecond(bytes: number): void {
+    callNative(() => this.#native.setLinkBytesPerSecond(bytes));
+  }
+
+  stats(): TransferStats {
+    return callNative(() => this.#native.stats());
+  }
+
+  async stop(deadlineMs: number): Promise<boolean> {
+    try {
+      const { ended, results } = await this.#native.stop(deadlineMs);
+      if (results.length > 0) this.#onResults(results);
+      return ended;
+    } catch (thrown) {
+      throw fromNative(thrown);
+    }
+  }
+
+  begin(id: number): boolean {
+    return callNative(() => this.#native.begin(id));
+  }
+
+  run(id: number, failed: readonly number[] | "all" = []): boolean {
+    const indices = failed === "all" ? undefined : Int32Array.from(failed);
+    return callNative(() => this.#native.run(id, indices));
+  }
+
+  corruptPage(page: number): void {
+    callNative(() => this.#native.corruptPage(page));
+  }
+}

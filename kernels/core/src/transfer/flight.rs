@@ -1,0 +1,138 @@
+//! A flight: pages on their way between the host pool and the other end, which is the device or a file. Entry i of one list
+//! goes with entry i of the other.
+
+use super::page_file::PageFile;
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// What a flight does. In the order of urgency: who waits for a load waits now, a store is for later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Host pages to device blocks.
+    Load,
+    /// Device blocks to host pages.
+    Store,
+    /// A file to host pages.
+    Read,
+    /// Host pages to a file.
+    Write,
+}
+
+impl Kind {
+    /// All, so that a kind's number is its place.
+    pub const ALL: [Self; 4] = [Self::Load, Self::Store, Self::Read, Self::Write];
+
+    /// Whether host pages are written.
+    pub(super) fn fills_pages(self) -> bool {
+        matches!(self, Self::Store | Self::Read)
+    }
+
+    /// The threads that do it.
+    pub(super) fn crew(self) -> Crew {
+        if matches!(self, Self::Load | Self::Store) { Crew::Copies } else { Crew::Files }
+    }
+}
+
+/// Threads: a slow disk must not hold up a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crew {
+    /// Between host and device.
+    Copies,
+    /// Between host and files.
+    Files,
+}
+
+impl Crew {
+    /// What it does, most urgent first.
+    pub(super) fn kinds(self) -> [Kind; 2] {
+        match self {
+            Self::Copies => [Kind::Load, Kind::Store],
+            Self::Files => [Kind::Read, Kind::Write],
+        }
+    }
+}
+
+/// The other end of each page.
+#[derive(Debug)]
+pub(super) enum Far {
+    /// Blocks of the device.
+    Blocks(Vec<u32>),
+    /// Bytes from the start of a file.
+    File(PageFile, Vec<u64>),
+}
+
+impl Far {
+    /// Number of places.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Blocks(blocks) => blocks.len(),
+            Self::File(_, offsets) => offsets.len(),
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The caller's number of it, unique among flights that have not ended.
+    pub(super) id: i64,
+    /// Which way.
+    pub(super) kind: Kind,
+    /// Pages of the host pool, at least one.
+    pub(super) pages: Vec<u32>,
+    /// As many places.
+    pub(super) far: Far,
+}
+
+impl Plan {
+    /// The device blocks; none for a file.
+    pub(super) fn blocks(&self) -> &[u32] {
+        match &self.far {
+            Far::Blocks(blocks) => blocks,
+            Far::File(..) => &[],
+        }
+    }
+}
+
+/// Why a page failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct FlightError {
+    /// For programs: one of `engine/cache/page-transfers.ts`'s.
+    pub code: Cow<'static, str>,
+    /// For people.
+    pub message: String,
+}
+
+impl FlightError {
+    /// An error with a code of ours.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code: Cow::Borrowed(code), message: message.into() }
+    }
+}
+
+/// What a flight came to; each has exactly one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlightResult {
+    /// The caller's number of it.
+    pub id: i64,
+    /// Nothing of it had started.
+    pub cancelled: bool,
+    /// Ascending indices of the entries that did not arrive; empty when it was cancelled.
+    pub failed: Vec<u32>,
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// From the call to the first copy, or to the end if there was none.
+    pub queued: Duration,
+    /// From the first copy to the end.
+    pub copying: Duration,
+    /// Of the first page that failed.
+    pub error: Option<FlightError>,
+}
+
+impl FlightResult {
+    /// Whether every page arrived.
+    pub fn ok(&self) -> bool {
+        !self.cancelled && self.failed.is_empty()
+    }
+}

@@ -1,0 +1,163 @@
+//! The pages of host memory that blocks are kept in. The pool is mapped at once and grows in the background: the system gives
+//! memory when a page is first touched, and a large pool takes seconds.
+#![expect(unsafe_code, reason = "touches pages that nobody may use yet")]
+
+use super::seal::Seals;
+use crate::error::{Failure, Result};
+use crate::pages::Pages;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Memory that a pool leaves to the rest of the machine.
+const SPARE: u64 = 64 << 20;
+/// Bytes touched between two looks at how much memory is left.
+const ROUND: usize = 64 << 20;
+/// Bytes touched before pages are counted as ready; also of the system's large pages.
+const TOUCHED: usize = 2 << 20;
+/// The smallest page the system gives.
+const SMALL_PAGE: usize = 4096;
+
+/// See the module. Page ids are the caller's business.
+#[derive(Debug)]
+pub(super) struct HostPool {
+    pub(super) pages: Pages,
+    pub(super) seals: Seals,
+    ready: AtomicUsize,
+    growing: AtomicBool,
+}
+
+impl HostPool {
+    /// Maps the pool; no page is ready before [`Self::grow`].
+    ///
+    /// # Errors
+    /// `out_of_memory` where `available` bytes do not hold it, with the number of pages that would fit.
+    pub(super) fn map(page_bytes: usize, num_pages: usize, checksums: bool, available: u64) -> Result<Self> {
+        let fit = available.saturating_sub(SPARE) / page_bytes as u64;
+        if num_pages as u64 > fit {
+            return Err(Failure::out_of_memory(format!(
+                "host pool: {num_pages} pages of {page_bytes} bytes are more than the {available} bytes of memory \
+                 that are available; {fit} pages fit"
+            )));
+        }
+        Ok(Self {
+            pages: Pages::map(page_bytes, num_pages)?,
+            seals: Seals::new(num_pages, checksums),
+            ready: AtomicUsize::new(0),
+            growing: AtomicBool::new(true),
+        })
+    }
+
+    /// Pages that may be used: those below this.
+    pub(super) fn num_ready(&self) -> usize {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Whether more will be ready.
+    pub(super) fn is_growing(&self) -> bool {
+        self.growing.load(Ordering::Relaxed)
+    }
+
+    /// Touches all pages in order. Ends early where memory runs short or when told to stop.
+    pub(super) fn grow(&self, mut available: impl FnMut() -> Result<u64>) {
+        let (page_bytes, num_pages) = (self.pages.page_bytes(), self.pages.num_pages());
+        let mut left = 0;
+        for first in (0..num_pages).step_by(TOUCHED.div_ceil(page_bytes)) {
+            if !self.is_growing() {
+                return;
+            }
+            let end = num_pages.min(first + TOUCHED.div_ceil(page_bytes));
+            let bytes = (end - first) * page_bytes;
+            if left < bytes {
+                // What the system does not say is no reason to stop.
+                if available().is_ok_and(|available| available < SPARE + bytes as u64) {
+                    break;
+                }
+                left = ROUND.max(bytes);
+            }
+            left -= bytes;
+            for page in first..end {
+                // SAFETY: nobody else has a page that is not ready.
+                let page = unsafe { self.pages.page_mut(page) };
+                page.iter_mut().step_by(SMALL_PAGE).for_each(|byte| *byte = std::hint::black_box(0));
+                if let Some(last) = page.last_mut() {
+                    *last = std::hint::black_box(0);
+                }
+            }
+            self.ready.store(end, Ordering::Release);
+        }
+        self.growing.store(false, Ordering::Relaxed);
+    }
+
+    /// For tests: changes a byte of a page that is ready and in no flight; the caller sees to it that none begins meanwhile.
+    pub(super) fn corrupt(&self, page: u32) {
+        // SAFETY: the page is ready, and no flight has it.
+        let bytes = unsafe { self.pages.page_mut(page as usize) };
+        bytes[0] ^= 1;
+    }
+
+    /// Ends [`Self::grow`] soon.
+    pub(super) fn stop_growing(&self) {
+        self.growing.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    const PAGE: usize = 1 << 20;
+
+    fn pool(num_pages: usize) -> HostPool {
+        HostPool::map(PAGE, num_pages, true, 1 << 40).unwrap()
+    }
+
+    #[test]
+    fn every_page_is_ready_in_the_end_and_the_number_never_falls() {
+        for (page_bytes, num_pages) in [(64, 1), (192, 50_000), (3 << 20, 3), (PAGE, 0)] {
+            let pool = HostPool::map(page_bytes, num_pages, true, 1 << 40).unwrap();
+            assert_eq!(pool.num_ready(), 0);
+            let mut seen = 0;
+            pool.grow(|| {
+                assert!(pool.num_ready() >= seen);
+                seen = pool.num_ready();
+                Ok(1 << 40)
+            });
+            assert_eq!((pool.num_ready(), pool.is_growing()), (num_pages, false));
+        }
+    }
+
+    #[test]
+    fn a_pool_beyond_memory_is_refused_with_what_fits() {
+        let fits = |available: u64| HostPool::map(PAGE, 10, true, available);
+        let enough = SPARE + 10 * PAGE as u64;
+        assert!(fits(enough).is_ok());
+        let failure = fits(enough - 1).unwrap_err();
+        assert_eq!(failure.code, Code::OutOfMemory);
+        assert!(failure.message.contains("10 pages of 1048576 bytes"), "{failure}");
+        assert!(failure.message.ends_with("9 pages fit"), "{failure}");
+        assert!(fits(0).unwrap_err().message.ends_with("0 pages fit"));
+    }
+
+    #[test]
+    fn growing_ends_where_memory_runs_short() {
+        let pool = pool(200);
+        let mut asked = 0;
+        pool.grow(|| {
+            asked += 1;
+            Ok(if asked < 3 { 1 << 40 } else { SPARE })
+        });
+        assert_eq!((pool.num_ready(), pool.is_growing()), (2 * ROUND / PAGE, false));
+    }
+
+    #[test]
+    fn growing_ends_when_told() {
+        let pool = pool(200);
+        pool.grow(|| {
+            if pool.num_ready() > 0 {
+                pool.stop_growing();
+            }
+            Ok(1 << 40)
+        });
+        assert!(pool.num_ready() < 200);
+    }
+}
