@@ -58,16 +58,19 @@ export interface GpuBlockPoolView {
   /** A block with this content, if there is one whose step has committed. */
   blockOfHash(key: BlockKey): BlockId | undefined;
   /**
-   * Free blocks with content, the next to be handed out first. Blocks that are marked safe and blocks that are being copied are passed
-   * by, and count for the distance. The pool may change while the iteration is open: each block near eviction is seen, none twice.
+   * Free blocks with content, the next to be handed out first, as far as a distance of `within` (all when left out). Blocks that are
+   * marked safe and blocks that are being copied are passed by, and count for the distance. The pool may change while the iteration is
+   * open: each block near eviction is seen, none twice. A view has one open iteration; when the next one begins, an older one throws
+   * `closed`.
    */
-  iterFreeBlockIdsWithHash(): IterableIterator<FreeBlock>;
+  iterFreeBlockIdsWithHash(within?: number): IterableIterator<FreeBlock>;
   /**
-   * Holds the blocks until `lease.expiresAt`. A block that is free leaves the free queue and goes to its end afterwards. Throws
-   * `RefusedError`: `null`, `invalid`, `stale`, `budget`, `pressure`, `closed`.
+   * Holds the blocks until `lease.expiresAt`. A block that is free leaves the free queue and goes to its end afterwards. One that is
+   * named twice is held twice; a lease of no blocks is over at once. Throws `RefusedError`: `null`, `invalid`, `stale`, `budget`,
+   * `pressure`, `closed`.
    */
   lease(ids: readonly BlockId[], options: LeaseOptions): BlockLease;
-  /** A lease of `--kv-connector-hold-ttl` that `freeBlocks` ends. Throws as `lease`. */
+  /** A lease of `--kv-connector-hold-ttl` that `freeBlocks` ends, one touch for each time that a block is named. Throws as `lease`. */
   touchBlocks(ids: readonly BlockId[]): void;
   /**
    * Ends the oldest open touch of each block. Throws `notHeld`, and changes nothing, when a block is not touched; throws

@@ -55,6 +55,12 @@ export class BlockMap {
     return this.#primary(this.#bucketOf(words[at] as number, group), words, at, group);
   }
 
+  /** The next inserted of the blocks with the key of one of the map's blocks; 0 = it was the last one. */
+  findNext(id: number): number {
+    const next = this.#word(id, RING_NEXT);
+    return this.#word(next, NEXT) === NOT_PRIMARY ? next : NO_BLOCK;
+  }
+
   /** The caller has made sure that the block is none of the map's. */
   insert(id: number, words: Int32Array, at: number, group: number, step: number): void {
     const records = this.#records;
@@ -135,6 +141,13 @@ export class BlockMap {
   /** Copy of the hash of one of the map's blocks. */
   hashOf(id: number): Int32Array {
     return this.#records.slice(id * WORDS + HASH, id * WORDS + HASH + HASH_WORDS);
+  }
+
+  /** Writes the hash of one of the map's blocks to the start of `into`. */
+  copyHash(id: number, into: Int32Array): void {
+    const record = id * WORDS + HASH;
+    for (let word = 0; word < HASH_WORDS; word++)
+      into[word] = this.#records[record + word] as number;
   }
 
   groupOf(id: number): number {

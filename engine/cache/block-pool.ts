@@ -5,36 +5,27 @@
  *
  * A block with a hash keeps its content while it is free, until it is handed out: the free queue is also the order of
  * eviction. Blocks without a hash are handed out first, then the longest unused, of one table the tail before the head.
+ *
+ * A block may be in flight: its pages are being copied. It keeps its place in that order, whether it is referenced, freed or
+ * touched meanwhile, and is not handed out before all of its flights have ended.
  */
 
 import { KvEngineError } from "../errors.ts";
 import { BlockMap } from "./block-map.ts";
+import { GENERATION, HASHED, REFERENCES, WORDS } from "./block-record.ts";
+import { FreeQueue } from "./free-queue.ts";
+import type { QueueCursor } from "./queue-cursor.ts";
 
 /** Stands in a block table where a position left the window. Never free, handed out, referenced, hashed or freed. */
 export const NULL_BLOCK = 0;
 
-/** Marks a block that is not in the free queue. */
-const NOT_QUEUED = -1;
-
-// A block's state is a run of words, so that looking at a block is one cache line.
-const WORDS = 4;
-const NEXT = 0;
-const PREVIOUS = 1;
-const REFERENCES = 2;
-/** Twice the number of times that the block was handed out, and one more while it has a hash. */
-const GENERATION = 3;
-const HASHED = 1;
-
 export class BlockPool {
   /** All blocks, the null block included. */
   readonly numBlocks: number;
-  /**
-   * Of each block: its neighbours in the doubly linked free queue (as ids), its references and its generation. One further
-   * entry, at `numBlocks`, is the sentinel at both ends of the queue.
-   */
+  /** The blocks' records, and one more for both ends of the free queue. */
   readonly #state: Int32Array;
+  readonly #queue: FreeQueue;
   readonly #map: BlockMap;
-  #numFree: number;
   #operations = 0;
 
   /** `numBlocks` counts the null block, so a pool of 2 has one block to give. */
@@ -49,24 +40,28 @@ export class BlockPool {
       );
     }
     this.numBlocks = numBlocks;
-    const state = new Int32Array((numBlocks + 1) * WORDS);
-    for (let id = 1; id <= numBlocks; id++) {
-      state[id * WORDS + NEXT] = id === numBlocks ? 1 : id + 1;
-      state[id * WORDS + PREVIOUS] = id === 1 ? numBlocks : id - 1;
-    }
-    state[NULL_BLOCK * WORDS + NEXT] = NOT_QUEUED;
-    this.#state = state;
+    this.#state = new Int32Array((numBlocks + 1) * WORDS);
+    this.#queue = new FreeQueue(this.#state, numBlocks);
     this.#map = new BlockMap(numBlocks);
-    this.#numFree = numBlocks - 1;
+    // Without hashes they go to the front, the last of them first.
+    const ids = new Int32Array(numBlocks - 1);
+    for (let i = 0; i < ids.length; i++) ids[i] = ids.length - i;
+    this.#queue.add(ids, ids.length);
   }
 
+  /** Blocks that can be handed out now. */
   get numFree(): number {
-    return this.#numFree;
+    return this.#queue.size - this.#queue.numFlying;
+  }
+
+  /** Blocks without a reference that are in flight: they become free when that has ended. */
+  get numFlying(): number {
+    return this.#queue.numFlying;
   }
 
   /** Blocks with a reference. */
   get numUsed(): number {
-    return this.numBlocks - 1 - this.#numFree;
+    return this.numBlocks - 1 - this.#queue.size;
   }
 
   /** Blocks with a hash, free or not. */
@@ -76,10 +71,10 @@ export class BlockPool {
 
   /** Turns of all loops since the start, so that a test can hold them against the size of the pool. */
   get operations(): number {
-    return this.#operations + this.#map.operations;
+    return this.#operations + this.#queue.operations + this.#map.operations;
   }
 
-  /** Holders of a block; 0 = free. */
+  /** Holders of a block; 0 = free, or in flight and free afterwards. */
   references(id: number): number {
     return this.#state[this.#checked(id) * WORDS + REFERENCES] as number;
   }
@@ -98,6 +93,11 @@ export class BlockPool {
     return this.isHashed(id) ? this.#map.hashOf(id) : undefined;
   }
 
+  /** Writes the block's hash to the start of `into`, if it has one. */
+  copyHash(id: number, into: Int32Array): void {
+    if (this.isHashed(id)) this.#map.copyHash(id, into);
+  }
+
   /** The group that the block's hash was published for; undefined when it has none. */
   groupOf(id: number): number | undefined {
     return this.isHashed(id) ? this.#map.groupOf(id) : undefined;
@@ -108,35 +108,30 @@ export class BlockPool {
     return this.isHashed(id) ? this.#map.stepOf(id) : -1;
   }
 
+  /** Whether the block can be handed out now. */
+  isFree(id: number): boolean {
+    return this.references(id) === 0 && !this.#queue.isFlying(id);
+  }
+
+  /** Whether the block is being copied. */
+  isFlying(id: number): boolean {
+    return this.#queue.isFlying(this.#checked(id));
+  }
+
   /**
-   * Takes `count` blocks off the head of the free queue, each with one reference, into `into` from `offset` on; they lose
-   * their hashes. Answers false, and changes nothing, when fewer are free.
+   * Takes the first `count` blocks of the free queue that are not in flight, each with one reference, into `into` from `offset` on;
+   * they lose their hashes. Answers false, and changes nothing, when fewer are free.
    */
   allocate(count: number, into: Int32Array, offset: number): boolean {
-    if (count > this.#numFree) return false;
+    if (count > this.numFree) return false;
     if (!(count >= 0) || offset + count > into.length) {
       throw new KvEngineError(
         "internal",
         `no room for ${count} block ids at ${offset} of ${into.length}`,
       );
     }
-    const state = this.#state;
-    const end = this.numBlocks * WORDS;
-    let id = state[end + NEXT] as number;
-    let hashed = 0;
-    for (let i = 0; i < count; i++) {
-      const at = id * WORDS;
-      into[offset + i] = id;
-      id = state[at + NEXT] as number;
-      state[at + NEXT] = NOT_QUEUED;
-      state[at + REFERENCES] = 1;
-      hashed |= state[at + GENERATION] as number;
-    }
-    state[end + NEXT] = id;
-    state[id * WORDS + PREVIOUS] = this.numBlocks;
-    this.#numFree -= count;
-    this.#operations += count;
-    this.#renew(into, offset, count, (hashed & HASHED) !== 0);
+    const generations = this.#queue.take(count, into, offset);
+    this.#renew(into, offset, count, (generations & HASHED) !== 0);
     return true;
   }
 
@@ -149,7 +144,7 @@ export class BlockPool {
     const state = this.#state;
     for (let i = 0; i < count; i++) {
       const at = (ids[i] as number) * WORDS;
-      if (state[at + REFERENCES] === 0) this.#unlink(at);
+      if (state[at + REFERENCES] === 0) this.#queue.remove(ids[i] as number);
       state[at + REFERENCES] = (state[at + REFERENCES] as number) + 1;
     }
     this.#operations += count;
@@ -177,7 +172,7 @@ export class BlockPool {
       state[at] = (state[at] as number) - 1;
     }
     this.#operations += count;
-    this.#enqueue(ids, count);
+    this.#queue.add(ids, count);
   }
 
   /** The block holds the content of the hash at word `at` of `words`, for a group, from step `step` on. */
@@ -204,7 +199,12 @@ export class BlockPool {
     return this.#map.find(words, at, group);
   }
 
-  /** Takes the block's hash away, if it has one. It stays where it is in the free queue. */
+  /** The next inserted behind `id` of the blocks that hold the same content; 0 = none, or the block has no hash. */
+  findNext(id: number): number {
+    return this.isHashed(id) ? this.#map.findNext(id) : NULL_BLOCK;
+  }
+
+  /** Takes the block's hash away, if it has one. It stays where it is in the free queue, and in flight. */
   unhash(id: number): boolean {
     if (!this.isHashed(id)) return false;
     this.#map.remove(id);
@@ -213,7 +213,7 @@ export class BlockPool {
     return true;
   }
 
-  /** Takes all hashes away. References and free order stay. */
+  /** Takes all hashes away. References, free order and flights stay. */
   unhashAll(): void {
     const state = this.#state;
     for (let at = WORDS + GENERATION; at < this.numBlocks * WORDS; at += WORDS)
@@ -221,51 +221,67 @@ export class BlockPool {
     this.#map.clear();
   }
 
-  /** Ids of the free queue, the next to be handed out first. */
-  freeIds(): number[] {
-    const ids: number[] = [];
-    for (
-      let id = this.#word(this.numBlocks, NEXT);
-      id !== this.numBlocks;
-      id = this.#word(id, NEXT)
-    ) {
-      ids.push(id);
-      if (ids.length > this.numBlocks)
-        throw new KvEngineError("internal", "the free queue runs in a circle");
-    }
-    return ids;
+  /**
+   * Each of the first `count` ids is in flight once more, for each time it is named. Throws `internal` and changes nothing when
+   * an id is no block.
+   */
+  beginFlight(ids: Int32Array, count: number): void {
+    for (let i = 0; i < count; i++) this.#checked(ids[i]);
+    for (let i = 0; i < count; i++) this.#queue.beginFlight(ids[i] as number);
+    this.#operations += count;
   }
 
-  /** Throws `internal` unless `free + used = all less the null block`, and queue, links, references, map and hashes agree. */
+  /** The same for a flight that has ended. Throws `internal` and changes nothing when an id is in fewer flights than the call ends. */
+  endFlight(ids: Int32Array, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const id = ids[i] as number;
+      if (id > NULL_BLOCK && id < this.numBlocks && this.#queue.flightsOf(id) > 0) {
+        this.#queue.endFlight(id);
+        continue;
+      }
+      while (--i >= 0) this.#queue.beginFlight(ids[i] as number);
+      throw new KvEngineError("internal", `block ${id} is not in flight`, { subject: String(id) });
+    }
+    this.#operations += count;
+  }
+
+  /** Lets a cursor walk the free queue from its head. Each change of the queue costs more until it is closed. */
+  openCursor(cursor: QueueCursor): void {
+    this.#queue.open(cursor);
+  }
+
+  closeCursor(cursor: QueueCursor): void {
+    this.#queue.close(cursor);
+  }
+
+  /** Moves an open cursor to the next block of the free queue that its pass has not seen. Answers its id; 0 at the end. */
+  advance(cursor: QueueCursor): number {
+    return this.#queue.advance(cursor);
+  }
+
+  /** Ids of the free queue, the next to be handed out first; those in flight included. */
+  freeIds(): number[] {
+    return this.#queue.ids();
+  }
+
+  /** Throws `internal` unless `free + used + flying = all less the null block`, and queue, references, map and hashes agree. */
   checkIntegrity(): void {
     const broken = (what: string): never => {
       throw new KvEngineError("internal", `block pool: ${what}`);
     };
-    const free = this.freeIds();
-    if (free.length !== this.#numFree)
-      broken(`${free.length} blocks are queued, ${this.#numFree} are counted free`);
-    let before = this.numBlocks;
-    for (const id of free) {
-      if (id <= NULL_BLOCK || id >= this.numBlocks) broken(`${id} is queued and no block`);
-      const previous = this.#word(id, PREVIOUS);
-      const references = this.#word(id, REFERENCES);
-      if (previous !== before) broken(`block ${id} links back to ${previous}, not ${before}`);
-      if (references !== 0) broken(`block ${id} is queued with ${references} references`);
-      before = id;
-    }
-    if (this.#word(this.numBlocks, PREVIOUS) !== before)
-      broken("the end of the free queue is not its last block");
-    if (this.#word(NULL_BLOCK, REFERENCES) !== 0) broken("the null block is referenced");
+    this.#queue.checkIntegrity();
+    const nullAt = NULL_BLOCK * WORDS;
+    if (this.#state[nullAt + REFERENCES] !== 0) broken("the null block is referenced");
     let used = 0;
     for (let id = 1; id < this.numBlocks; id++) {
-      const references = this.#word(id, REFERENCES);
+      const references = this.references(id);
       if (references < 0) broken(`block ${id} has ${references} references`);
       if (references > 0) used++;
     }
-    if (free.length + used !== this.numBlocks - 1) {
-      broken(`${free.length} free and ${used} used blocks are not all ${this.numBlocks - 1}`);
-    }
-    this.#map.checkIntegrity((id) => (this.#word(id, GENERATION) & HASHED) !== 0);
+    const { numFree, numFlying, numBlocks } = this;
+    if (numFree + numFlying + used !== numBlocks - 1)
+      broken(`${numFree} free, ${numFlying} flying, ${used} used: not all ${numBlocks - 1}`);
+    this.#map.checkIntegrity((id) => id !== NULL_BLOCK && this.isHashed(id));
   }
 
   #checked(id: number | undefined): number {
@@ -273,10 +289,6 @@ export class BlockPool {
     throw new KvEngineError("internal", `block ${id} is not one of 1..${this.numBlocks - 1}`, {
       subject: String(id),
     });
-  }
-
-  #word(id: number, word: number): number {
-    return this.#state[id * WORDS + word] as number;
   }
 
   /** What was just handed out is another's: no hash, next generation. */
@@ -289,40 +301,5 @@ export class BlockPool {
       if (someHashed && (generation & HASHED) !== 0) this.#map.remove(ids[i] as number);
       state[at] = (generation | HASHED) + 1;
     }
-  }
-
-  /** Puts those of the ids that have no reference left into the free queue. */
-  #enqueue(ids: Int32Array, count: number): void {
-    const state = this.#state;
-    const sentinel = this.numBlocks;
-    const end = sentinel * WORDS;
-    /** The last of the new front part of the queue. */
-    let front = sentinel;
-    for (let i = count - 1; i >= 0; i--) {
-      const id = ids[i] as number;
-      const at = id * WORDS;
-      // An id that the call has twice is queued once.
-      if (state[at + REFERENCES] !== 0 || state[at + NEXT] !== NOT_QUEUED) continue;
-      const isHashed = ((state[at + GENERATION] as number) & HASHED) !== 0;
-      const previous = isHashed ? (state[end + PREVIOUS] as number) : front;
-      const next = isHashed ? sentinel : (state[front * WORDS + NEXT] as number);
-      state[at + NEXT] = next;
-      state[at + PREVIOUS] = previous;
-      state[previous * WORDS + NEXT] = id;
-      state[next * WORDS + PREVIOUS] = id;
-      if (!isHashed) front = id;
-      this.#numFree++;
-    }
-  }
-
-  /** Takes the block whose words begin at `at` out of the free queue. */
-  #unlink(at: number): void {
-    const state = this.#state;
-    const next = state[at + NEXT] as number;
-    const previous = state[at + PREVIOUS] as number;
-    state[previous * WORDS + NEXT] = next;
-    state[next * WORDS + PREVIOUS] = previous;
-    state[at + NEXT] = NOT_QUEUED;
-    this.#numFree--;
   }
 }

@@ -20,7 +20,7 @@ export function giveUpIslands(
     start--;
     for (const { entries } of tables) {
       const id = entries[start] as number;
-      if (id !== NULL_BLOCK && pool.references(id) === 1) gain++;
+      if (id !== NULL_BLOCK && pool.references(id) === 1 && !pool.isFlying(id)) gain++;
     }
   }
   if (gain < count) return false;

@@ -20,7 +20,7 @@ export class Match {
   islandEnd = 0;
   /** The highest step that published any of the found blocks; -1 = none. */
   newestStep = -1;
-  /** Found blocks that are in the free queue, over all groups. */
+  /** Found blocks that count as free, over all groups: taking one leaves one fewer. One in flight counts as none. */
   numFreeHits = 0;
   /** Those of the prefix, of each group. */
   readonly numFreePrefixHits: Int32Array;
@@ -36,7 +36,7 @@ export class Match {
   dropLastIsland(pool: BlockPool): void {
     const last = this.islandEnd - 1;
     for (const found of this.found) {
-      if (pool.references(found[last] as number) === 0) this.numFreeHits--;
+      if (pool.isFree(found[last] as number)) this.numFreeHits--;
       found[last] = NULL_BLOCK;
     }
     this.numIslands--;
@@ -164,7 +164,7 @@ export class PrefixMatcher {
 
   #count(id: number): void {
     const match = this.#match;
-    if (this.#pool.references(id) === 0) match.numFreeHits++;
+    if (this.#pool.isFree(id)) match.numFreeHits++;
     match.newestStep = Math.max(match.newestStep, this.#pool.publishedStep(id));
   }
 }

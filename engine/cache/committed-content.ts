@@ -1,0 +1,49 @@
+/** What connectors may see of the pool: content whose step has committed. What a failed step withdraws was never to be seen. */
+
+import type { BlockKey } from "../../connectors/block-pool-view.ts";
+import { HASH_WORDS } from "./block-hash.ts";
+import { blockKey, readBlockKey } from "./block-key.ts";
+import { type BlockPool, NULL_BLOCK } from "./block-pool.ts";
+
+export class CommittedContent {
+  readonly #pool: BlockPool;
+  readonly #committedStep: () => number;
+  readonly #hash = new Int32Array(HASH_WORDS);
+
+  /** `committedStep` answers the last step that has committed, -1 before the first. */
+  constructor(pool: BlockPool, committedStep: () => number) {
+    this.#pool = pool;
+    this.#committedStep = committedStep;
+  }
+
+  /** Whether the block has content that may be seen. */
+  has(id: number): boolean {
+    const pool = this.#pool;
+    return pool.isHashed(id) && pool.publishedStep(id) <= this.#committedStep();
+  }
+
+  keyOf(id: number): BlockKey | undefined {
+    const pool = this.#pool;
+    const group = pool.groupOf(id);
+    if (group === undefined || pool.publishedStep(id) > this.#committedStep()) return undefined;
+    pool.copyHash(id, this.#hash);
+    return blockKey(this.#hash, 0, group);
+  }
+
+  /** The first inserted of the blocks with this content that may be seen; 0 = none. Throws `invalid` unless it is a key. */
+  find(key: unknown): number {
+    let id = this.#first(key);
+    while (id !== NULL_BLOCK && !this.has(id)) id = this.#pool.findNext(id);
+    return id;
+  }
+
+  /** All blocks with this content, seen or not, in order of insertion. Throws `invalid` unless it is a key. */
+  *blocksOf(key: unknown): IterableIterator<number> {
+    for (let id = this.#first(key); id !== NULL_BLOCK; id = this.#pool.findNext(id)) yield id;
+  }
+
+  #first(key: unknown): number {
+    const group = readBlockKey(key, this.#hash);
+    return this.#pool.find(this.#hash, 0, group);
+  }
+}
