@@ -281,7 +281,7 @@ class WorkerEngineClient implements EngineClient {
         tokenIds: slice(tokenIds, from, to),
         logprobs: slice(logprobs, from, to),
         ...(firstTop === nextTop ? {} : { tops: tops.slice(firstTop, nextTop).map(topOf) }),
-        ...(hit === undefined ? {} : { cachedTokens: hit.numTokens }),
+        ...(hit === undefined ? {} : { cachedTokens: hit.numTokens, cacheReceipt: hit.receipt }),
         ...(prompt === undefined ? {} : { promptLogprobs: prompt.logprobs }),
         ...(finish === undefined ? {} : { finish: finish.finish }),
       });

@@ -51,6 +51,12 @@ export class Engine {
     return this.#scheduler.resetPrefixCache();
   }
 
+  /** Something that requests wait for has happened: they are looked at again. */
+  news(): void {
+    this.#fill();
+    this.#wake?.();
+  }
+
   /** Queues a request; `handle` names it in events and in `abort`. Throws when it can never be served. */
   add(handle: number, request: GenerateRequest): void {
     if (this.#stopping)
@@ -120,7 +126,7 @@ export class Engine {
   }
 
   async #sleep(): Promise<void> {
-    if (this.#scheduler.numUnfinished > 0) {
+    if (this.#scheduler.numUnfinished > 0 && !this.#scheduler.isBusy) {
       throw new KvEngineError(
         "internal",
         `${this.#scheduler.numUnfinished} requests wait and nothing can run`,
@@ -128,7 +134,10 @@ export class Engine {
     }
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#wake = resolve;
+    const ms = this.#scheduler.msToDeadline();
+    const timer = ms === Infinity ? undefined : setTimeout(resolve, ms);
     await promise;
+    clearTimeout(timer);
     this.#wake = undefined;
   }
 }

@@ -97,6 +97,8 @@ export interface TokenEvent {
   readonly tops?: readonly TopLogprobs[];
   /** Prompt tokens whose KV was not computed for this request: with the first token, where there are any. */
   readonly cachedTokens?: number;
+  /** With `cachedTokens`. */
+  readonly cacheReceipt?: CacheReceipt;
   /** Once, before or with the first token, where the request asked for them. */
   readonly promptLogprobs?: PromptLogprobs;
   readonly finish?: Finish;
@@ -120,6 +122,8 @@ export interface Finish {
   readonly reason: FinishReason;
   /** The stop string or stop token id that ended it, where one did. */
   readonly stopReason?: string | number;
+  /** What KV connectors have for the client. */
+  readonly transferParams?: Readonly<Record<string, unknown>>;
   /** Set when `reason` is `error`. */
   readonly error?: { readonly code: string; readonly message: string };
   readonly usage: Usage;
@@ -142,6 +146,18 @@ export interface Usage {
   readonly completionTokens: number;
   /** Prompt tokens whose KV was not computed for this request. */
   readonly cachedTokens: number;
+  /** Where there are any. */
+  readonly cacheReceipt?: CacheReceipt;
+}
+
+/** Where cached prompt tokens came from, and what that was worth. */
+export interface CacheReceipt {
+  /** Tokens by tier: `device`, and the tiers of connectors. */
+  readonly byTier: Readonly<Record<string, number>>;
+  /** How long the request waited for what connectors brought, in milliseconds. */
+  readonly loadMs: number;
+  /** Estimate of what computing the tokens would have taken longer. */
+  readonly savedMs: number;
 }
 
 /** Numbers of one moment, sent with each batch of events. */

@@ -73,6 +73,8 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/config.ts",
       "engine/errors.ts",
       "engine/nearest.ts",
+      "engine/cache/",
+      "engine/scheduler/",
       "connectors/",
     ],
   ],

@@ -26,6 +26,7 @@ export class BlockPool {
   readonly #state: Int32Array;
   readonly #queue: FreeQueue;
   readonly #map: BlockMap;
+  #numAllocated = 0;
   #operations = 0;
 
   /** `numBlocks` counts the null block, so a pool of 2 has one block to give. */
@@ -67,6 +68,11 @@ export class BlockPool {
   /** Blocks with a hash, free or not. */
   get numHashed(): number {
     return this.#map.size;
+  }
+
+  /** Times that a block was handed out, since the start. */
+  get numAllocated(): number {
+    return this.#numAllocated;
   }
 
   /** Turns of all loops since the start, so that a test can hold them against the size of the pool. */
@@ -130,6 +136,7 @@ export class BlockPool {
         `no room for ${count} block ids at ${offset} of ${into.length}`,
       );
     }
+    this.#numAllocated += count;
     const generations = this.#queue.take(count, into, offset);
     this.#renew(into, offset, count, (generations & HASHED) !== 0);
     return true;

@@ -7,6 +7,7 @@ export type BlockState = "missing" | "loading" | "present";
 
 const STATES: readonly BlockState[] = ["missing", "loading", "present"];
 const MISSING = 0;
+const LOADING = 1;
 const PRESENT = 2;
 
 export class BlockTable {
@@ -41,6 +42,10 @@ export class BlockTable {
 
   isPresent(index: number): boolean {
     return this.#states[index] === PRESENT;
+  }
+
+  isLoading(index: number): boolean {
+    return this.#states[index] === LOADING;
   }
 
   mark(index: number, state: BlockState): void {

@@ -26,11 +26,13 @@ export class ConnectorBlocks {
   readonly view: GpuBlockPoolView;
   readonly ledger: LeaseLedger;
   readonly #scan: FreeBlockScan;
+  readonly #marks: SafeMarks;
 
   constructor(options: ConnectorBlocksOptions) {
     const { pool, blockSize, committedStep } = options;
     const content = new CommittedContent(pool, committedStep);
     const marks = new SafeMarks(pool);
+    this.#marks = marks;
     this.ledger = new LeaseLedger({ ...options, content });
     this.#scan = new FreeBlockScan(pool, content, marks);
     this.view = createView({
@@ -41,6 +43,11 @@ export class ConnectorBlocks {
       ledger: this.ledger,
       scan: this.#scan,
     });
+  }
+
+  /** The connector has a copy of the blocks' present content. The blocks have content. */
+  markSafe(ids: readonly number[]): void {
+    for (const id of ids) this.#marks.set(id);
   }
 
   /** Ends all that the connector holds; every call of its view is refused from here on. */

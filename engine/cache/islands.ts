@@ -18,6 +18,8 @@ export function giveUpIslands(
   let gain = 0;
   while (gain < count && start > from) {
     start--;
+    // What is being filled is not given up: its content is on its way.
+    if (blocks.isLoading(start)) return false;
     for (const { entries } of tables) {
       const id = entries[start] as number;
       if (id !== NULL_BLOCK && pool.references(id) === 1 && !pool.isFlying(id)) gain++;

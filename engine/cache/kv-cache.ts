@@ -17,12 +17,24 @@ import {
 import { BlockPool, NULL_BLOCK } from "./block-pool.ts";
 import { forkBlocks } from "./fork.ts";
 import { checkHolders } from "./integrity.ts";
+import type { BlockTable } from "./block-table.ts";
 import { giveUpIslands } from "./islands.ts";
-import { type Match, PrefixMatcher } from "./match.ts";
+import { type Coming, type Match, OFFERED, PrefixMatcher } from "./match.ts";
 import { publishBlocks, withdrawBlocks } from "./publish.ts";
 import { SequenceBlocks } from "./sequence-blocks.ts";
 
-export type { GroupSpec, Match, SequenceBlocks };
+export type { Coming, GroupSpec, Match, SequenceBlocks };
+
+/** An entry of a sequence's tables that waits for its content. */
+export interface LoadingEntry {
+  readonly block: number;
+  readonly group: number;
+  readonly id: number;
+  /** The block was allocated for it: nobody else is having it filled. */
+  readonly isNew: boolean;
+}
+
+const NOTHING_LOADING: readonly LoadingEntry[] = [];
 
 export interface KvCacheOptions {
   /** The null block included. */
@@ -75,10 +87,11 @@ export class KvCache {
 
   /**
    * The longest prefix in whole blocks, at most `maxBlocks`, that is valid for all groups, and later blocks below `maxBlocks`
-   * that all groups have. Changes nothing. The answer is valid until the next call, and for as long as the pool is not changed.
+   * that all groups have. From block `comingFrom` on, what is `coming` counts like what is there. Changes nothing. The answer is
+   * valid until the next call, and for as long as the pool is not changed.
    */
-  match(blocks: SequenceBlocks, maxBlocks: number): Match {
-    return this.#matcher.match(blocks, this.prefixCaching ? maxBlocks : 0);
+  match(blocks: SequenceBlocks, maxBlocks: number, coming?: Coming, comingFrom = 0): Match {
+    return this.#matcher.match(blocks, this.prefixCaching ? maxBlocks : 0, coming, comingFrom);
   }
 
   /**
@@ -97,17 +110,21 @@ export class KvCache {
 
   /**
    * References the found blocks and puts them into the empty tables, null where a position of the prefix has left the window.
-   * From here on the sequence is of this generation.
+   * Offered ones get new blocks. From here on the sequence is of this generation. Answers the entries that have no content yet:
+   * the new ones, and those of which `isLoading` says so.
    */
-  take(blocks: SequenceBlocks, match: Match): void {
+  take(
+    blocks: SequenceBlocks,
+    match: Match,
+    isLoading: (id: number) => boolean = never,
+  ): readonly LoadingEntry[] {
     if (match.owner !== blocks || blocks.numGrown > 0) {
       const why = blocks.numGrown > 0 ? "to tables that are not empty" : "of another sequence";
       throw new KvEngineError("internal", `a match ${why} cannot be taken`);
     }
-    const { numBlocks, islandEnd } = match;
+    const { numBlocks, islandEnd, numOffered } = match;
     match.owner = undefined;
     for (const [group, table] of blocks.tables.entries()) {
-      const found = match.found[group] as Int32Array;
       const first = firstNeededBlock(
         this.groups[group] as GroupSpec,
         this.blockSize,
@@ -116,22 +133,30 @@ export class KvCache {
       table.resize(Math.max(numBlocks, islandEnd));
       table.first = first;
       table.markPresent(0, numBlocks);
-      const scratch = this.#scratchOf(table.length);
-      let count = 0;
-      for (let block = first; block < table.length; block++) {
-        const id = found[block] as number;
-        if (id === NULL_BLOCK) continue;
-        scratch[count++] = id;
-        table.set(block, id);
-        if (block >= numBlocks) table.markPresent(block, block + 1);
-      }
-      this.pool.touch(scratch, count);
+      this.#takeFound(table, match.found[group] as Int32Array, numBlocks);
     }
     blocks.numGrown = numBlocks;
-    blocks.numPresent = numBlocks;
-    blocks.numPublished = numBlocks;
     blocks.islandEnd = islandEnd;
     blocks.generation = this.#generation;
+    // After the found ones have their references: new blocks come from the free queue.
+    const loading = this.#takeLoading(blocks, match, numOffered, isLoading);
+    blocks.numLoading = loading.length;
+    blocks.numPresent = firstLoading(blocks, numBlocks);
+    blocks.numPublished = blocks.numPresent;
+    return loading;
+  }
+
+  /** The content of an entry has come. */
+  arrived(blocks: SequenceBlocks, block: number, group: number): void {
+    blocks.tables[group]!.mark(block, "present");
+    blocks.numLoading--;
+    const { numGrown } = blocks;
+    while (blocks.numPresent < numGrown && blocks.isPresent(blocks.numPresent)) blocks.numPresent++;
+  }
+
+  /** Whether a block before position `numTokens` is still loading, so that nothing from there on can be computed. */
+  isBlocked(blocks: SequenceBlocks, numTokens: number): boolean {
+    return blocks.numLoading > 0 && blocks.numPresent < Math.floor(numTokens / this.blockSize);
   }
 
   /**
@@ -180,11 +205,11 @@ export class KvCache {
     return block * this.blockSize;
   }
 
-  /** Where the missing run that holds position `numTokens` ends: the start of the next island, or Infinity. */
+  /** Where the missing run that holds position `numTokens` ends: the start of the next island (present or loading), or Infinity. */
   missingEnd(blocks: SequenceBlocks, numTokens: number): number {
     let block = Math.ceil(numTokens / this.blockSize);
     for (; block < blocks.islandEnd; block++)
-      if (blocks.isPresent(block)) return block * this.blockSize;
+      if (blocks.isPresent(block) || blocks.isLoading(block)) return block * this.blockSize;
     return Infinity;
   }
 
@@ -301,12 +326,61 @@ export class KvCache {
     return needed;
   }
 
+  #takeFound(table: BlockTable, found: Int32Array, numBlocks: number): void {
+    const scratch = this.#scratchOf(table.length);
+    let count = 0;
+    for (let block = table.first; block < table.length; block++) {
+      const id = found[block] as number;
+      if (id <= NULL_BLOCK) continue;
+      scratch[count++] = id;
+      table.set(block, id);
+      if (block >= numBlocks) table.markPresent(block, block + 1);
+    }
+    this.pool.touch(scratch, count);
+  }
+
+  #takeLoading(
+    { tables }: SequenceBlocks,
+    { found }: Match,
+    numOffered: number,
+    isLoading: (id: number) => boolean,
+  ): readonly LoadingEntry[] {
+    if (numOffered === 0 && isLoading === never) return NOTHING_LOADING;
+    const ids = new Int32Array(numOffered);
+    if (!this.pool.allocate(numOffered, ids, 0))
+      throw new KvEngineError("internal", "a match was taken that does not fit");
+    const loading: LoadingEntry[] = [];
+    let next = 0;
+    for (const [group, table] of tables.entries()) {
+      for (let block = table.first; block < table.length; block++) {
+        const isNew = found[group]![block] === OFFERED;
+        const id = isNew ? (ids[next++] as number) : (table.entries[block] as number);
+        if (!isNew && (id === NULL_BLOCK || !isLoading(id))) continue;
+        table.set(block, id);
+        table.mark(block, "loading");
+        loading.push({ block, group, id, isNew });
+      }
+    }
+    return loading;
+  }
+
   /** Room for a call's ids. */
   #scratchOf(length: number): Int32Array {
     if (length > this.#scratch.length)
       this.#scratch = new Int32Array(Math.max(length, this.#scratch.length * 2));
     return this.#scratch;
   }
+}
+
+function never(): boolean {
+  return false;
+}
+
+/** The first of the leading `numBlocks` blocks that some group is still loading; `numBlocks` when there is none. */
+function firstLoading({ tables }: SequenceBlocks, numBlocks: number): number {
+  for (let block = 0; block < numBlocks; block++)
+    if (tables.some((table) => table.isLoading(block))) return block;
+  return numBlocks;
 }
 
 /** Entries of one table (they are the same in all) from the grown ones up to `end` that have no block. */

@@ -1,12 +1,22 @@
 /**
  * Which of a sequence's blocks are in the cache: the longest prefix that every group can go on behind, and later blocks that
- * all groups have ("islands"). Each block is looked up at most twice in a group.
+ * all groups have ("islands"). Each block is looked up at most twice in a group. Blocks that connectors bring count like those
+ * that are there, from a block on that the caller names.
  */
 
 import { HASH_WORDS } from "./block-hash.ts";
 import { firstNeededBlock, type GroupSpec, runBeforeBoundary } from "./block-group.ts";
 import { type BlockPool, NULL_BLOCK } from "./block-pool.ts";
 import type { SequenceBlocks } from "./sequence-blocks.ts";
+
+/** Stands in `Match.found` for a block that a connector can bring. */
+export const OFFERED = -1;
+
+/** Blocks that are not on the device and may come there. */
+export interface Coming {
+  /** Looks for block `block` of the sequence: the id of the device block that is being filled with it, `OFFERED`, or 0. */
+  find(hashes: Int32Array, block: number, group: number): number;
+}
 
 /** What was found. The matcher uses one object again and again; it is valid until the next call. */
 export class Match {
@@ -20,11 +30,19 @@ export class Match {
   islandEnd = 0;
   /** The highest step that published any of the found blocks; -1 = none. */
   newestStep = -1;
-  /** Found blocks that count as free, over all groups: taking one leaves one fewer. One in flight counts as none. */
+  /**
+   * Found blocks that count as free, over all groups: taking one leaves one fewer. One in flight counts as none; an offered one as
+   * one, since it needs a new block.
+   */
   numFreeHits = 0;
+  /** Offered ones alone. */
+  numOffered = 0;
   /** Those of the prefix, of each group. */
   readonly numFreePrefixHits: Int32Array;
-  /** Of each group, by block, to the end of prefix and islands: what was found; 0 in a gap, or where no position needs it. */
+  /**
+   * Of each group, by block, to the end of prefix and islands: what was found (present, being filled, or `OFFERED`); 0 in a gap,
+   * or where no position needs it.
+   */
   readonly found: Int32Array[];
 
   constructor(numGroups: number) {
@@ -36,7 +54,9 @@ export class Match {
   dropLastIsland(pool: BlockPool): void {
     const last = this.islandEnd - 1;
     for (const found of this.found) {
-      if (pool.isFree(found[last] as number)) this.numFreeHits--;
+      const id = found[last] as number;
+      if (id === OFFERED) this.numOffered--;
+      if (id === OFFERED || pool.isFree(id)) this.numFreeHits--;
       found[last] = NULL_BLOCK;
     }
     this.numIslands--;
@@ -53,6 +73,9 @@ export class PrefixMatcher {
   readonly #match: Match;
   /** Of each group that is not full: `runStart` to `runEnd` is the run of found blocks looked at last. */
   readonly #runStarts: Int32Array;
+  #coming: Coming | undefined;
+  /** Blocks before this one count only when they are there. */
+  #comingFrom = 0;
 
   constructor(pool: BlockPool, groups: readonly GroupSpec[], blockSize: number) {
     this.#pool = pool;
@@ -62,9 +85,11 @@ export class PrefixMatcher {
     this.#runStarts = new Int32Array(groups.length);
   }
 
-  /** Looks at no more than `maxBlocks` blocks of the sequence. */
-  match(blocks: SequenceBlocks, maxBlocks: number): Match {
+  /** Looks at no more than `maxBlocks` blocks of the sequence; from `comingFrom` on also at what is coming. */
+  match(blocks: SequenceBlocks, maxBlocks: number, coming?: Coming, comingFrom = 0): Match {
     const match = this.#match;
+    this.#coming = coming;
+    this.#comingFrom = comingFrom;
     const limit = Math.max(0, Math.min(maxBlocks, blocks.numHashes));
     for (const [group, found] of match.found.entries()) {
       if (found.length < limit) match.found[group] = new Int32Array(Math.max(limit, 64));
@@ -74,9 +99,11 @@ export class PrefixMatcher {
     match.islandEnd = 0;
     match.newestStep = -1;
     match.numFreeHits = 0;
+    match.numOffered = 0;
     match.numBlocks = this.#prefix(blocks.hashes, limit);
     this.#keepNeeded(match.numBlocks);
-    if (this.#pool.numHashed > 0) this.#islands(blocks.hashes, match.numBlocks, limit);
+    if (this.#pool.numHashed > 0 || coming !== undefined)
+      this.#islands(blocks.hashes, match.numBlocks, limit);
     return match;
   }
 
@@ -102,7 +129,7 @@ export class PrefixMatcher {
   #leading(group: number, hashes: Int32Array, end: number): number {
     const found = this.#match.found[group] as Int32Array;
     for (let block = 0; block < end; block++) {
-      const id = this.#pool.find(hashes, block * HASH_WORDS, group);
+      const id = this.#find(hashes, block, group);
       if (id === NULL_BLOCK) return block;
       found[block] = id;
     }
@@ -117,7 +144,7 @@ export class PrefixMatcher {
     // Blocks runStart..end are known to be there.
     let start = runStart >= 0 && runStart < end ? runStart : end;
     while (start > 0 && end - start < needed) {
-      const id = this.#pool.find(hashes, (start - 1) * HASH_WORDS, group);
+      const id = this.#find(hashes, start - 1, group);
       start--;
       if (id === NULL_BLOCK) end = start;
       else found[start] = id;
@@ -146,7 +173,7 @@ export class PrefixMatcher {
     for (let block = from; block < limit; block++) {
       let group = 0;
       for (; group < numGroups; group++) {
-        const id = this.#pool.find(hashes, block * HASH_WORDS, group);
+        const id = this.#find(hashes, block, group);
         if (id === NULL_BLOCK) break;
         (found[group] as Int32Array)[block] = id;
       }
@@ -162,8 +189,19 @@ export class PrefixMatcher {
     for (const found of match.found) this.#count(found[block] as number);
   }
 
+  #find(hashes: Int32Array, block: number, group: number): number {
+    const id = this.#pool.find(hashes, block * HASH_WORDS, group);
+    if (id !== NULL_BLOCK || this.#coming === undefined || block < this.#comingFrom) return id;
+    return this.#coming.find(hashes, block, group);
+  }
+
   #count(id: number): void {
     const match = this.#match;
+    if (id === OFFERED) {
+      match.numOffered++;
+      match.numFreeHits++;
+      return;
+    }
     if (this.#pool.isFree(id)) match.numFreeHits++;
     match.newestStep = Math.max(match.newestStep, this.#pool.publishedStep(id));
   }

@@ -13,6 +13,8 @@ export class SequenceBlocks {
   numPublished = 0;
   /** Leading blocks that are present in all groups. */
   numPresent = 0;
+  /** Entries, over all groups, that a connector is filling. */
+  numLoading = 0;
   /** Leading blocks that have their entries in all groups (null where no position needs them). */
   numGrown = 0;
   /** End of the last island, in blocks: what was found beyond the prefix. No entry from here on, unless grown, has a block. */
@@ -43,11 +45,18 @@ export class SequenceBlocks {
     return true;
   }
 
+  /** Whether some group waits for block `index`. */
+  isLoading(index: number): boolean {
+    for (const table of this.tables) if (table.isLoading(index)) return true;
+    return false;
+  }
+
   /** Forgets all blocks; the hashes stay. */
   clear(): void {
     for (const table of this.tables) table.clear();
     this.numPublished = 0;
     this.numPresent = 0;
+    this.numLoading = 0;
     this.numGrown = 0;
     this.islandEnd = 0;
   }

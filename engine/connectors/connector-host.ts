@@ -80,12 +80,13 @@ export class ConnectorHost {
   readonly #hosted: readonly Hosted[];
   readonly #samples = new SampleStore();
   readonly #options: HostOptions;
+  readonly #turn: HookTurn;
   #onDisabled: ((place: number) => void) | undefined;
 
   constructor(connectors: readonly NamedConnector[], options: HostOptions) {
     this.#options = options;
-    const turn = options.turn ?? new HookTurn();
-    this.#hosted = connectors.map((one, place) => this.#host(one, place, turn));
+    this.#turn = options.turn ?? new HookTurn();
+    this.#hosted = connectors.map((one, place) => this.#host(one, place, this.#turn));
   }
 
   /** With none, no call of the host does anything. */
@@ -99,6 +100,11 @@ export class ConnectorHost {
 
   isDisabled(place: number): boolean {
     return this.#hosted[place]?.guard.disabled ?? true;
+  }
+
+  /** Whether a hook of this connector runs now. */
+  isCalling(place: number): boolean {
+    return this.#turn.connector === place;
   }
 
   /** Once, before the first request: every connector gets its view, then every connector its context. */

@@ -8,14 +8,23 @@ import type { EngineInfo } from "../request.ts";
 import type { RequestLimits } from "../request-limits.ts";
 import type { ScheduledBatch, StepResult } from "../scheduler/batch.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
+import type { FlightResult } from "../cache/page-transfers.ts";
 import { planKv } from "./kv-plan.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./model-runner.ts";
-import { fromNative, memoryAvailable, pageBytes, Runner, type SeatParams } from "./native.ts";
+import {
+  fromNative,
+  memoryAvailable,
+  pageBytes,
+  Runner,
+  type SeatParams,
+  type TransferOptions,
+} from "./native.ts";
+import { NativeTransfers } from "./native-transfers.ts";
 
 /** A model that is ready to compute. */
 export interface StartedModel {
   readonly model: LoadedModel;
-  readonly runner: ModelRunner;
+  readonly runner: NativeRunner;
   readonly limits: RequestLimits;
   /** Most samples in a step. */
   readonly maxSamples: number;
@@ -120,6 +129,14 @@ export class NativeRunner implements ModelRunner {
   /** Compiles the program. Call once, before anything else. */
   async start(spec: Parameters<typeof Runner.create>[0]): Promise<void> {
     this.#native = await Runner.create(spec, (result) => this.#settle(result));
+  }
+
+  /** Opens the host pool and the threads that move pages: see `NativeTransfers.open`. */
+  openTransfers(
+    options: TransferOptions,
+    onResults: (results: readonly FlightResult[]) => void,
+  ): NativeTransfers {
+    return NativeTransfers.open(this.#started(), options, onResults);
   }
 
   info(): ReturnType<Runner["info"]> {

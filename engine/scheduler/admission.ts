@@ -6,6 +6,7 @@
 
 import { PICK, type ScheduledBatch } from "./batch.ts";
 import type { StepBudget } from "./budget.ts";
+import type { Match } from "../cache/kv-cache.ts";
 import type { LiveSequences } from "./live-sequences.ts";
 import { NONE, type Sequence } from "./sequence.ts";
 
@@ -13,6 +14,8 @@ import { NONE, type Sequence } from "./sequence.ts";
 const MOST_ASIDE = 64;
 /** Words of a block hash. */
 const HASH_WORDS = 8;
+
+const NOTHING_LOADED: Readonly<Record<string, number>> = {};
 
 /** What came of looking at the head of the queue: `aside` = not now, others may go first; `full` = nobody fits now. */
 type Outcome = "admitted" | "aside" | "full";
@@ -54,6 +57,18 @@ export class Admission {
     for (const sequence of aside) waiting.push(sequence);
   }
 
+  /** What connectors were to bring does not come: the sequence waits again, and its next admission is the one that counts. */
+  computeInstead(sequence: Sequence): void {
+    if (sequence.numCachedTokens !== NONE && sequence.firstTokenAt === 0) {
+      this.numQueriedTokens -= sequence.numTokens;
+      this.numHitTokens -= sequence.numCachedTokens - numLoaded(sequence);
+      sequence.numCachedTokens = NONE;
+      sequence.loadedByTier = NOTHING_LOADED;
+    }
+    sequence.computesAll = true;
+    if (sequence.state === "running") this.#live.giveUp(sequence);
+  }
+
   /** Blocks that a sequence has still to take until its known tokens are computed. */
   stillNeeded(sequence: Sequence): number {
     if (!sequence.prefilling) return 0;
@@ -72,22 +87,56 @@ export class Admission {
     const { numTokens, promptScores, blocks } = head;
     const readsCache = kv.prefixCaching && (promptScores === undefined || promptScores.complete);
     const maxBlocks = readsCache ? Math.floor((numTokens - 1) / kv.blockSize) : 0;
-    const match = kv.match(blocks, maxBlocks);
+    const match = this.#find(head, maxBlocks);
+    if (match === undefined) return "aside";
     // Its last blocks are filled by this very step: what reads them must run later.
     if (match.newestStep === batch.stepId) return "aside";
     if (readsCache && this.#stepsAside(head, match.numBlocks, maxBlocks)) return "aside";
-    if (kv.blocksNeeded(match, numTokens, this.#maxInFlightTokens) > this.#room()) return "full";
+    if (kv.blocksNeeded(match, numTokens, this.#maxInFlightTokens) > this.#room()) {
+      this.#relieve(match, head);
+      return "full";
+    }
     const numHitTokens = match.numBlocks * kv.blockSize;
     const numIslandTokens = match.numIslands * kv.blockSize;
-    kv.take(blocks, match);
+    const { connectors } = this.#live;
+    const loading = kv.take(blocks, match, connectors?.isLoading);
     this.#live.start(head);
     head.numSubmittedTokens = numHitTokens;
     head.numComputedTokens = numHitTokens;
-    this.#count(head, readsCache ? numTokens : 0, numHitTokens + numIslandTokens);
+    const loaded = connectors?.admitted(head, loading) ?? NOTHING_LOADED;
+    this.#count(head, readsCache ? numTokens : 0, numHitTokens + numIslandTokens, loaded);
     this.#live.reserve(head, this.stillNeeded(head));
-    batch.opened.push(head);
     addChunk(head);
     return "admitted";
+  }
+
+  /**
+   * What the cache has of a request's beginning, and what connectors bring of the rest where that is quicker than to compute it.
+   * Undefined = a connector does not know yet.
+   */
+  #find(head: Sequence, maxBlocks: number): Match | undefined {
+    const { kv, connectors } = this.#live;
+    const { blocks } = head;
+    const match = kv.match(blocks, maxBlocks);
+    const numDeviceBlocks = match.numBlocks;
+    if (connectors === undefined || head.computesAll || numDeviceBlocks >= maxBlocks) return match;
+    const found = connectors.lookUp(head, maxBlocks, numDeviceBlocks);
+    if (found !== "some") return found === "none" ? match : undefined;
+    const { coming } = connectors;
+    const most = kv.match(blocks, maxBlocks, coming, numDeviceBlocks);
+    const from = connectors.firstToLoad(numDeviceBlocks, most.numBlocks, most.numOffered);
+    if (from === numDeviceBlocks) return most;
+    return from < most.numBlocks
+      ? kv.match(blocks, maxBlocks, coming, from)
+      : kv.match(blocks, maxBlocks);
+  }
+
+  /** Nobody runs and the first in order does not fit: connectors hold what it needs. */
+  #relieve(match: Match, { numTokens }: Sequence): void {
+    const { kv, connectors, running, leaving } = this.#live;
+    if (connectors === undefined || running.length > 0 || leaving.size > 0) return;
+    const needed = kv.blocksNeeded(match, numTokens, this.#maxInFlightTokens);
+    connectors.relieve(needed - this.#room());
   }
 
   /**
@@ -111,7 +160,6 @@ export class Admission {
     }
     this.#live.start(head);
     this.#count(head, numPromptTokens, numPromptTokens - 1);
-    batch.opened.push(head);
     batch.addRow(head, numPromptTokens - 1, 1);
     batch.addSample(0, PICK);
     this.#budget.takePrefill(1, 1);
@@ -152,12 +200,25 @@ export class Admission {
     return kv.pool.numFree - numReservedBlocks - soon;
   }
 
-  #count(sequence: Sequence, queried: number, hits: number): void {
+  #count(
+    sequence: Sequence,
+    queried: number,
+    hits: number,
+    loadedByTier: Readonly<Record<string, number>> = NOTHING_LOADED,
+  ): void {
     if (sequence.numCachedTokens !== NONE) return;
     sequence.numCachedTokens = hits;
+    sequence.loadedByTier = loadedByTier;
+    sequence.loadingSince = this.#live.now();
     this.numQueriedTokens += queried;
-    this.numHitTokens += hits;
+    this.numHitTokens += hits - numLoaded(sequence);
   }
+}
+
+function numLoaded({ loadedByTier }: Sequence): number {
+  let sum = 0;
+  for (const tokens of Object.values(loadedByTier)) sum += tokens;
+  return sum;
 }
 
 /** Whether what the sequence waits to share is still to be submitted. */

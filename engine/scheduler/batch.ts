@@ -85,8 +85,15 @@ export class ScheduledBatch {
     this.opened.length = 0;
   }
 
-  /** Adds `count` tokens of a sequence from position `start` on. Samples and drafts that follow belong to it. */
+  /**
+   * Adds `count` tokens of a sequence from position `start` on; its first row opens its seat. Samples and drafts that follow belong
+   * to it.
+   */
   addRow(sequence: Sequence, start: number, count: number): void {
+    if (!sequence.isSeated) {
+      sequence.isSeated = true;
+      this.opened.push(sequence);
+    }
     const row = this.numRows++;
     this.sequences[row] = sequence;
     this.starts[row] = start;

@@ -20,7 +20,7 @@ const MARGIN = 0.9;
 /** Prompt tokens of the first step with decodes, before it is known what that costs. */
 const CAREFUL_START = 64;
 /** Prompts never starve: so many tokens at least, and so many as cost this share of the decodes' time. */
-const LEAST_TOKENS = 16;
+const LEAST_TOKENS = 8;
 const LEAST_SHARE = 0.25;
 /** Weights of a new sample in the averages. */
 const DECODE_WEIGHT = 0.125;
@@ -43,6 +43,11 @@ export class ChunkSizer {
   /** `tpotSlo`: milliseconds that a step with decodes should take at most; 0 = no objective. */
   constructor(tpotSlo: number) {
     this.#sloMicros = tpotSlo * 1000;
+  }
+
+  /** Microseconds that a prompt token has cost lately; 0 = not known. */
+  get microsPerToken(): number {
+    return this.#perToken;
   }
 
   /** Learns from a committed step. */

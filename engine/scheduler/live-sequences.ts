@@ -11,6 +11,7 @@ import { type ErrorData, KvEngineError } from "../errors.ts";
 import type { Finish, FinishReason } from "../request.ts";
 import type { ScheduledBatch } from "./batch.ts";
 import { RunningList } from "./running-list.ts";
+import type { SchedulerConnectors } from "./scheduler-connectors.ts";
 import { NONE, type Sequence } from "./sequence.ts";
 import { StepEventsBuilder } from "./step-events.ts";
 import { WaitingQueue } from "./waiting-queue.ts";
@@ -26,6 +27,7 @@ export class LiveSequences {
   readonly inFlight: ScheduledBatch[] = [];
   readonly events: StepEventsBuilder = new StepEventsBuilder();
   readonly now: () => number;
+  connectors: SchedulerConnectors | undefined;
   numPreemptions = 0;
   /** Blocks that prefilling sequences have still to take. */
   numReservedBlocks = 0;
@@ -66,6 +68,7 @@ export class LiveSequences {
     this.#byHandle.set(sequence.handle, sequence);
     this.#byId.set(sequence.id, sequence);
     this.waiting.push(sequence);
+    this.connectors?.added(sequence);
   }
 
   /** From the queue to the running ones, with a seat. The caller gives it blocks. */
@@ -74,6 +77,7 @@ export class LiveSequences {
     this.running.insert(sequence);
     sequence.state = "running";
     sequence.seat = this.#freeSeats.pop() as number;
+    sequence.isSeated = false;
     sequence.prefillEnd = sequence.numTokens;
     sequence.numSubmittedSamples = sequence.numOutputTokens;
     sequence.sharedPrefix = undefined;
@@ -89,6 +93,12 @@ export class LiveSequences {
   /** A running sequence gives up what it holds and is computed again later, from its prompt and output. */
   preempt(sequence: Sequence): void {
     this.numPreemptions++;
+    this.connectors?.preempted(sequence);
+    this.giveUp(sequence);
+  }
+
+  /** A running sequence leaves its seat and its blocks, and waits. */
+  giveUp(sequence: Sequence): void {
     this.running.remove(sequence);
     this.reserve(sequence, 0);
     if (this.isInFlight(sequence)) {
@@ -97,6 +107,21 @@ export class LiveSequences {
     } else {
       this.#waitAgain(sequence);
     }
+  }
+
+  /** Blocks that a sequence waits for have come. */
+  resume(sequence: Sequence): void {
+    sequence.loadedAt = this.now();
+    if (sequence.state !== "running" || !sequence.prefilling) return;
+    sequence.numSubmittedTokens = this.kv.presentEnd(sequence.blocks, sequence.numSubmittedTokens);
+  }
+
+  /** Prompt tokens of running sequences that are in no submitted step. */
+  numQueuedPromptTokens(): number {
+    let count = 0;
+    for (let one = this.running.first; one !== undefined; one = one.next)
+      if (one.prefilling) count += one.prefillEnd - one.numSubmittedTokens;
+    return count;
   }
 
   /** Ends a live sequence, within the event that was begun for it. */
@@ -109,15 +134,18 @@ export class LiveSequences {
     else if (sequence.state === "waiting") this.waiting.remove(sequence);
     sequence.state = "finished";
     this.reserve(sequence, 0);
+    const transferParams = this.connectors?.finished(sequence);
     this.#byHandle.delete(sequence.handle);
     this.#byId.delete(sequence.id);
     this.events.finish({
       reason,
       ...details,
+      ...(transferParams === undefined ? {} : { transferParams }),
       usage: {
         promptTokens: sequence.numPromptTokens,
         completionTokens: sequence.numOutputTokens,
         cachedTokens: Math.max(0, sequence.numCachedTokens),
+        ...(sequence.cacheReceipt === undefined ? {} : { cacheReceipt: sequence.cacheReceipt }),
       },
       timing: timingOf(sequence, this.now()),
     });
@@ -171,9 +199,11 @@ export class LiveSequences {
       reserved += one.numReservedBlocks;
     }
     const copied = this.inFlight.flatMap(({ copies }) => copies.filter((_, i) => i % 2 === 0));
+    const { connectors } = this;
+    connectors?.checkIntegrity();
     this.kv.checkIntegrity(
       [...holders].map(({ blocks }) => blocks),
-      copied,
+      connectors === undefined ? copied : [...copied, ...connectors.heldIds()],
     );
     const unfinished = [...this.leaving].filter(({ state }) => state === "leaving").length;
     const expected: [string, number, number][] = [
@@ -203,6 +233,7 @@ export class LiveSequences {
 
   #giveBack(sequence: Sequence): void {
     this.leaving.delete(sequence);
+    this.connectors?.letGo(sequence);
     this.kv.release(sequence.blocks);
     this.#freeSeats.push(sequence.seat);
     sequence.seat = NONE;

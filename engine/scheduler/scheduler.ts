@@ -21,6 +21,7 @@ import { LiveSequences } from "./live-sequences.ts";
 import { NgramDrafter } from "./ngram-drafter.ts";
 import { PromptHasher } from "./prompt-hasher.ts";
 import { PromptScores } from "./prompt-scores.ts";
+import type { SchedulerConnectors, SchedulerSide } from "./scheduler-connectors.ts";
 import { Sequence, type StopCheckerFactory } from "./sequence.ts";
 import { checkResult, StepCommitter } from "./step-committer.ts";
 import type { StepEvents } from "./step-events.ts";
@@ -57,6 +58,8 @@ export interface SchedulerTools {
   readonly noneHash: Int32Array;
   /** Milliseconds, for the timing of requests; nothing is decided by it. */
   readonly now: () => number;
+  /** Makes the KV connectors, where there are any. */
+  readonly createConnectors?: (side: SchedulerSide) => SchedulerConnectors;
 }
 
 export class Scheduler {
@@ -77,6 +80,7 @@ export class Scheduler {
   #nextStepId = 0;
   #nextNumber = 0;
   #numSteps = 0;
+  #committedStep = -1;
 
   constructor(options: SchedulerOptions, tools: SchedulerTools) {
     checkOptions(options);
@@ -105,11 +109,12 @@ export class Scheduler {
     this.#hasher = new PromptHasher(tools, limits.blockSize, {
       enabled: options.enablePrefixCaching,
     });
-    this.#committer = new StepCommitter(this.#live, this.#hasher);
+    this.#committer = new StepCommitter(this.#live, this.#hasher, () => this.#sizer.microsPerToken);
     // A state that has taken in a wrong draft cannot be taken back.
     this.#drafts =
       options.speculative === "ngram" && limits.groups.every(({ kind }) => kind !== "state");
     this.#packer = new BatchPacker(limits.groups.length, limits.blockSize);
+    this.#live.connectors = tools.createConnectors?.(this.#side());
   }
 
   get pool(): BlockPool {
@@ -119,6 +124,17 @@ export class Scheduler {
   /** Requests that have not ended. */
   get numUnfinished(): number {
     return this.#live.length;
+  }
+
+  /** Whether requests may wait although no step is submitted: connectors are at work, or hold what is needed. */
+  get isBusy(): boolean {
+    return this.#live.connectors?.isBusy ?? false;
+  }
+
+  /** Milliseconds until `schedule` is to be called although nothing has happened; Infinity = never. */
+  msToDeadline(): number {
+    const deadline = this.#live.connectors?.nextDeadline() ?? Infinity;
+    return Math.max(0, deadline - this.#tools.now());
   }
 
   /** Numbers of now; `stepTokens` are those since the last call. */
@@ -192,10 +208,14 @@ export class Scheduler {
     const batch = this.#idleBatches.pop() ?? new ScheduledBatch(this.#options.maxNumSeqs);
     batch.stepId = this.#nextStepId;
     // In flight from here on: a sequence that gives way to one planned after it keeps its row, and its blocks until it commits.
-    this.#live.inFlight.push(batch);
+    const { connectors, inFlight } = this.#live;
+    connectors?.settle();
+    inFlight.push(batch);
     this.#planner.plan(batch);
-    if (batch.numRows === 0) {
-      this.#live.inFlight.pop();
+    const isEmpty = batch.numRows === 0;
+    connectors?.scheduled(isEmpty ? -1 : batch.stepId, batch.numTokens);
+    if (isEmpty) {
+      inFlight.pop();
       this.#idleBatches.push(batch);
       return undefined;
     }
@@ -209,6 +229,8 @@ export class Scheduler {
     const batch = this.#live.inFlight[0];
     if (batch === undefined) throw new KvEngineError("internal", "no step is submitted");
     checkResult(batch, result);
+    this.#live.connectors?.settle();
+    this.#committedStep = batch.stepId;
     this.#numSteps++;
     this.#stepTokens.push(batch.numTokens);
     // What drafts cost is neither a decode's time nor a prompt token's.
@@ -226,9 +248,24 @@ export class Scheduler {
     return this.#live.events.take();
   }
 
+  #side(): SchedulerSide {
+    const live = this.#live;
+    return {
+      kv: this.kv,
+      now: this.#tools.now,
+      committedStep: () => this.#committedStep,
+      microsPerPromptToken: () => this.#sizer.microsPerToken,
+      queuedPromptTokens: () => live.numQueuedPromptTokens(),
+      resume: (sequence) => live.resume(sequence),
+      computeInstead: (sequence) => this.#admission.computeInstead(sequence),
+      byId: (id) => live.byId(id),
+    };
+  }
+
   /** Drops all cached prefixes; requests that run keep their blocks. Answers the new generation. */
   resetPrefixCache(): number {
     this.kv.reset();
+    this.#live.connectors?.reset(this.kv.generation);
     return this.kv.generation;
   }
 

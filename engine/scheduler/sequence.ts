@@ -1,7 +1,7 @@
 /** One live request as the scheduler sees it. */
 
 import type { SequenceBlocks } from "../cache/kv-cache.ts";
-import type { GenerateRequest, SamplingParams } from "../request.ts";
+import type { CacheReceipt, GenerateRequest, SamplingParams } from "../request.ts";
 import type { NgramDrafter } from "./ngram-drafter.ts";
 import type { PromptScores } from "./prompt-scores.ts";
 
@@ -20,6 +20,8 @@ export type SequenceState = "waiting" | "running" | "leaving" | "finished";
 
 /** A seat or step number that is none. */
 export const NONE = -1;
+
+const NOTHING_LOADED: Readonly<Record<string, number>> = {};
 
 /** What waits for another sequence's computation instead of doing the same. */
 export interface SharedPrefix {
@@ -56,12 +58,25 @@ export class Sequence {
   prefilledAt: number = NONE;
   /** A submitted step verifies drafts: what follows is known when it has committed. */
   verifying = false;
-  /** Prompt tokens whose KV was there at the first admission; `NONE` before. */
+  /** Prompt tokens whose KV was there, or was brought, at the first admission; `NONE` before. */
   numCachedTokens: number = NONE;
+  /** Of `numCachedTokens`, those that connectors brought, by tier. */
+  loadedByTier: Readonly<Record<string, number>> = NOTHING_LOADED;
+  /** What it was told of them, with its first token. */
+  cacheReceipt: CacheReceipt | undefined;
+  /** When it began to wait for connectors, and when the last block came: milliseconds of the scheduler's clock. */
+  loadingSince = 0;
+  loadedAt = 0;
+  /** Its blocks did not come once: it computes them, whatever connectors offer. */
+  computesAll = false;
+  /** Leading blocks whose completion connectors were told of. */
+  numToldBlocks = 0;
   /** Blocks that its prefill still needs; admission leaves them to it. */
   numReservedBlocks = 0;
   /** Place of the sampler's state; `NONE` while waiting. */
   seat: number = NONE;
+  /** Whether a step has opened the seat. */
+  isSeated = false;
   /** The last submitted step that has a row of this sequence. */
   lastStepId: number = NONE;
   /** Results of steps up to this one are not its own: what they read was withdrawn. */

@@ -7,9 +7,11 @@
 import { NULL_BLOCK } from "../cache/block-pool.ts";
 import { KvEngineError, type ErrorData } from "../errors.ts";
 import { NO_LOGPROBS, type TopLogprobs } from "../request.ts";
+import { receiptOf } from "./cache-receipt.ts";
 import { PICK, type ScheduledBatch, type StepResult } from "./batch.ts";
 import type { LiveSequences } from "./live-sequences.ts";
 import type { PromptHasher } from "./prompt-hasher.ts";
+import type { SchedulerConnectors } from "./scheduler-connectors.ts";
 import { NONE, type Sequence } from "./sequence.ts";
 
 /** The sampler froze the seat with this token: `StepResult.finish`. */
@@ -19,6 +21,7 @@ const FINISH_MAX_TOKENS = 2;
 export class StepCommitter {
   readonly #live: LiveSequences;
   readonly #hasher: PromptHasher;
+  readonly #microsPerPromptToken: () => number;
   /** The clock at the commit under way. */
   #now = 0;
   numPromptTokens = 0;
@@ -27,9 +30,11 @@ export class StepCommitter {
   numDraftTokens = 0;
   numAcceptedTokens = 0;
 
-  constructor(live: LiveSequences, hasher: PromptHasher) {
+  /** `microsPerPromptToken`: what one has cost lately. */
+  constructor(live: LiveSequences, hasher: PromptHasher, microsPerPromptToken: () => number) {
     this.#live = live;
     this.#hasher = hasher;
+    this.#microsPerPromptToken = microsPerPromptToken;
   }
 
   /** Takes the oldest submitted step's result; events of it are left in `live.events`. */
@@ -50,7 +55,7 @@ export class StepCommitter {
       this.#commitRow(batch, result, row, first, sample);
     }
     // A block that was filled and whose last token became known in one commit has its hash only now.
-    this.#hasher.flush((sequence) => this.#publish(sequence, batch.stepId));
+    this.#hasher.flush((sequence) => this.#keepComplete(sequence, batch.stepId));
   }
 
   #commitRow(
@@ -118,7 +123,10 @@ export class StepCommitter {
     if (sequence.firstTokenAt === 0) {
       sequence.firstTokenAt = this.#now;
       this.numPromptTokens += sequence.numPromptTokens;
-      if (sequence.numCachedTokens > 0) events.cached(sequence.numCachedTokens);
+      if (sequence.numCachedTokens > 0) {
+        sequence.cacheReceipt = receiptOf(sequence, this.#microsPerPromptToken());
+        events.cached(sequence.numCachedTokens, sequence.cacheReceipt);
+      }
       const scores = sequence.promptScores?.take();
       if (scores !== undefined) events.prompt(scores);
     }
@@ -141,8 +149,27 @@ export class StepCommitter {
     const { kv } = this.#live;
     const { blocks, numComputedTokens } = sequence;
     this.#hasher.grow(sequence);
-    this.#publish(sequence, stepId);
+    this.#keepComplete(sequence, stepId);
     if (sequence.state === "running") kv.slide(blocks, numComputedTokens);
+  }
+
+  #keepComplete(sequence: Sequence, stepId: number): void {
+    this.#publish(sequence, stepId);
+    if (this.#live.connectors !== undefined) this.#tellComplete(sequence, this.#live.connectors);
+  }
+
+  /** Connectors see a block once its step has committed. */
+  #tellComplete(sequence: Sequence, connectors: SchedulerConnectors): void {
+    const { pool, blockSize } = this.#live.kv;
+    const { tables, numHashes } = sequence.blocks;
+    const end = Math.min(Math.floor(sequence.numComputedTokens / blockSize), numHashes);
+    for (let block = sequence.numToldBlocks; block < end; block++) {
+      for (const { entries } of tables) {
+        const id = entries[block] ?? NULL_BLOCK;
+        if (id !== NULL_BLOCK && pool.isHashed(id)) connectors.completed(id);
+      }
+    }
+    sequence.numToldBlocks = Math.max(sequence.numToldBlocks, end);
   }
 
   #publish({ blocks, numComputedTokens }: Sequence, stepId: number): void {

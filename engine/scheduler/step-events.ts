@@ -1,6 +1,6 @@
 /** What a committed step brought, as parallel arrays: one message a step to the HTTP side, however many requests run. */
 
-import type { Finish, PromptLogprobs, TopLogprobs } from "../request.ts";
+import type { CacheReceipt, Finish, PromptLogprobs, TopLogprobs } from "../request.ts";
 
 export interface StepEvents {
   /** Requests with news, in the order of the step's rows. */
@@ -28,6 +28,7 @@ export interface TokenTops {
 export interface SequenceCached {
   readonly index: number;
   readonly numTokens: number;
+  readonly receipt: CacheReceipt;
 }
 
 export interface SequencePrompt {
@@ -79,8 +80,8 @@ export class StepEventsBuilder {
     this.#tops.push({ index: this.#numTokens - 1, top });
   }
 
-  cached(numTokens: number): void {
-    this.#cached.push({ index: this.#numEvents - 1, numTokens });
+  cached(numTokens: number, receipt: CacheReceipt): void {
+    this.#cached.push({ index: this.#numEvents - 1, numTokens, receipt });
   }
 
   prompt(logprobs: PromptLogprobs): void {

@@ -107,6 +107,7 @@ export class StepPlanner {
     const { kv } = this.#live;
     const { blocks, prefillEnd } = sequence;
     const start = sequence.numSubmittedTokens;
+    if (kv.isBlocked(blocks, start)) return;
     const runEnd = Math.min(prefillEnd, kv.missingEnd(blocks, start));
     const scores = sequence.promptScores;
     // One sample is kept for the pick behind the last token.
@@ -146,6 +147,12 @@ export class StepPlanner {
       this.#short = true;
       const missing = kv.growth(sequence.blocks, numTokens) - kv.pool.numFree;
       if (live.leaving.size > 0 && live.numLeavingBlocks() >= missing) return false;
+      if (live.connectors !== undefined) {
+        const before = kv.pool.numFree;
+        const soon = live.connectors.relieve(missing);
+        if (kv.pool.numFree > before) continue;
+        if (soon >= missing) return false;
+      }
       const victim = running.last;
       if (victim === undefined || victim === sequence) return false;
       live.preempt(victim);

@@ -1,6 +1,7 @@
 /** One sequence on its way to a client: token events in, text out. */
 
 import type {
+  CacheReceipt,
   GenerateRequest,
   PromptLogprobs,
   TokenEvent,
@@ -49,6 +50,7 @@ export class Choice {
   readonly #keepTokens: boolean;
   #numTokens = 0;
   #cachedTokens = 0;
+  #cacheReceipt: CacheReceipt | undefined;
   #usage: Usage | undefined;
   #stopped = false;
   #held = noTokens();
@@ -80,6 +82,7 @@ export class Choice {
         promptTokens: this.request.promptTokenIds.length,
         completionTokens: this.#numTokens,
         cachedTokens: this.#cachedTokens,
+        ...(this.#cacheReceipt === undefined ? {} : { cacheReceipt: this.#cacheReceipt }),
       }
     );
   }
@@ -90,6 +93,7 @@ export class Choice {
     this.#numTokens += tokenIds.length;
     this.#usage = finish?.usage;
     this.#cachedTokens = event.cachedTokens ?? this.#cachedTokens;
+    this.#cacheReceipt ??= event.cacheReceipt;
     this.promptLogprobs ??= event.promptLogprobs;
     if (this.#keepTokens) {
       this.#held.tokenIds.push(...tokenIds);

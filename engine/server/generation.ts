@@ -2,7 +2,8 @@
 
 import type { TokenSource } from "../engine-client.ts";
 import { KvEngineError, errorFromData, toKvEngineError } from "../errors.ts";
-import { NO_LOGPROBS, type TokenEvent, type Usage } from "../request.ts";
+import { type CacheReceipt, NO_LOGPROBS, type TokenEvent, type Usage } from "../request.ts";
+import { sumOfReceipts } from "./cache-receipt.ts";
 import { Choice, type ChoiceDelta } from "./choice.ts";
 import type { AppContext } from "./deps.ts";
 import { type GenerationInput, makeRequests } from "./generate-requests.ts";
@@ -98,13 +99,15 @@ export class Generation {
   /** A prompt counts once, however many choices it has. */
   usage(): Usage {
     const total = { promptTokens: 0, completionTokens: 0, cachedTokens: 0 };
+    const receipts: CacheReceipt[] = [];
     for (const { index, usage } of this.choices) {
       total.completionTokens += usage.completionTokens;
       if (index % this.#n !== 0) continue;
       total.promptTokens += usage.promptTokens;
       total.cachedTokens += usage.cachedTokens;
+      if (usage.cacheReceipt !== undefined) receipts.push(usage.cacheReceipt);
     }
-    return total;
+    return receipts.length === 0 ? total : { ...total, cacheReceipt: sumOfReceipts(receipts) };
   }
 
   /** The first choice of the same prompt: what is said of the prompt is said there. */

@@ -1,6 +1,7 @@
 /** Parts of OpenAI's answers that both endpoints share. */
 
 import type { Usage } from "../request.ts";
+import { receiptJson, type ReceiptJson } from "./cache-receipt.ts";
 import { type ChoiceFinish, noTokens } from "./choice.ts";
 import type { Generation } from "./generation.ts";
 import type { Tokens } from "./logprobs.ts";
@@ -46,14 +47,18 @@ export interface UsageJson {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
   readonly total_tokens: number;
-  readonly prompt_tokens_details: { readonly cached_tokens: number };
+  readonly prompt_tokens_details: { readonly cached_tokens: number } & Partial<ReceiptJson>;
 }
 
 export function usageJson(usage: Usage): UsageJson {
+  const { cacheReceipt } = usage;
   return {
     prompt_tokens: usage.promptTokens,
     completion_tokens: usage.completionTokens,
     total_tokens: usage.promptTokens + usage.completionTokens,
-    prompt_tokens_details: { cached_tokens: usage.cachedTokens },
+    prompt_tokens_details: {
+      cached_tokens: usage.cachedTokens,
+      ...(cacheReceipt === undefined ? {} : receiptJson(cacheReceipt)),
+    },
   };
 }

@@ -259,6 +259,7 @@ describe("messages of the engine", () => {
     const handles = worker.posted.flatMap((one) => (one.type === "add" ? [one.handle] : []));
     const top = (rank: number): TopLogprobs => ({ rank, tokenIds: [rank], logprobs: [-rank] });
     const promptLogprobs = { logprobs: [-4], tops: [top(4)] };
+    const cacheReceipt = { byTier: { device: 16 }, loadMs: 0, savedMs: 1 };
     const finish: Finish = { reason: "length", usage: NO_USAGE, timing: NO_TIMING };
     worker.say({
       type: "events",
@@ -269,14 +270,14 @@ describe("messages of the engine", () => {
         tokenIds: Int32Array.of(10, 11, 20, 30, 31),
         logprobs: Float32Array.of(0, -1, -2, -3, -4),
         tops: [0, 1, 3, 4].map((index) => ({ index, top: top(index + 1) })),
-        cached: [{ index: 1, numTokens: 16 }],
+        cached: [{ index: 1, numTokens: 16, receipt: cacheReceipt }],
         prompts: [{ index: 1, logprobs: promptLogprobs }],
         finishes: [0, 1, 2].map((index) => ({ index, finish })),
       },
     });
     expect(await Promise.all(streams)).toEqual([
       [{ tokenIds: [10, 11], logprobs: [0, -1], tops: [top(1), top(2)], finish }],
-      [{ tokenIds: [20], logprobs: [-2], cachedTokens: 16, promptLogprobs, finish }],
+      [{ tokenIds: [20], logprobs: [-2], cachedTokens: 16, cacheReceipt, promptLogprobs, finish }],
       [{ tokenIds: [30, 31], logprobs: [-3, -4], tops: [top(4), top(5)], finish }],
     ]);
   });

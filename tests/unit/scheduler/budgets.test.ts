@@ -143,7 +143,7 @@ describe("the time a step may take", () => {
     const world = new ScriptedWorld({ ...ROOMY, maxNumBatchedTokens: 512, tpotSlo });
     world.add(1, makeRequest(1, [1], { maxTokens: 200 }));
     const sizes: number[] = [];
-    for (let step = 0; step < 100; step++) {
+    for (let step = 0; step < 160; step++) {
       if (step === 5) world.add(2, makeRequest(2, promptOf(999, 2, 50), { maxTokens: 1 }));
       const rows = world.schedule();
       const size = rows.get(2) ?? 0;
@@ -175,7 +175,7 @@ describe("the time a step may take", () => {
   test("never starves a prompt, however slow the device is", () => {
     const sizes = chunks(1, 5000);
     expect(sizes.length).toBeGreaterThan(30);
-    for (const size of sizes.slice(0, -1)) expect(size).toBeGreaterThanOrEqual(16);
+    for (const size of sizes.slice(0, -1)) expect(size).toBeGreaterThanOrEqual(8);
   });
 });
 

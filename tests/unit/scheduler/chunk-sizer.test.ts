@@ -188,11 +188,11 @@ describe("after warm-up", () => {
     }
   });
 
-  test("prompts never starve: 16 tokens, or what a quarter of the decodes' time gives", () => {
+  test("prompts never starve: 8 tokens, or what a quarter of the decodes' time gives", () => {
     const slow = new Simulation(10, { ...LAPTOP, perToken: 900, noise: 0 });
     slow.decodeOnly(4, 20);
     slow.mixed(4, 20);
-    expect(slow.sizer.size(4, CEILING)).toBe(16);
+    expect(slow.sizer.size(4, CEILING)).toBe(8);
     expect(slow.sizer.size(4, 5)).toBe(5);
     const fast = new Simulation(10, { ...LAPTOP, perToken: 20, noise: 0 });
     fast.decodeOnly(4, 20);

@@ -1,0 +1,295 @@
+/**
+ * The host's memory as a second home of KV blocks: content that leaves the device is found again in host pages and copied back instead
+ * of being computed. It decides what to store and what to forget; whether a request loads or computes is the engine's decision.
+ */
+
+import {
+  API_VERSION,
+  type BlockHashes,
+  type BlockId,
+  type BlockKey,
+  type FlightId,
+  type GpuBlockPoolView,
+  type KvEvent,
+  KvConnector,
+  type LoadPlan,
+  type PageId,
+  type RequestView,
+  type SchedulerContext,
+  type SchedulerOutput,
+  type TransferResult,
+  type WantedBlocks,
+} from "./connector.ts";
+import type { ConnectorOptions, OptionValues } from "./options.ts";
+import { PageCache } from "./page-cache.ts";
+import { AutoMode, type StoreMode } from "./store-mode.ts";
+
+const TIER = "host";
+/** Blocks of one flight: small enough that a waiting load goes between two stores. */
+const MOST_OF_FLIGHT = 16;
+/** Steps that a block near eviction is stored ahead, beside the time that its copy takes. */
+const SPARE_STEPS = 2;
+
+/** A transfer under way: what each of its blocks holds, or is to hold. */
+interface Moving {
+  readonly keys: readonly BlockKey[];
+  readonly blocks: readonly BlockId[];
+}
+
+export default class CpuOffload extends KvConnector {
+  static readonly connectorName: string = "cpu-offload";
+  static readonly apiVersion: number = API_VERSION;
+  static readonly options: ConnectorOptions = {
+    mode: {
+      type: "choice",
+      choices: ["auto", "eager", "lazy"],
+      default: "auto",
+      help: "When blocks are copied to the host: eager = once complete, lazy = when they come near eviction, auto = by what is seen",
+    },
+  };
+
+  readonly #fixedMode: StoreMode | undefined;
+  readonly #auto = new AutoMode();
+  readonly #cache = new PageCache();
+  readonly #stores = new Map<FlightId, Moving>();
+  readonly #loads = new Map<FlightId, Moving>();
+  /** Complete blocks that are not stored yet, in eager mode. */
+  #backlog: BlockId[] = [];
+  #events: KvEvent[] = [];
+  #view!: GpuBlockPoolView;
+  #context!: SchedulerContext;
+  /** When the last step was scheduled, and how long steps take: a moving average. */
+  #lastStepAt = Number.NaN;
+  #stepMs = 0;
+  #allocatedPerStep = 0;
+
+  constructor(options: OptionValues) {
+    super();
+    const { mode } = options;
+    this.#fixedMode = mode === "eager" || mode === "lazy" ? mode : undefined;
+  }
+
+  override bindGpuBlockPool(view: GpuBlockPoolView): void {
+    this.#view = view;
+  }
+
+  override onSchedulerReady(context: SchedulerContext): void {
+    this.#context = context;
+  }
+
+  override findBlocks(_request: RequestView, hashes: BlockHashes, wanted: WantedBlocks): undefined {
+    if (this.#cache.size === 0) return;
+    for (let block = 0; block < wanted.numBlocks; block++) {
+      for (let group = 0; group < wanted.numGroups; group++) {
+        if (this.#cache.ready(hashes.keyOf(block, group)) !== undefined)
+          wanted.mark(block, group, TIER);
+      }
+    }
+  }
+
+  override updateStateAfterAlloc(_request: RequestView, plan: LoadPlan): void {
+    for (let from = 0; from < plan.blocks.length; from += MOST_OF_FLIGHT) {
+      const some = plan.blocks.slice(from, from + MOST_OF_FLIGHT);
+      const there = some.filter(({ key }) => this.#cache.ready(key) !== undefined);
+      const keys = there.map(({ key }) => key);
+      const blocks = there.map(({ id }) => id);
+      const pages = keys.map((key) => this.#cache.ready(key) as PageId);
+      if (pages.length === 0) continue;
+      const flight = this.#context.transfers.load(pages, blocks);
+      this.#loads.set(flight, { keys, blocks });
+      for (const key of keys) {
+        this.#cache.pin(key);
+        this.#cache.touch(key);
+      }
+    }
+    this.#auto.reused(plan.blocks.length);
+  }
+
+  override buildConnectorMeta(output: SchedulerOutput): void {
+    this.#observe(output);
+    if (this.#mode === "eager") this.#backlog.push(...output.completed);
+    if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog);
+    if (this.#mode === "lazy") this.#storeNearEviction(output.stepId < 0);
+  }
+
+  override requestFinished(
+    _request: RequestView,
+    blocksByGroup: readonly (readonly BlockId[])[],
+  ): undefined {
+    // Its blocks may be handed out in the next schedule, before the end of which nothing else is asked.
+    if (this.#mode === "eager")
+      this.#backlog.push(...this.#storeAll(blocksByGroup.flat().filter((id) => id !== 0)));
+  }
+
+  override onPreempted(requestIds: readonly string[]): void {
+    if (this.#mode !== "eager") return;
+    for (const id of requestIds) {
+      const blocks = this.#context.blocksOf(id) ?? [];
+      this.#backlog.push(...this.#storeAll(blocks.flat().filter((block) => block !== 0)));
+    }
+  }
+
+  override updateConnectorOutput(transfers: readonly TransferResult[]): void {
+    for (const result of transfers) {
+      const moving = this.#stores.get(result.id) ?? this.#loads.get(result.id);
+      if (moving === undefined) continue;
+      if (result.kind === "store") this.#stored(moving, result);
+      else this.#loaded(moving, result);
+      this.#stores.delete(result.id);
+      this.#loads.delete(result.id);
+    }
+  }
+
+  override takeEvents(): readonly KvEvent[] {
+    const events = this.#events;
+    if (events.length > 0) this.#events = [];
+    return events;
+  }
+
+  override resetCache(): void {
+    this.#context.pages.free(this.#cache.clear());
+    this.#stores.clear();
+    this.#loads.clear();
+    this.#backlog = [];
+    this.#events.push({ kind: "cleared", keys: [], medium: TIER });
+  }
+
+  override stats(): Readonly<Record<string, number>> {
+    return { pages: this.#cache.size, eager: this.#mode === "eager" ? 1 : 0 };
+  }
+
+  get #mode(): StoreMode {
+    return this.#fixedMode ?? this.#auto.mode;
+  }
+
+  /** Stores those that are not stored; answers those that found no room in flight. */
+  #storeAll(ids: readonly BlockId[]): BlockId[] {
+    const blocks: BlockId[] = [];
+    const keys: BlockKey[] = [];
+    const wanted = new Set<BlockKey>();
+    for (const [i, id] of ids.entries()) {
+      const key = this.#view.hashOf(id);
+      if (key === undefined || wanted.has(key)) continue;
+      if (this.#cache.has(key)) {
+        if (this.#cache.ready(key) !== undefined) this.#view.markSafe([id]);
+        continue;
+      }
+      if (blocks.length >= this.#context.transfers.numFree) {
+        this.#store(blocks, keys);
+        return ids.slice(i);
+      }
+      blocks.push(id);
+      keys.push(key);
+      wanted.add(key);
+    }
+    this.#store(blocks, keys);
+    return [];
+  }
+
+  #storeNearEviction(isIdle: boolean): void {
+    const { transfers, pages } = this.#context;
+    // When nothing runs, what is left is stored as far as nothing else has to be forgotten for it.
+    const most = Math.min(transfers.numFree, isIdle ? pages.numFree : Infinity);
+    const window = isIdle ? Infinity : this.#window();
+    const blocks: BlockId[] = [];
+    const keys: BlockKey[] = [];
+    for (const { id, hash } of this.#view.iterFreeBlockIdsWithHash(window)) {
+      if (blocks.length >= most) break;
+      if (this.#cache.has(hash)) {
+        if (this.#cache.ready(hash) !== undefined) this.#view.markSafe([id]);
+      } else if (!keys.includes(hash)) {
+        blocks.push(id);
+        keys.push(hash);
+      }
+    }
+    this.#store(blocks, keys);
+  }
+
+  /** Blocks from the head of the free queue that are handed out before a copy begun later would have ended. */
+  #window(): number {
+    const { groups, maxBatchedTokens, transfers } = this.#context;
+    const latency = this.#stepMs === 0 ? 0 : transfers.rates.storeMs / this.#stepMs;
+    const least = 2 * groups.length * Math.ceil(maxBatchedTokens / this.#view.blockSize);
+    return Math.max(least, Math.ceil(this.#allocatedPerStep * (latency + SPARE_STEPS)));
+  }
+
+  #store(blocks: readonly BlockId[], keys: readonly BlockKey[]): void {
+    const { pages, transfers, metrics } = this.#context;
+    let count = blocks.length;
+    if (count > pages.numFree) this.#forget(count - pages.numFree);
+    if (count > pages.numFree) {
+      metrics.count("stores_declined", count - pages.numFree, { reason: "full" });
+      count = pages.numFree;
+    }
+    for (let from = 0; from < count; from += MOST_OF_FLIGHT) {
+      const some = blocks.slice(from, Math.min(count, from + MOST_OF_FLIGHT));
+      const theirs = keys.slice(from, from + some.length);
+      const to = pages.alloc(some.length);
+      if (to === undefined) return;
+      const flight = transfers.store(some, to);
+      for (const [i, key] of theirs.entries()) this.#cache.add(key, to[i] as PageId);
+      this.#stores.set(flight, { keys: theirs, blocks: some });
+    }
+    this.#auto.stored(count);
+  }
+
+  /** Forgets the least recently used pages. */
+  #forget(count: number): void {
+    const { keys, pages } = this.#cache.evict(count);
+    if (keys.length === 0) return;
+    this.#context.pages.free(pages);
+    this.#view.clearSafe(keys);
+    this.#events.push({ kind: "removed", keys, medium: TIER });
+  }
+
+  #stored({ keys, blocks }: Moving, { failedBlockIds, cancelled }: TransferResult): void {
+    const failed = new Set(failedBlockIds);
+    const stored: BlockKey[] = [];
+    for (const [i, key] of keys.entries()) {
+      if (failed.has(blocks[i] as BlockId)) {
+        this.#dropKey(key);
+      } else {
+        this.#cache.filled(key);
+        stored.push(key);
+      }
+    }
+    if (cancelled) {
+      this.#auto.outrun(keys.length);
+      this.#context.metrics.count("stores_declined", keys.length, { reason: "outrun" });
+    }
+    if (stored.length > 0) this.#events.push({ kind: "stored", keys: stored, medium: TIER });
+  }
+
+  #loaded({ keys, blocks }: Moving, { failedBlockIds, cancelled }: TransferResult): void {
+    const failed = new Set(failedBlockIds);
+    for (const [i, key] of keys.entries()) {
+      // A page that could not be read is not offered again.
+      if (!cancelled && failed.has(blocks[i] as BlockId)) this.#dropKey(key);
+      else this.#cache.unpin(key);
+    }
+  }
+
+  #dropKey(key: BlockKey): void {
+    const page = this.#cache.drop(key);
+    if (page === undefined) return;
+    this.#context.pages.free([page]);
+    this.#view.clearSafe([key]);
+  }
+
+  #observe({ stepId, numAllocatedBlocks }: SchedulerOutput): void {
+    if (stepId < 0) {
+      this.#lastStepAt = Number.NaN;
+      return;
+    }
+    const now = this.#context.now();
+    const weight = 0.1;
+    if (!Number.isNaN(this.#lastStepAt))
+      this.#stepMs += weight * (now - this.#lastStepAt - this.#stepMs);
+    this.#lastStepAt = now;
+    // A burst counts at once, and is forgotten slowly.
+    this.#allocatedPerStep = Math.max(
+      numAllocatedBlocks,
+      this.#allocatedPerStep + weight * (numAllocatedBlocks - this.#allocatedPerStep),
+    );
+  }
+}

@@ -1,0 +1,27 @@
+/** What `KvConnectors` needs of those who call connectors. Connectors are named by their places, from 0 on. */
+
+import type {
+  BlockHashes,
+  LoadPlan,
+  RequestView,
+  SchedulerOutput,
+  TransferResult,
+} from "../../connectors/connector.ts";
+import type { BlockMarks } from "./look-up.ts";
+
+/** The connectors as they are called: in order, each behind its guard. No method throws. `ConnectorHost` is one. */
+export interface ConnectorCalls {
+  readonly numConnectors: number;
+  newRequest(request: RequestView): void;
+  findBlocks(request: RequestView, hashes: BlockHashes, marks: BlockMarks): "pending" | undefined;
+  afterAlloc(request: RequestView, planOf: (place: number) => LoadPlan): void;
+  buildMeta(output: SchedulerOutput): void;
+  transfersEnded(place: number, results: readonly TransferResult[]): void;
+  finished(
+    request: RequestView,
+    blocksByGroup: readonly (readonly number[])[],
+  ): Readonly<Record<string, unknown>> | undefined;
+  preempted(requestIds: readonly string[]): void;
+  pressure(numBlocks: number, deadline: number): void;
+  reset(generation: number): void;
+}

@@ -1,0 +1,97 @@
+/** What one connector is given to work with: its face of transfers, pages, clock and requests. Calls outside of its life are refused. */
+
+import {
+  type BlockId,
+  type ConnectorLog,
+  type ConnectorMetrics,
+  type HostPages,
+  type PageId,
+  RefusedError,
+  type SchedulerContext,
+  type TransferRates,
+  type Transfers,
+} from "../../connectors/connector.ts";
+import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
+import type { KvConnectors } from "./kv-connectors.ts";
+
+/** What a context is made of beside the connectors' common part. */
+export interface ContextParts {
+  readonly name: string;
+  /** The connector's place. */
+  readonly connector: number;
+  readonly log: ConnectorLog;
+  readonly metrics: ConnectorMetrics;
+  readonly maxBatchedTokens: number;
+  /** Whether the connector is called at all: false once it was disabled or shut down. */
+  readonly isEnabled: () => boolean;
+  /** Whether one of the connector's hooks is running now. */
+  readonly isInHook: () => boolean;
+  readonly wake: () => void;
+}
+
+export function createContext(
+  parts: ContextParts,
+  side: SchedulerSide,
+  connectors: KvConnectors,
+): SchedulerContext {
+  const { name, connector, log, metrics, maxBatchedTokens, isEnabled, isInHook, wake } = parts;
+  const checkEnabled = (): void => {
+    if (!isEnabled()) throw new RefusedError("closed", `connector ${name} is disabled`);
+  };
+  const transfers: Transfers = {
+    store: (blocks, pages) => {
+      checkEnabled();
+      return connectors.store(connector, listOf(blocks), listOf(pages));
+    },
+    load: (pages, blocks) => {
+      checkEnabled();
+      return connectors.load(connector, listOf(pages), listOf(blocks));
+    },
+    cancel: (id) => {
+      const flight = connectors.flights.get(id);
+      return flight?.connector === connector && connectors.flights.cancel(flight);
+    },
+    get rates(): TransferRates {
+      return connectors.rates;
+    },
+    get numFree(): number {
+      return connectors.flights.numFree(connector);
+    },
+  };
+  const pages: HostPages = {
+    pageBytes: connectors.pageBytes,
+    numPages: connectors.pages.numPages,
+    get numFree(): number {
+      return connectors.pages.numFree;
+    },
+    alloc: (count): PageId[] | undefined => {
+      checkEnabled();
+      return connectors.pages.alloc(connector, count);
+    },
+    free: (ids): void => connectors.pages.free(connector, listOf(ids)),
+  };
+  return Object.freeze({
+    name,
+    groups: side.kv.groups.map(({ kind, window }) => Object.freeze({ kind, window })),
+    transfers: Object.freeze(transfers),
+    pages: Object.freeze(pages),
+    log,
+    metrics,
+    maxBatchedTokens,
+    now: side.now,
+    wake: () => {
+      if (isEnabled()) wake();
+    },
+    blocksOf: (requestId: string): readonly (readonly BlockId[])[] | undefined => {
+      if (!isInHook()) throw new RefusedError("closed", "blocksOf is good inside a hook only");
+      return side.byId(requestId)?.blocks.tables.map(({ entries }) => Array.from(entries));
+    },
+  });
+}
+
+/** A copy: what a connector does to its list later changes nothing. */
+function listOf(ids: readonly number[]): number[] {
+  if (!Array.isArray(ids) && !ArrayBuffer.isView(ids))
+    throw new RefusedError("invalid", "a list of ids is needed");
+  return Array.from(ids as ArrayLike<number>);
+}

@@ -1,0 +1,224 @@
+/**
+ * Transfers under way: what each holds (device blocks, host pages), whose it is, and what became of it. A flight keeps its memory by
+ * itself until its result, whatever ends meanwhile; one that had not started gives it back at once when it is cancelled.
+ */
+
+import {
+  type BlockKey,
+  type FlightId,
+  RefusedError,
+  type TransferResult,
+} from "../../connectors/connector.ts";
+import type { KvCache } from "../cache/kv-cache.ts";
+import type { FlightResult, PageTransfers } from "../cache/page-transfers.ts";
+import { KvEngineError } from "../errors.ts";
+import type { HostPages } from "./host-pages.ts";
+
+export interface Flight {
+  readonly id: FlightId;
+  readonly kind: "store" | "load";
+  readonly connector: number;
+  readonly blocks: Int32Array;
+  readonly pages: Int32Array;
+  /** What the blocks hold, or are to hold. */
+  readonly keys: readonly BlockKey[];
+  /** Milliseconds of the scheduler's clock. */
+  readonly beganAt: number;
+  /** Of the cache when it began: what an older one brings counts for nothing. */
+  readonly generation: number;
+  /** It was cancelled before it started, and holds nothing any more. */
+  isCancelled: boolean;
+}
+
+/** A flight that has ended, and of its lists the indices that failed. */
+export interface EndedFlight {
+  readonly flight: Flight;
+  readonly failed: ReadonlySet<number>;
+  readonly error: string | undefined;
+}
+
+export class Flights {
+  readonly #kv: KvCache;
+  readonly #pages: HostPages;
+  readonly #native: PageTransfers;
+  readonly #now: () => number;
+  /** Most blocks in stores for one connector. Loads are bounded by the plans that they are for. */
+  readonly #maxBlocks: number;
+  readonly #byId = new Map<FlightId, Flight>();
+  /** Blocks in stores of each connector. */
+  readonly #numStoring: number[];
+  readonly #ended: FlightResult[] = [];
+  #nextId = 1;
+
+  constructor(
+    kv: KvCache,
+    pages: HostPages,
+    native: PageTransfers,
+    numConnectors: number,
+    maxBlocks: number,
+    now: () => number,
+  ) {
+    this.#kv = kv;
+    this.#pages = pages;
+    this.#native = native;
+    this.#maxBlocks = maxBlocks;
+    this.#now = now;
+    this.#numStoring = Array.from({ length: numConnectors }, () => 0);
+  }
+
+  /** Flights whose result was not taken. */
+  get length(): number {
+    return this.#byId.size;
+  }
+
+  get(id: FlightId): Flight | undefined {
+    return this.#byId.get(id);
+  }
+
+  all(): IterableIterator<Flight> {
+    return this.#byId.values();
+  }
+
+  /** Throws `invalid` unless there is one page for each of at least one block, none named twice. */
+  static check(blocks: readonly number[], pages: readonly number[]): void {
+    if (blocks.length !== pages.length || blocks.length === 0) {
+      throw new RefusedError(
+        "invalid",
+        `${blocks.length} blocks and ${pages.length} pages; allowed is one page for each of at least one block`,
+      );
+    }
+    if (new Set(blocks).size !== blocks.length || new Set(pages).size !== pages.length)
+      throw new RefusedError("invalid", "a flight names a block or a page twice");
+  }
+
+  /** Blocks that a connector may still have stored at a time. */
+  numFree(connector: number): number {
+    return this.#maxBlocks - (this.#numStoring[connector] as number);
+  }
+
+  /** Begins a flight that was checked. The caller has made sure that the connector may move these blocks. Throws `RefusedError`. */
+  begin(
+    kind: Flight["kind"],
+    connector: number,
+    blocks: readonly number[],
+    pages: readonly number[],
+    keys: readonly BlockKey[],
+    afterStep: number,
+  ): FlightId {
+    this.#pages.check(connector, pages);
+    for (const page of pages)
+      if (this.#pages.isFlying(page))
+        throw new RefusedError("stale", `page ${page} is in another flight`);
+    const available = this.numFree(connector);
+    if (kind === "store" && blocks.length > available) {
+      throw new RefusedError(
+        "budget",
+        `${blocks.length} blocks, and ${available} more may be stored now`,
+        available,
+      );
+    }
+    const flight: Flight = {
+      id: this.#nextId++,
+      kind,
+      connector,
+      blocks: Int32Array.from(blocks),
+      pages: Int32Array.from(pages),
+      keys,
+      beganAt: this.#now(),
+      generation: this.#kv.generation,
+      isCancelled: false,
+    };
+    this.#hold(flight);
+    this.#byId.set(flight.id, flight);
+    try {
+      if (kind === "store") this.#native.store(flight.id, flight.blocks, flight.pages, afterStep);
+      else this.#native.load(flight.id, flight.pages, flight.blocks, afterStep);
+    } catch (thrown) {
+      this.#byId.delete(flight.id);
+      this.#letGo(flight);
+      throw thrown;
+    }
+    return flight.id;
+  }
+
+  /** True = nothing was copied: the flight holds nothing from now on, and its result will say so. */
+  cancel(flight: Flight): boolean {
+    if (flight.isCancelled) return true;
+    if (!this.#native.cancel(flight.id)) return false;
+    flight.isCancelled = true;
+    this.#letGo(flight);
+    return true;
+  }
+
+  /**
+   * Cancels stores that have not started, the oldest first, until `numBlocks` blocks can be handed out that could not before. Answers how
+   * many blocks of the free queue become free soon, because their copy is under way.
+   */
+  cancelStores(numBlocks: number): number {
+    const { pool } = this.#kv;
+    const enough = pool.numFree + numBlocks;
+    for (const flight of this.#byId.values()) {
+      if (pool.numFree >= enough) return 0;
+      if (flight.kind === "store" && !flight.isCancelled) this.cancel(flight);
+    }
+    return pool.numFlying;
+  }
+
+  /** The native side's results: kept until `settle`. */
+  report(results: readonly FlightResult[]): void {
+    this.#ended.push(...results);
+  }
+
+  /** What has ended since the last call. Stores have given up what they held; the blocks of a load are still referenced: `release` them. */
+  takeEnded(): EndedFlight[] {
+    return this.#ended.splice(0).map((result) => {
+      const flight = this.#byId.get(result.id);
+      if (flight === undefined)
+        throw new KvEngineError("internal", `flight ${result.id} has ended, and there is none`);
+      this.#byId.delete(flight.id);
+      if (flight.kind === "store" && !flight.isCancelled) this.#letGo(flight);
+      const failed = result.cancelled ? flight.blocks.keys() : result.failedPages;
+      return { flight, failed: new Set(failed), error: result.error?.message };
+    });
+  }
+
+  /** A load that has ended gives up its blocks and pages. */
+  release(flight: Flight): void {
+    if (!flight.isCancelled) this.#letGo(flight);
+  }
+
+  #hold({ kind, connector, blocks, pages }: Flight): void {
+    const { pool } = this.#kv;
+    this.#pages.beginFlight(pages);
+    if (kind === "load") {
+      pool.touch(blocks, blocks.length);
+    } else {
+      pool.beginFlight(blocks, blocks.length);
+      this.#numStoring[connector] = (this.#numStoring[connector] as number) + blocks.length;
+    }
+  }
+
+  #letGo({ kind, connector, blocks, pages }: Flight): void {
+    const { pool } = this.#kv;
+    this.#pages.endFlight(pages);
+    if (kind === "load") {
+      pool.free(blocks, blocks.length);
+    } else {
+      pool.endFlight(blocks, blocks.length);
+      this.#numStoring[connector] = (this.#numStoring[connector] as number) - blocks.length;
+    }
+  }
+}
+
+/** What a connector is told of a flight. */
+export function resultOf({ flight, failed }: EndedFlight, isStale: boolean): TransferResult {
+  const cancelled = flight.isCancelled || isStale;
+  const lost = cancelled ? flight.blocks : flight.blocks.filter((_, i) => failed.has(i));
+  return {
+    id: flight.id,
+    kind: flight.kind,
+    ok: !cancelled && lost.length === 0,
+    cancelled,
+    failedBlockIds: [...lost],
+  };
+}

@@ -1,0 +1,116 @@
+/**
+ * Pages of the host pool as ids: which connector has which, and which a flight still uses. The memory is the native side's, which fills
+ * the pool up in the background: only pages that are ready are handed out.
+ */
+
+import { type BlockKey, type PageId, RefusedError } from "../../connectors/connector.ts";
+
+const FREE = 0;
+
+export class HostPages {
+  readonly numPages: number;
+  readonly #numReady: () => number;
+  /** Of each page: its connector's place, plus 1; `FREE` when it has none. */
+  readonly #owners: Uint8Array;
+  /** Flights that use each page. */
+  readonly #flights: Uint16Array;
+  /** Pages that were handed out once and are free again; the newest is the next to go. */
+  readonly #returned: PageId[] = [];
+  /** Pages from here on were never handed out. */
+  #next = 0;
+  /** What was stored in each page: a connector cannot load it as anything else. */
+  readonly #keys: (BlockKey | undefined)[] = [];
+  /** Pages that were freed while a flight used them. */
+  readonly #leaving = new Set<PageId>();
+
+  constructor(numPages: number, numReady: () => number) {
+    this.numPages = numPages;
+    this.#numReady = numReady;
+    this.#owners = new Uint8Array(numPages);
+    this.#flights = new Uint16Array(numPages);
+  }
+
+  get numFree(): number {
+    return (
+      this.#returned.length + Math.max(0, Math.min(this.#numReady(), this.numPages) - this.#next)
+    );
+  }
+
+  /** `count` pages for a connector, or undefined when there are not as many. */
+  alloc(connector: number, count: number): PageId[] | undefined {
+    if (!Number.isInteger(count) || count < 0)
+      throw new RefusedError("invalid", `${count} pages; allowed is 0 and more`);
+    if (count > this.numFree) return undefined;
+    return Array.from({ length: count }, () => {
+      const page = this.#returned.pop() ?? this.#next++;
+      this.#owners[page] = connector + 1;
+      return page;
+    });
+  }
+
+  /** Gives a connector's pages back. Throws `notHeld`, and changes nothing, when one is not its own. */
+  free(connector: number, pages: readonly PageId[]): void {
+    this.check(connector, pages);
+    if (new Set(pages).size !== pages.length)
+      throw new RefusedError("notHeld", "a page is named twice, and is held once");
+    for (const page of pages) {
+      if (this.#flights[page] === 0) this.#release(page);
+      else this.#leaving.add(page);
+    }
+  }
+
+  /** Throws `notHeld` unless the connector has all of the pages. */
+  check(connector: number, pages: readonly PageId[]): void {
+    for (const page of pages)
+      if (this.#owners[page] !== connector + 1 || this.#leaving.has(page))
+        throw new RefusedError("notHeld", `page ${page} is not held by the connector`);
+  }
+
+  /** A flight uses the pages: they are handed out to nobody until it has ended. */
+  beginFlight(pages: Int32Array): void {
+    for (const page of pages) this.#flights[page] = (this.#flights[page] as number) + 1;
+  }
+
+  endFlight(pages: Int32Array): void {
+    for (const page of pages) {
+      this.#flights[page] = (this.#flights[page] as number) - 1;
+      if (this.#flights[page] === 0 && this.#leaving.delete(page)) this.#release(page);
+    }
+  }
+
+  /** Whether a flight uses the page. */
+  isFlying(page: PageId): boolean {
+    return this.#flights[page] !== 0;
+  }
+
+  /** Content of a page, once a store of it has ended well. */
+  keyOf(page: PageId): BlockKey | undefined {
+    return this.#keys[page];
+  }
+
+  /** Sets the content of a page; undefined = nothing that counts. */
+  setKey(page: PageId, key: BlockKey | undefined): void {
+    this.#keys[page] = key;
+  }
+
+  /** Gives back all that a connector has. */
+  freeAll(connector: number): void {
+    const pages: PageId[] = [];
+    for (let page = 0; page < this.#next; page++)
+      if (this.#owners[page] === connector + 1 && !this.#leaving.has(page)) pages.push(page);
+    this.free(connector, pages);
+  }
+
+  /** Pages that a connector has. */
+  numHeld(connector: number): number {
+    let count = 0;
+    for (let page = 0; page < this.#next; page++) if (this.#owners[page] === connector + 1) count++;
+    return count;
+  }
+
+  #release(page: PageId): void {
+    this.#owners[page] = FREE;
+    this.#keys[page] = undefined;
+    this.#returned.push(page);
+  }
+}

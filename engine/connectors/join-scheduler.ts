@@ -1,0 +1,41 @@
+/** Joins loaded connectors, transfers and scheduler: each connector gets its view and its context, and hears of what it asked for. */
+
+import type { PageTransfers } from "../cache/page-transfers.ts";
+import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
+import { createContext } from "./connector-context.ts";
+import type { ConnectorHost } from "./connector-host.ts";
+import { KvConnectors, type KvConnectorsOptions } from "./kv-connectors.ts";
+
+export interface JoinOptions extends KvConnectorsOptions {
+  /** Most tokens of a step. */
+  readonly maxBatchedTokens: number;
+}
+
+/** `wake`: a connector asks for one more `schedule()`. The host must not have been started. */
+export function joinScheduler(
+  side: SchedulerSide,
+  host: ConnectorHost,
+  transfers: PageTransfers,
+  options: JoinOptions,
+  wake: () => void,
+): KvConnectors {
+  const connectors = new KvConnectors(side, host, transfers, options);
+  host.start({
+    viewOf: (place) => connectors.ledgers.viewOf(place),
+    contextOf: (place, own) =>
+      createContext(
+        {
+          ...own,
+          connector: place,
+          maxBatchedTokens: options.maxBatchedTokens,
+          isEnabled: () => !host.isDisabled(place),
+          isInHook: () => host.isCalling(place),
+          wake,
+        },
+        side,
+        connectors,
+      ),
+    onDisabled: (place) => connectors.disable(place),
+  });
+  return connectors;
+}
