@@ -246,15 +246,17 @@ export class KvConnectors implements SchedulerConnectors {
     this.#completed.add(id);
   }
 
-  relieve(numBlocks: number): number {
+  relieve(numBlocks: number, mayRecall: boolean): number {
     const { pool } = this.#side.kv;
     const enough = pool.numFree + numBlocks;
     const soon = this.flights.cancelStores(numBlocks);
     if (pool.numFree < enough) this.loads.cancelUnwanted();
-    if (pool.numFree < enough && this.ledgers.numHeld > 0) {
+    if (mayRecall && pool.numFree < enough && this.ledgers.numHeld > 0) {
       const deadline = this.ledgers.recall();
       if (deadline !== undefined) this.#calls.pressure(enough - pool.numFree, deadline);
     }
+    // What becomes free is for those who lack it: no store begins before they were looked at again.
+    this.flights.isPressed = pool.numFree < enough;
     return soon;
   }
 
@@ -287,6 +289,7 @@ export class KvConnectors implements SchedulerConnectors {
       numAllocatedBlocks,
       completed: this.#completed.take(),
     });
+    this.flights.isPressed = false;
     this.#endDisabled();
   }
 

@@ -61,10 +61,10 @@ export interface SchedulerConnectors {
   /** The content of a block is complete and its step has committed. */
   completed(id: number): void;
   /**
-   * Requests lack `numBlocks` blocks: gives back what can be given back at once, and asks for the rest. Answers how many more
-   * become free soon by themselves.
+   * Requests lack `numBlocks` blocks: gives back what can be given back at once, and where `mayRecall` says so asks for what
+   * connectors hold. Answers how many more become free soon by themselves.
    */
-  relieve(numBlocks: number): number;
+  relieve(numBlocks: number, mayRecall: boolean): number;
   /** What has ended since the last call takes effect: transfers, deadlines. */
   settle(): void;
   /** The end of a `schedule()`; -1 and 0 when it found nothing to compute. */
