@@ -202,6 +202,8 @@ export interface ConnectorClass {
   readonly apiVersion: number;
   /** What `--kv-connector-options` may say. */
   readonly options: ConnectorOptions;
+  /** False = it never asks for host pages, so that no memory is taken for it. */
+  readonly keepsPages?: boolean;
   new (options: OptionValues): KvConnector;
 }
 

@@ -5,6 +5,7 @@
 
 import type {
   FlightId,
+  KvEvent,
   LoadPlan,
   TransferRates,
   TransferResult,
@@ -33,6 +34,8 @@ export interface KvConnectorsOptions extends LedgerOptions {
   readonly loadTimeoutMs: number;
   /** Most blocks of one connector in flight. */
   readonly maxFlying: number;
+  /** What happened to a connector's copies, after each commit. */
+  readonly onEvents?: (connector: string, events: readonly KvEvent[]) => void;
 }
 
 /** How long a connector that did not bring its blocks in time is not asked again: doubled each time, up to the second. */
@@ -276,6 +279,11 @@ export class KvConnectors implements SchedulerConnectors {
     this.ledgers.expire();
     for (const { connector } of this.loads.drop(({ deadline }) => deadline <= now))
       this.#backOff(connector, now);
+  }
+
+  committed(): void {
+    for (const { connector, events } of this.#calls.takeEvents())
+      this.#options.onEvents?.(connector, events);
   }
 
   scheduled(stepId: number, numTokens: number): void {

@@ -67,6 +67,8 @@ export interface SchedulerConnectors {
   relieve(numBlocks: number, mayRecall: boolean): number;
   /** What has ended since the last call takes effect: transfers, deadlines. */
   settle(): void;
+  /** The end of a `commit()`. */
+  committed(): void;
   /** The end of a `schedule()`; -1 and 0 when it found nothing to compute. */
   scheduled(stepId: number, numTokens: number): void;
   /** The cache was reset. */

@@ -243,6 +243,7 @@ export class Scheduler {
     }
     this.#committer.commit(batch, result);
     this.#live.settle(batch);
+    this.#live.connectors?.committed();
     batch.clear();
     this.#idleBatches.push(batch);
     return this.#live.events.take();
