@@ -286,7 +286,7 @@ export class KvConnectors implements SchedulerConnectors {
       this.#options.onEvents?.(connector, events);
   }
 
-  scheduled(stepId: number, numTokens: number): void {
+  scheduled(stepId: number, numTokens: number): boolean {
     const { pool } = this.#side.kv;
     const { numAllocated } = pool;
     const numAllocatedBlocks = numAllocated - this.#numAllocated;
@@ -298,7 +298,7 @@ export class KvConnectors implements SchedulerConnectors {
       completed: this.#completed.take(),
     });
     this.flights.isPressed = false;
-    this.#endDisabled();
+    return this.#endDisabled();
   }
 
   reset(generation: number): void {
@@ -355,14 +355,17 @@ export class KvConnectors implements SchedulerConnectors {
     backoff.until = now + backoff.ms;
   }
 
-  /** Outside of any hook: what disabled connectors held and promised ends. */
-  #endDisabled(): void {
+  /** Outside of any hook: what disabled connectors held and promised ends. Answers whether there were any. */
+  #endDisabled(): boolean {
+    let any = false;
     for (const [connector, isDisabled] of this.#isDisabled.entries()) {
       if (!isDisabled) continue;
       this.#isDisabled[connector] = false;
+      any = true;
       this.ledgers.disable(connector);
       this.loads.drop((loading) => loading.connector === connector && loading.flight === undefined);
       this.pages.freeAll(connector);
     }
+    return any;
   }
 }

@@ -225,6 +225,7 @@ export class LiveSequences {
     this.#giveBack(sequence);
     sequence.state = "waiting";
     sequence.numComputedTokens = 0;
+    sequence.numToldBlocks = 0;
     sequence.numSubmittedTokens = 0;
     sequence.prefillEnd = 0;
     sequence.verifying = false;

@@ -69,8 +69,11 @@ export interface SchedulerConnectors {
   settle(): void;
   /** The end of a `commit()`. */
   committed(): void;
-  /** The end of a `schedule()`; -1 and 0 when it found nothing to compute. */
-  scheduled(stepId: number, numTokens: number): void;
+  /**
+   * The end of a `schedule()`; -1 and 0 when it found nothing to compute. True = requests that waited for connectors wait no more,
+   * and should be looked at again.
+   */
+  scheduled(stepId: number, numTokens: number): boolean;
   /** The cache was reset. */
   reset(generation: number): void;
   /** Throws `internal` unless ledgers, flights and sequences agree. */

@@ -213,11 +213,11 @@ export class Scheduler {
     inFlight.push(batch);
     this.#planner.plan(batch);
     const isEmpty = batch.numRows === 0;
-    connectors?.scheduled(isEmpty ? -1 : batch.stepId, batch.numTokens);
+    const again = connectors?.scheduled(isEmpty ? -1 : batch.stepId, batch.numTokens) ?? false;
     if (isEmpty) {
       inFlight.pop();
       this.#idleBatches.push(batch);
-      return undefined;
+      return again ? this.schedule() : undefined;
     }
     this.#packer.pack(batch);
     this.#nextStepId++;
