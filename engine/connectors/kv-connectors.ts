@@ -17,6 +17,7 @@ import type { PageTransfers } from "../cache/page-transfers.ts";
 import { KvEngineError } from "../errors.ts";
 import type { SchedulerConnectors, SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
+import { Backoffs } from "./backoffs.ts";
 import { BlockOffers } from "./block-offers.ts";
 import { CompletedBlocks } from "./completed-blocks.ts";
 import type { ConnectorCalls } from "./connector-calls.ts";
@@ -38,9 +39,6 @@ export interface KvConnectorsOptions extends LedgerOptions {
   readonly onEvents?: (connector: string, events: readonly KvEvent[]) => void;
 }
 
-/** How long a connector that did not bring its blocks in time is not asked again: doubled each time, up to the second. */
-const LEAST_BACKOFF_MS = 1_000;
-const MOST_BACKOFF_MS = 60_000;
 const STORE_WEIGHT = 0.1;
 /** Rates until the first transfers have ended: those of a slow memory, and of a slow processor. */
 const FIRST_BYTES_PER_SECOND = 1e9;
@@ -63,9 +61,10 @@ export class KvConnectors implements SchedulerConnectors {
   readonly #pending = new Map<Sequence, number>();
   /** Requests whose look-up took too long: it is a miss, and stays one. */
   readonly #overdue = new WeakSet<Sequence>();
-  readonly #backoffs: { until: number; ms: number }[];
+  readonly #backoffs: Backoffs;
   readonly #isDisabled: boolean[];
   #numAllocated = 0;
+  #isClosed = false;
   /** From the call to the result: a moving average. */
   #storeMs = 0;
   /** Times that it was decided to load, to compute, or both; for metrics. */
@@ -97,7 +96,7 @@ export class KvConnectors implements SchedulerConnectors {
     this.coming = new BlockOffers(kv.pool, this.loads.blocks, kv.groups.length, kv.blockSize);
     this.isLoading = (id) => this.loads.blocks.has(id);
     this.#completed = new CompletedBlocks(kv.pool);
-    this.#backoffs = Array.from({ length: numConnectors }, () => ({ until: -Infinity, ms: 0 }));
+    this.#backoffs = new Backoffs(numConnectors);
     this.#isDisabled = Array.from({ length: numConnectors }, () => false);
   }
 
@@ -173,6 +172,18 @@ export class KvConnectors implements SchedulerConnectors {
     this.#isDisabled[connector] = true;
   }
 
+  /** Whether the connectors were shut down. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** No connector is called any more: what they hold ends, and every call of theirs is refused. */
+  close(): void {
+    this.#isClosed = true;
+    for (let connector = 0; connector < this.#calls.numConnectors; connector++)
+      this.ledgers.disable(connector);
+  }
+
   added(sequence: Sequence): void {
     this.#calls.newRequest(this.viewOf(sequence));
   }
@@ -186,7 +197,7 @@ export class KvConnectors implements SchedulerConnectors {
     const offers = this.coming;
     const view = this.viewOf(sequence);
     const numBlocks = Math.min(maxBlocks, sequence.blocks.numHashes);
-    const isLeftOut = (connector: number): boolean => now < this.#backoffs[connector]!.until;
+    const isLeftOut = (connector: number): boolean => this.#backoffs.isWaiting(connector, now);
     offers.open(sequence.blocks.hashes, numBlocks, numDeviceBlocks, isLeftOut);
     const isPending = this.#calls.findBlocks(view, view, offers) === "pending";
     if (isPending && this.#mayWait(sequence, now)) return "pending";
@@ -199,8 +210,10 @@ export class KvConnectors implements SchedulerConnectors {
     if (this.#overdue.has(sequence)) return false;
     const since = this.#pending.get(sequence);
     if (since === undefined) this.#pending.set(sequence, now);
-    else if (now - since >= this.#options.lookupTimeoutMs) this.#overdue.add(sequence);
-    return !this.#overdue.has(sequence);
+    if (since === undefined || now - since < this.#options.lookupTimeoutMs) return true;
+    this.#overdue.add(sequence);
+    this.#calls.lookUpOverdue(now - since);
+    return false;
   }
 
   firstToLoad(numDeviceBlocks: number, numBlocks: number, numToLoad: number): number {
@@ -276,9 +289,11 @@ export class KvConnectors implements SchedulerConnectors {
     for (const [connector, some] of results.entries())
       if (some.length > 0) this.#calls.transfersEnded(connector, some);
     const now = this.#side.now();
-    this.ledgers.expire();
-    for (const { connector } of this.loads.drop(({ deadline }) => deadline <= now))
-      this.#backOff(connector, now);
+    this.ledgers.expire((connector, count) => {
+      const text = `left ${count} holds of blocks to end at their deadline`;
+      this.#calls.fault(connector, "held", undefined, text);
+    });
+    this.#dropLate(now);
   }
 
   committed(): void {
@@ -345,14 +360,21 @@ export class KvConnectors implements SchedulerConnectors {
 
   #landed(ended: EndedFlight, isStale: boolean): void {
     this.loads.landed(ended, isStale);
-    if (ended.failed.size === 0 && !isStale) this.#backoffs[ended.flight.connector]!.ms = 0;
+    if (ended.failed.size === 0 && !isStale) this.#backoffs.worked(ended.flight.connector);
   }
 
-  #backOff(connector: number, now: number): void {
-    const backoff = this.#backoffs[connector]!;
-    if (now < backoff.until) return;
-    backoff.ms = Math.min(MOST_BACKOFF_MS, Math.max(LEAST_BACKOFF_MS, backoff.ms * 2));
-    backoff.until = now + backoff.ms;
+  /** What did not come in time is computed, and whoever promised it is not asked for a while. */
+  #dropLate(now: number): void {
+    const late = this.loads.drop(({ deadline }) => deadline <= now);
+    // A flight that takes too long is not the connector's doing.
+    const neverLoaded = late.filter(({ flight }) => flight === undefined);
+    for (const connector of new Set(late.map((loading) => loading.connector))) {
+      const wait = `it is not asked for ${this.#backoffs.late(connector, now) - now} ms`;
+      const count = neverLoaded.filter((loading) => loading.connector === connector).length;
+      if (count === 0) continue;
+      const text = `promised ${count} blocks and did not load them in time: they are computed, and ${wait}`;
+      this.#calls.fault(connector, "late", "findBlocks", text);
+    }
   }
 
   /** Outside of any hook: what disabled connectors held and promised ends. Answers whether there were any. */

@@ -17,6 +17,8 @@ export class Ledgers {
   readonly #all: readonly ConnectorBlocks[];
   readonly #now: () => number;
   readonly #recallMs: number;
+  /** Of each connector: holds that ended at their deadline, as last seen. */
+  readonly #numExpired: number[];
   /** The recall under way ends here. */
   #recallUntil = -Infinity;
 
@@ -25,6 +27,7 @@ export class Ledgers {
     const half = Math.max(1, Math.floor((kv.pool.numBlocks - 1) / 2));
     this.#now = now;
     this.#recallMs = options.recallMs;
+    this.#numExpired = Array.from({ length: numConnectors }, () => 0);
     this.#all = Array.from(
       { length: numConnectors },
       () =>
@@ -64,9 +67,15 @@ export class Ledgers {
     return Math.min(...this.#all.map(({ ledger }) => ledger.nextDeadline ?? Infinity));
   }
 
-  /** Ends what is due. */
-  expire(): void {
-    for (const { ledger } of this.#all) ledger.expire();
+  /** Ends what is due. `onExpired` hears of each connector whose holds ended so since the last call, and how many. */
+  expire(onExpired: (place: number, count: number) => void): void {
+    for (const [place, { ledger }] of this.#all.entries()) {
+      ledger.expire();
+      const count = ledger.numExpired - (this.#numExpired[place] as number);
+      if (count === 0) continue;
+      this.#numExpired[place] = ledger.numExpired;
+      onExpired(place, count);
+    }
   }
 
   /** What is held now cannot be renewed for much longer. Answers until when; undefined = a recall is under way already. */

@@ -160,6 +160,8 @@ export interface WorldConnectors {
   readonly list: readonly NamedConnector[];
   readonly hostPages: number;
   readonly options?: Partial<KvConnectorsOptions>;
+  /** A hook that takes longer disables its connector; never when left out. */
+  readonly slowHookMs?: number;
   /** Lines of the connectors' log. */
   readonly log?: LogLine;
 }
@@ -235,7 +237,7 @@ export class World {
       connectors === undefined
         ? undefined
         : new ConnectorHost(connectors.list, {
-            slowHookMs: Infinity,
+            slowHookMs: connectors.slowHookMs ?? Infinity,
             now,
             log: connectors.log ?? (() => {}),
           });
