@@ -313,6 +313,7 @@ export class KvConnectors implements SchedulerConnectors {
       completed: this.#completed.take(),
     });
     this.flights.isPressed = false;
+    this.ledgers.scheduled();
     return this.#endDisabled();
   }
 

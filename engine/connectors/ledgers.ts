@@ -21,6 +21,9 @@ export class Ledgers {
   readonly #numExpired: number[];
   /** The recall under way ends here. */
   #recallUntil = -Infinity;
+  /** Whether a request lacks what is held: in this `schedule()`, and in the last one. */
+  #isLacking = false;
+  #wasLacking = false;
 
   constructor(numConnectors: number, side: SchedulerSide, options: LedgerOptions) {
     const { kv, now, committedStep } = side;
@@ -37,7 +40,7 @@ export class Ledgers {
           committedStep,
           maxHeld: options.maxHeld === 0 ? half : options.maxHeld,
           holdTtlMs: options.holdTtlMs,
-          isPressed: () => this.#isRecalling(),
+          isPressed: () => this.#isRecalling() || this.#isLacking || this.#wasLacking,
           now,
         }),
     );
@@ -78,12 +81,22 @@ export class Ledgers {
     }
   }
 
-  /** What is held now cannot be renewed for much longer. Answers until when; undefined = a recall is under way already. */
+  /**
+   * A request lacks what is held: until a `schedule()` in which none does, nothing more can be held, and what is held now cannot be
+   * renewed for much longer. Answers until when; undefined = a recall is under way already.
+   */
   recall(): number | undefined {
+    this.#isLacking = true;
     if (this.#isRecalling()) return undefined;
     this.#recallUntil = this.#now() + this.#recallMs;
     for (const { ledger } of this.#all) ledger.recall(this.#recallUntil);
     return this.#recallUntil;
+  }
+
+  /** The end of a `schedule()`. */
+  scheduled(): void {
+    this.#wasLacking = this.#isLacking;
+    this.#isLacking = false;
   }
 
   /** The blocks' content has a copy of the connector's. */

@@ -225,7 +225,7 @@ export class World {
     connectors: WorldConnectors | undefined,
   ) {
     let joined: KvConnectors | undefined;
-    const now = (): number => 1 + this.commits + this.idleMs;
+    const now = (): number => this.now;
     const desk =
       connectors === undefined
         ? undefined
@@ -331,9 +331,15 @@ export class World {
     return events;
   }
 
-  /** Serves until nothing is left. */
-  async drain(): Promise<void> {
+  /** Milliseconds of the scheduler's clock: commits, and those that passed while nothing ran. */
+  get now(): number {
+    return 1 + this.commits + this.idleMs;
+  }
+
+  /** Serves until nothing is left; `check` is called before each step. */
+  async drain(check: () => void = () => {}): Promise<void> {
     for (let step = 0; ; step++) {
+      check();
       this.submit();
       if (this.runner.queued > 0) await this.commit();
       else if (!(await this.#passTime())) break;
