@@ -12,12 +12,12 @@ import type {
   RequestView,
   SchedulerOutput,
 } from "../../connectors/connector.ts";
-import { Bound, codeOf, codeOfThrown, HostileWorld } from "../support/hostile-world.ts";
+import { Bound, codeOf, codeOfThrown, ServingWorld } from "../support/serving-world.ts";
 
 type Blocks = readonly (readonly BlockId[])[];
 
 /** Serves, and expects that the connector was disabled for `reason`, after a line about what it did. */
-async function expectDisabled(hostile: HostileWorld, did: string, reason: string): Promise<void> {
+async function expectDisabled(hostile: ServingWorld, did: string, reason: string): Promise<void> {
   await hostile.serve();
   hostile.expectNothingLeft();
   const end = "what it holds is released, what it offers counts as a miss";
@@ -39,7 +39,7 @@ describe("a hold that is not its own", () => {
         this.view.freeBlocks(full);
       }
     }
-    const hostile = await HostileWorld.create(new DoubleFree());
+    const hostile = await ServingWorld.create(new DoubleFree());
     await expectDisabled(
       hostile,
       "requestFinished threw RefusedError: block",
@@ -67,7 +67,7 @@ describe("a hold that is not its own", () => {
         expect(this.view.numFreeBlocks).toBe(before);
       }
     }
-    const hostile = await HostileWorld.create([
+    const hostile = await ServingWorld.create([
       { name: "holder", connector: new Holder() },
       { name: "hostile", connector: new Thief() },
     ]);
@@ -90,7 +90,7 @@ describe("a hold that is not its own", () => {
       }
     }
     const connector = new Late();
-    const hostile = await HostileWorld.create(connector);
+    const hostile = await ServingWorld.create(connector);
     hostile.add(1);
     await hostile.world.drain();
     const id = connector.held as BlockId;
@@ -125,7 +125,7 @@ describe("a hold that is not its own", () => {
         most = Math.max(most, hostile.world.connectors?.ledgers.numHeldBy(0) ?? 0);
       }
     }
-    const hostile: HostileWorld = await HostileWorld.create(new Hoarder());
+    const hostile: ServingWorld = await ServingWorld.create(new Hoarder());
     await hostile.serve();
     hostile.expectNothingLeft();
     expect(most).toBe(6);
@@ -152,7 +152,7 @@ describe("a hold that is not its own", () => {
         use(this);
       }
     }
-    const hostile = await HostileWorld.create(new Zero());
+    const hostile = await ServingWorld.create(new Zero());
     await expectDisabled(
       hostile,
       "buildConnectorMeta threw RefusedError: block 0 ",
@@ -171,7 +171,7 @@ describe("a look-up that lies", () => {
           return answer;
         }
       }
-      const hostile = await HostileWorld.create(new Liar());
+      const hostile = await ServingWorld.create(new Liar());
       const says = `findBlocks threw TypeError: getNumNewMatchedTokens answered ${answer}`;
       await expectDisabled(hostile, says, "findBlocks threw");
       expect(hostile.faultsOf()).toEqual({ throw: 1 });
@@ -190,7 +190,7 @@ describe("a look-up that lies", () => {
         plans.push(plan);
       }
     }
-    const hostile = await HostileWorld.create(new Liar());
+    const hostile = await ServingWorld.create(new Liar());
     await hostile.serve();
     hostile.expectNothingLeft();
     // The last token is always computed: 23 tokens are five full blocks.
@@ -211,7 +211,7 @@ describe("a look-up that lies", () => {
         for (const group of [-1, 1, 7]) wanted.mark(0, group);
       }
     }
-    const hostile = await HostileWorld.create(new Liar());
+    const hostile = await ServingWorld.create(new Liar());
     await hostile.serve();
     hostile.expectNothingLeft();
     expect(hostile.lines).toEqual([
@@ -237,7 +237,7 @@ describe("a look-up that lies", () => {
 
   test("a page that is not its own cannot be loaded", async () => {
     const connector = new WrongPage();
-    const hostile = await HostileWorld.create(connector);
+    const hostile = await ServingWorld.create(connector);
     await hostile.serve();
     hostile.expectNothingLeft();
     expect(connector.codes).toEqual(new Set(["stale"]));
@@ -256,7 +256,7 @@ describe("a look-up that lies", () => {
       }
     }
     const connector = new OtherContent();
-    const hostile = await HostileWorld.create(connector);
+    const hostile = await ServingWorld.create(connector);
     hostile.add(9);
     await hostile.world.drain();
     hostile.world.idleMs += 5_000;
@@ -279,7 +279,7 @@ describe("a look-up that lies", () => {
         this.context.pages.free([page]);
       }
     }
-    const hostile = await HostileWorld.create(new Writer());
+    const hostile = await ServingWorld.create(new Writer());
     await hostile.serve();
     hostile.expectNothingLeft();
     expect([...codes]).toEqual(["notHeld"]);
@@ -292,7 +292,7 @@ describe("a look-up that lies", () => {
         return "pending";
       }
     }
-    const hostile = await HostileWorld.create(new Undecided());
+    const hostile = await ServingWorld.create(new Undecided());
     await hostile.serve();
     hostile.expectNothingLeft();
     expect(hostile.lines).toEqual([
@@ -323,7 +323,7 @@ describe("what it keeps for later", () => {
         }
       }
     }
-    const hostile = await HostileWorld.create(new Iterates());
+    const hostile = await ServingWorld.create(new Iterates());
     await hostile.serve();
     hostile.expectNothingLeft();
     for (const pass of passes) expect(new Set(pass.map(({ id }) => id)).size).toBe(pass.length);
@@ -334,7 +334,7 @@ describe("what it keeps for later", () => {
 
   test("view, context and leases are over after shutdown, and every call is refused (I40)", async () => {
     const connector = new Bound();
-    const hostile = await HostileWorld.create(connector);
+    const hostile = await ServingWorld.create(connector);
     hostile.add(1);
     await hostile.world.drain();
     const { view, context } = connector;
@@ -373,7 +373,7 @@ describe("time", () => {
         hostile.world.idleMs += 2_000;
       }
     }
-    const hostile: HostileWorld = await HostileWorld.create(new Slow(), {}, { slowHookMs: 1_000 });
+    const hostile: ServingWorld = await ServingWorld.create(new Slow(), {}, { slowHookMs: 1_000 });
     await expectDisabled(
       hostile,
       "buildConnectorMeta held up the engine for 2000 ms; allowed are 1000",
@@ -409,7 +409,7 @@ describe("time", () => {
         }
       }
     }
-    const hostile = await HostileWorld.create(new Deaf());
+    const hostile = await ServingWorld.create(new Deaf());
     await hostile.serve();
     hostile.expectNothingLeft();
     expect(hostile.world.desk!.numLoads).toBeGreaterThan(0);

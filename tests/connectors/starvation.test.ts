@@ -9,7 +9,7 @@ import type {
   SchedulerOutput,
 } from "../../connectors/connector.ts";
 import { RefusedError } from "../../connectors/connector.ts";
-import { Bound, codeOf, HostileWorld } from "../support/hostile-world.ts";
+import { Bound, codeOf, ServingWorld } from "../support/serving-world.ts";
 import { propertyRuns } from "../support/property-runs.ts";
 
 const RECALL_MS = 10;
@@ -43,7 +43,7 @@ class Leases extends Bound {
 describe("a connector that holds its full allowance, half of the pool", () => {
   test("keeps the oldest request waiting no longer than its leases last, though it needs the whole pool (I11, I24)", async () => {
     const connector = new Leases(300);
-    const hostile = await HostileWorld.create(connector);
+    const hostile = await ServingWorld.create(connector);
     const { world } = hostile;
     await hostile.untilEnded(hostile.add(1, 24, 4));
     expect(world.connectors?.ledgers.numHeldBy(0)).toBe(6);
@@ -63,7 +63,7 @@ describe("a connector that holds its full allowance, half of the pool", () => {
 
   test("is asked for them at once; until the recall's deadline it may renew, then no more; unrenewed, each is gone at its deadline (I9, I12)", async () => {
     const connector = new Leases(30);
-    const hostile = await HostileWorld.create(connector, {}, { options: { recallMs: RECALL_MS } });
+    const hostile = await ServingWorld.create(connector, {}, { options: { recallMs: RECALL_MS } });
     const { world } = hostile;
     await hostile.untilEnded(hostile.add(1, 24, 4));
     const { leases, recalls } = connector;
@@ -110,7 +110,7 @@ describe("a connector that holds its full allowance, half of the pool", () => {
         }
       }
     }
-    const hostile = await HostileWorld.create(new Greedy(40), {}, { options: { maxHeld: 12 } });
+    const hostile = await ServingWorld.create(new Greedy(40), {}, { options: { maxHeld: 12 } });
     const { world } = hostile;
     await hostile.untilEnded(hostile.add(1, 24, 4));
     const since = world.now;
@@ -129,7 +129,7 @@ describe("a connector that holds its full allowance, half of the pool", () => {
 
 test("without pressure a lease that is renewed every half of its time lives on, and its content with it", async () => {
   const connector = new Leases(20);
-  const hostile = await HostileWorld.create(connector);
+  const hostile = await ServingWorld.create(connector);
   const { world } = hostile;
   await hostile.untilEnded(hostile.add(1, 12, 4));
   const [lease] = connector.leases;
@@ -238,7 +238,7 @@ test("progress: whatever connectors hold, the oldest request gets a token within
   await fc.assert(
     fc.asyncProperty(load, async ({ whims, requests }) => {
       const connectors = whims.map((some) => new Whimsical(some));
-      const hostile = await HostileWorld.create(
+      const hostile = await ServingWorld.create(
         connectors.map((connector, place) => ({ name: `whimsical-${place}`, connector })),
         {},
         { options: { recallMs: RECALL_MS, holdTtlMs: MOST_TTL } },

@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import type { BlockId, KvConnector, RequestView } from "../../connectors/connector.ts";
 import CpuOffload from "../../connectors/cpu-offload.ts";
 import { HOOKS } from "../../engine/connectors/hooks.ts";
-import { HostileWorld } from "../support/hostile-world.ts";
+import { ServingWorld } from "../support/serving-world.ts";
 
 type Method = Exclude<(typeof HOOKS)[number], "import" | "constructor">;
 const METHODS = HOOKS.filter((hook): hook is Method => hook !== "import" && hook !== "constructor");
@@ -45,7 +45,7 @@ function throwing(method: Method, at: number): KvConnector & { readonly called: 
 }
 
 /** All that makes hooks run: eviction and loads, preemption, pressure by leases, a reset, a look at the metrics. */
-async function live(hostile: HostileWorld): Promise<void> {
+async function live(hostile: ServingWorld): Promise<void> {
   const { world } = hostile;
   await hostile.serve();
   hostile.faultsOf();
@@ -68,7 +68,7 @@ describe.each(METHODS)("%s throws", (method) => {
     "at call %i: it is disabled with one line, what it holds ends, everyone gets the same tokens",
     async (at) => {
       const connector = throwing(method, at);
-      const hostile = await HostileWorld.create(connector, {}, { options: { recallMs: 4 } });
+      const hostile = await ServingWorld.create(connector, {}, { options: { recallMs: 4 } });
       await live(hostile);
       hostile.expectNothingLeft();
       if (method === "shutdown") await hostile.world.host?.shutdown(0);
@@ -90,7 +90,7 @@ test("beside a connector that dies another works on, in either order (I39)", asy
     const dying = { name: "hostile", connector: throwing("updateStateAfterAlloc", 3) };
     const other = { name: "cpu-offload", connector: new CpuOffload({ mode: "eager" }) };
     const list = place === 0 ? [dying, other] : [other, dying];
-    const hostile = await HostileWorld.create(list);
+    const hostile = await ServingWorld.create(list);
     await live(hostile);
     hostile.expectNothingLeft();
     expect(hostile.isDisabled("hostile")).toBe(true);

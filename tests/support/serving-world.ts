@@ -48,7 +48,7 @@ export function codeOfThrown(thrown: unknown): string {
   throw thrown;
 }
 
-export class HostileWorld {
+export class ServingWorld {
   readonly world: World;
   /** Lines of the log, but those for information. */
   readonly lines: readonly string[];
@@ -65,7 +65,7 @@ export class HostileWorld {
     connectors: KvConnector | readonly NamedConnector[],
     options: Partial<WorldOptions> = {},
     more: Partial<WorldConnectors> = {},
-  ): Promise<HostileWorld> {
+  ): Promise<ServingWorld> {
     const lines: string[] = [];
     const list =
       connectors instanceof KvConnector
@@ -87,7 +87,7 @@ export class HostileWorld {
         ...more,
       },
     });
-    return new HostileWorld(world, lines);
+    return new ServingWorld(world, lines);
   }
 
   /** Adds a request whose prompt depends on `salt`; answers its handle. */
