@@ -7,7 +7,7 @@ import type { BlockKey, GpuBlockPoolView } from "../../connectors/block-pool-vie
 import { RefusedError } from "../../connectors/errors.ts";
 import { checkBlockId, readBlockIds } from "./block-ids.ts";
 import { checkBlockKey } from "./block-key.ts";
-import type { BlockPool } from "./block-pool.ts";
+import { type BlockPool, NULL_BLOCK } from "./block-pool.ts";
 import { CommittedContent } from "./committed-content.ts";
 import { FreeBlockScan } from "./free-block-scan.ts";
 import { LeaseLedger, type LeaseLedgerOptions } from "./leases.ts";
@@ -92,7 +92,7 @@ function createView({
     blockOfHash: (key) => {
       checkOpen();
       const id = content.find(key);
-      return id === 0 ? undefined : id;
+      return id === NULL_BLOCK ? undefined : id;
     },
     iterFreeBlockIdsWithHash: (within = Infinity) => {
       checkOpen();
@@ -110,7 +110,8 @@ function createView({
     clearSafe: (keys) => {
       checkOpen();
       for (const key of readBlockKeys(keys))
-        for (const id of content.blocksOf(key)) marks.clear(id);
+        for (let id = content.first(key); id !== NULL_BLOCK; id = pool.findNext(id))
+          marks.clear(id);
     },
   });
 }

@@ -46,7 +46,8 @@ export class Holdings {
       );
     }
     const before = this.#numBlocks;
-    for (const id of ids) if (this.#change(id, 1) === 1) this.#numBlocks++;
+    for (let i = 0; i < ids.length; i++)
+      if (this.#change(ids[i] as number, 1) === 1) this.#numBlocks++;
     const numNew = this.#numBlocks - before;
     if (this.#numBlocks > this.#maxBlocks) {
       for (const id of ids) this.#change(id, -1);
@@ -66,10 +67,10 @@ export class Holdings {
     this.#pool.free(ids, ids.length);
     this.#numReferences -= ids.length;
     let numFreed = 0;
-    for (const id of ids) {
-      if (this.#change(id, -1) > 0) continue;
+    for (let i = 0; i < ids.length; i++) {
+      if (this.#change(ids[i] as number, -1) > 0) continue;
       this.#numBlocks--;
-      if (this.#pool.references(id) === 0) numFreed++;
+      if (this.#pool.references(ids[i] as number) === 0) numFreed++;
     }
     return numFreed;
   }

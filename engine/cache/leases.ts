@@ -170,7 +170,8 @@ export class LeaseLedger {
 
   #take(ids: Int32Array): void {
     const { content, isPressed } = this.#options;
-    for (const id of ids) {
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i] as number;
       if (content.has(id)) continue;
       throw new RefusedError(
         "stale",
@@ -225,8 +226,12 @@ export class LeaseLedger {
   #handleOf(lease: Lease): BlockLease {
     const isLive = (): boolean => this.#isLive(lease);
     const release = (): void => this.#release(lease);
+    let ids: readonly number[] | undefined;
     return Object.freeze({
-      ids: Object.freeze(Array.from(lease.ids)),
+      get ids(): readonly number[] {
+        ids ??= Object.freeze(Array.from(lease.ids));
+        return ids;
+      },
       get expiresAt(): number {
         return lease.expiresAt;
       },
