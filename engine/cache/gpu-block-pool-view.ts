@@ -25,12 +25,15 @@ export interface ConnectorBlocksOptions extends Omit<LeaseLedgerOptions, "conten
 export class ConnectorBlocks {
   readonly view: GpuBlockPoolView;
   readonly ledger: LeaseLedger;
+  /** What the connector may see of the pool. */
+  readonly content: CommittedContent;
   readonly #scan: FreeBlockScan;
 
   constructor(options: ConnectorBlocksOptions) {
     const { pool, blockSize, committedStep } = options;
     const content = new CommittedContent(pool, committedStep);
     const marks = new SafeMarks(pool);
+    this.content = content;
     this.ledger = new LeaseLedger({ ...options, content });
     this.#scan = new FreeBlockScan(pool, content, marks);
     this.view = createView({

@@ -22,8 +22,10 @@ export interface LeaseLedgerOptions {
   readonly maxHeld: number;
   /** How long a touch lasts, in ms. */
   readonly holdTtlMs: number;
-  /** Whether requests wait for blocks, so that nothing more may be held. */
+  /** Whether requests wait for blocks, so that nothing more may be held, not even what is held already. */
   readonly isPressed: () => boolean;
+  /** Free blocks that requests can do without now. */
+  readonly numSpare: () => number;
   /** Milliseconds, never going back. */
   readonly now: () => number;
 }
@@ -169,7 +171,7 @@ export class LeaseLedger {
   }
 
   #take(ids: Int32Array): void {
-    const { content, isPressed } = this.#options;
+    const { content, isPressed, numSpare } = this.#options;
     for (let i = 0; i < ids.length; i++) {
       const id = ids[i] as number;
       if (content.has(id)) continue;
@@ -180,7 +182,7 @@ export class LeaseLedger {
     }
     if (ids.length > 0 && isPressed())
       throw new RefusedError("pressure", "requests wait for blocks; nothing more can be held", 0);
-    this.#holdings.take(ids);
+    this.#holdings.take(ids, numSpare());
   }
 
   /** Ends what is due: leases, then touches. Answers the time. */

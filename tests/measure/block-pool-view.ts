@@ -50,6 +50,7 @@ function figuresAt(numBlocks: number): Record<string, number> {
     maxHeld: numBlocks >> 1,
     holdTtlMs: 30_000,
     isPressed: () => false,
+    numSpare: () => numBlocks,
     now: () => 0,
   });
   const order = Int32Array.from({ length: 1 << 16 }, () => 1 + (random() % numBlocks));

@@ -101,7 +101,7 @@ export const HOLD_FAULTS: readonly Fault[] = [
     name: "refused-hold-is-counted",
     breaks: "a connector that was refused once can hold nothing from then on",
     file: "engine/cache/holdings.ts",
-    from: "      for (const id of ids) this.#change(id, -1);\n      this.#numBlocks = before;\n",
+    from: "      for (const id of ids) this.#change(id, -1);\n",
     to: "",
     tests: [HOSTILE],
   },

@@ -14,6 +14,7 @@ export interface ConnectorWorld {
   now: number;
   committedStep: number;
   isPressed: boolean;
+  numSpare: number;
 }
 
 export function connectorOn(
@@ -28,14 +29,15 @@ export function connectorOn(
     maxHeld: pool.numBlocks,
     holdTtlMs: 30_000,
     isPressed: () => world.isPressed,
+    numSpare: () => world.numSpare,
     now: () => world.now,
     ...options,
   });
 }
 
-/** The time is 0, step 0 has committed, nothing waits. */
+/** The time is 0, step 0 has committed, nothing waits or is needed. */
 export function connectorWorld(): ConnectorWorld {
-  return { now: 0, committedStep: 0, isPressed: false };
+  return { now: 0, committedStep: 0, isPressed: false, numSpare: Infinity };
 }
 
 /** A pool with `numBlocks` free blocks, of which the first have content: block `i` that of number `i`, the head of the queue first. */

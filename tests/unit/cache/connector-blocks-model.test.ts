@@ -54,6 +54,7 @@ class Connector {
       maxHeld,
       holdTtlMs: HOLD_TTL,
       isPressed: () => world.pressed,
+      numSpare: () => world.spare,
       now: () => world.now,
     });
     this.model = new ConnectorModel(world, maxHeld, HOLD_TTL);
@@ -121,7 +122,13 @@ class World {
 
   constructor(numBlocks: number, maxHeld: readonly [number, number]) {
     this.pool = new BlockPool(numBlocks);
-    this.model = { pool: new PoolModel(numBlocks), now: 0, committed: -1, pressed: false };
+    this.model = {
+      pool: new PoolModel(numBlocks),
+      now: 0,
+      committed: -1,
+      pressed: false,
+      spare: Infinity,
+    };
     this.connectors = maxHeld.map((most) => new Connector(this.pool, this.model, most));
   }
 
@@ -180,6 +187,7 @@ class World {
         return;
       case "press":
         model.pressed = command.isPressed;
+        model.spare = command.spare;
         return;
       case "fly": {
         const { ids } = command;

@@ -18,7 +18,7 @@ export type RequestCommand =
   | { readonly kind: "commit" }
   | { readonly kind: "withdraw"; readonly id: number }
   | { readonly kind: "reset"; readonly now: number }
-  | { readonly kind: "press"; readonly isPressed: boolean }
+  | { readonly kind: "press"; readonly isPressed: boolean; readonly spare: number }
   | { readonly kind: "fly"; readonly ids: readonly number[] }
   | { readonly kind: "land"; readonly pick: number }
   | { readonly kind: "wait"; readonly ms: number };
@@ -78,7 +78,10 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   row(4, "commit", {}),
   row(1, "withdraw", { id: block }),
   row(1, "reset", { now: fc.nat(3) }),
-  row(1, "press", { isPressed: fc.boolean() }),
+  row(2, "press", {
+    isPressed: fc.nat(3).map((n) => n === 0),
+    spare: fc.constantFrom(Infinity, 0, 1, 3),
+  }),
   row(3, "fly", { ids: fc.array(block, { maxLength: 4 }) }),
   row(3, "land", { pick }),
   row(5, "wait", { ms: fc.nat(12) }),

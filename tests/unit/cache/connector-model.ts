@@ -8,6 +8,8 @@ export interface ModelWorld {
   now: number;
   committed: number;
   pressed: boolean;
+  /** Free blocks that may be taken. */
+  spare: number;
 }
 
 export interface ModelLease {
@@ -238,6 +240,8 @@ export class ConnectorModel {
     const { holds } = this;
     if (holds.length + ids.length > 16 * this.#maxHeld) return "budget";
     if (new Set([...holds, ...ids]).size > this.#maxHeld) return "budget";
+    const numFree = new Set(ids.filter((id) => this.#world.pool.block(id).references === 0)).size;
+    if (numFree > this.#world.spare) return "pressure";
     this.#world.pool.hold(ids);
     return undefined;
   }

@@ -78,6 +78,23 @@ describe("a hold is refused whole, and changes nothing,", () => {
     expect([ledger.numHeld, pool.numFree]).toEqual([3, 3]);
   });
 
+  test("for more free blocks than requests can do without; what others hold takes none from them (I12)", () => {
+    const pool = cachedPool(5);
+    const world = { ...connectorWorld(), numSpare: 2 };
+    const [one, other] = [connectorOn(pool, world), connectorOn(pool, world)];
+    expect(refusalOf(() => one.view.touchBlocks([1, 2, 3]))).toMatchObject({
+      code: "pressure",
+      available: 2,
+    });
+    one.view.touchBlocks([1, 2, 1, 2]);
+    world.numSpare = 0;
+    expect(refusalOf(() => other.view.touchBlocks([1, 3])).available).toBe(0);
+    other.view.touchBlocks([1, 2]);
+    expect([pool.references(1), pool.references(3), pool.numFree]).toEqual([3, 0, 3]);
+    one.ledger.checkIntegrity();
+    other.ledger.checkIntegrity();
+  });
+
   test("while requests wait for blocks; what is held may be renewed and freed (I12)", () => {
     const pool = cachedPool(3);
     const world = connectorWorld();

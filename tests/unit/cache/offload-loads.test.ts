@@ -33,6 +33,7 @@ class HeadScan implements Offloader {
       maxHeld: 0,
       holdTtlMs: 1,
       isPressed: () => false,
+      numSpare: () => 0,
       now: world.step,
     });
   }
