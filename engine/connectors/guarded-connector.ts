@@ -92,12 +92,16 @@ export class GuardedConnector {
   }
 
   findBlocks(request: RequestView, hashes: BlockHashes, marks: BlockMarks): "pending" | undefined {
+    let wrong: string | undefined;
     const call = (): unknown => {
       this.#lookUp.open(marks);
-      return this.#connector.findBlocks(request, hashes, this.#lookUp);
+      try {
+        return this.#connector.findBlocks(request, hashes, this.#lookUp);
+      } finally {
+        wrong = this.#lookUp.close();
+      }
     };
     const answer = this.#call("ready", "findBlocks", call, readLookUp, undefined);
-    const wrong = this.#lookUp.close();
     if (wrong !== undefined) this.#options.faults.add("answer", "findBlocks", wrong);
     if (this.#disabled) marks.unmark(this.#options.place);
     return answer;

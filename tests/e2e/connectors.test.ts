@@ -1,12 +1,12 @@
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { defaultModelPath } from "../support/default-model.ts";
 import { connectorSource, writeSource } from "../support/connector-files.ts";
 import { events, metric, post, runCli, startServer, type TestServer } from "../support/server.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const folder = temporaryFolder();
-const SERVER = join(import.meta.dir, "../support/connector-server.ts");
+const SERVER = fileURLToPath(new URL("../support/connector-server.ts", import.meta.url));
 
 /** A server whose engine needs no model, with these connectors. */
 function serve(...connectors: string[]): Promise<TestServer> {

@@ -67,8 +67,7 @@ describe("the standalone executable", () => {
 
 describe("an outside connector", () => {
   const TOP = `import { note } from "./lib/note.ts";`;
-  const BODY = `onSchedulerReady() {}
-  constructor() { super(); console.error(note(this)); }`;
+  const BODY = `constructor() { super(); console.error(note(this)); }`;
   const NOTE = `import { API_VERSION, KvConnector } from "kvengine/connector";
 export const note = (made: unknown): string => \`made \${made instanceof KvConnector} for version \${API_VERSION}\`;
 `;

@@ -37,8 +37,8 @@ describe("the connector of version 1", () => {
   });
 
   test("lives its life without a fault", async () => {
-    const { create } = harnessOf(Frozen);
-    const world = new ConnectorWorld([{ name: "frozen", connector: create() }]).start();
+    const connector = harnessOf(Frozen).create();
+    const world = new ConnectorWorld([{ name: "frozen", connector }]).start();
     world.callAll();
     world.callAll();
     await world.host.shutdown(1000);

@@ -5,9 +5,9 @@ import { ownersOf } from "../../../engine/connectors/stray-errors.ts";
 const ENGINE = join(import.meta.dir, "../../../engine/engine.ts");
 const CONNECTORS = [
   { path: undefined },
-  { path: "/home/a/kv/first.ts" },
-  { path: "/home/a/kv/second.ts" },
-  { path: "/home/b/third.ts" },
+  { path: "/srv/a/kv/first.ts" },
+  { path: "/srv/a/kv/second.ts" },
+  { path: "/srv/b/third.ts" },
 ];
 
 /** An error whose stack has these files, the innermost first. */
@@ -20,19 +20,19 @@ function thrownIn(...files: string[]): Error {
 
 describe("an error that no hook threw is of", () => {
   const CASES: readonly (readonly [what: string, thrown: unknown, owners: readonly number[]])[] = [
-    ["the connector whose file it comes from", thrownIn("/home/a/kv/second.ts"), [2]],
+    ["the connector whose file it comes from", thrownIn("/srv/a/kv/second.ts"), [2]],
     [
       "it also when the engine's code was called by it",
-      thrownIn(ENGINE, "/home/a/kv/second.ts"),
+      thrownIn(ENGINE, "/srv/a/kv/second.ts"),
       [2],
     ],
     [
       "the one that is nearest to the throw",
-      thrownIn("/home/b/third.ts", "/home/a/kv/first.ts"),
+      thrownIn("/srv/b/third.ts", "/srv/a/kv/first.ts"),
       [3],
     ],
-    ["the one in whose folder a neighbour lies", thrownIn("/home/b/lib/store.ts"), [3]],
-    ["both, where two lie in the neighbour's folder", thrownIn("/home/a/kv/lib.ts"), [1, 2]],
+    ["the one in whose folder a neighbour lies", thrownIn("/srv/b/lib/store.ts"), [3]],
+    ["both, where two lie in the neighbour's folder", thrownIn("/srv/a/kv/lib.ts"), [1, 2]],
     [
       "any from outside, when it comes from a package of nobody's",
       thrownIn("/opt/x/node_modules/redis/index.js"),
