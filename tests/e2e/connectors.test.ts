@@ -1,16 +1,16 @@
 import { describe, expect, test } from "bun:test";
-import { fileURLToPath } from "node:url";
 import { defaultModelPath } from "../support/default-model.ts";
 import { connectorSource, writeSource } from "../support/connector-files.ts";
 import { events, metric, post, runCli, startServer, type TestServer } from "../support/server.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const folder = temporaryFolder();
-const SERVER = fileURLToPath(new URL("../support/connector-server.ts", import.meta.url));
 
-/** A server whose engine needs no model, with these connectors. */
+/** A server whose engine computes nothing, with these connectors. */
 function serve(...connectors: string[]): Promise<TestServer> {
-  return startServer(["--", ...connectors], { command: [process.execPath, SERVER] });
+  const named = connectors.flatMap((connector) => ["--kv-connector", connector]);
+  const engine = ["--served-model-name", "m", "--backend", "null", "--kv-offload-size", "1MiB"];
+  return startServer([...engine, "--kv-connector-hang-timeout", "0.5", ...named]);
 }
 
 let nextFile = 0;

@@ -254,7 +254,7 @@ describe("a module is refused by name and reason:", () => {
     const error = await refusal(["nul"]);
     expect(error.message).toContain("there is no connector `nul`");
     expect(error.message).toContain("did you mean `null`?");
-    expect(error.hint).toContain("built in are null");
+    expect(error.hint).toContain("built in are cpu-offload, null");
   });
 
   test("two of the same name, naming both", async () => {
