@@ -73,6 +73,7 @@ const REQUEST: RequestView = {
   numTokens: PROMPT_BLOCKS * BLOCK_SIZE + 1,
   priority: 0,
   arrivalTime: 0,
+  transferParams: () => undefined,
   tokenIds: () => new Int32Array(PROMPT_BLOCKS * BLOCK_SIZE + 1),
 };
 const HASHES: BlockHashes = {

@@ -48,6 +48,8 @@ export interface RequestView {
   readonly priority: number;
   /** Milliseconds since 1970. */
   readonly arrivalTime: number;
+  /** A copy of the request's `kv_transfer_params`. */
+  transferParams(): Readonly<Record<string, unknown>> | undefined;
   /** A copy of prompt and committed output. */
   tokenIds(): Int32Array;
 }

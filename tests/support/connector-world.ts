@@ -21,6 +21,7 @@ export const REQUEST: RequestView = {
   numTokens: 65,
   priority: 0,
   arrivalTime: 0,
+  transferParams: () => undefined,
   tokenIds: () => new Int32Array(65),
 };
 export const HASHES: BlockHashes = { length: 4, keyOf: (block, group) => `${block}/${group}` };

@@ -84,6 +84,7 @@ function announce({ id, promptTokenIds, priority, arrivalTime }: GenerateRequest
     arrivalTime,
     numPromptTokens: length,
     numTokens: length,
+    transferParams: () => undefined,
     tokenIds: () => promptTokenIds.slice(),
   });
 }
