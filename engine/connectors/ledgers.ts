@@ -41,6 +41,7 @@ export class Ledgers {
           maxHeld: options.maxHeld === 0 ? half : options.maxHeld,
           holdTtlMs: options.holdTtlMs,
           isPressed: () => this.#isRecalling() || this.#isLacking || this.#wasLacking,
+          numSpare: side.numSpareBlocks,
           now,
         }),
     );

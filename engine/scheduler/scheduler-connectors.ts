@@ -10,6 +10,8 @@ export interface SchedulerSide {
   readonly now: () => number;
   /** The newest step whose result was taken; -1 = none. */
   readonly committedStep: () => number;
+  /** Free blocks that no prefilling request is to get. */
+  readonly numSpareBlocks: () => number;
   /** Microseconds that a prompt token has cost lately; 0 = not known. */
   readonly microsPerPromptToken: () => number;
   /** Prompt tokens of running sequences that no step has computed yet. */
