@@ -216,11 +216,16 @@ export class KvConnectors implements SchedulerConnectors {
     return false;
   }
 
-  firstToLoad(numDeviceBlocks: number, numBlocks: number, numToLoad: number): number {
+  firstToLoad(
+    numDeviceBlocks: number,
+    numBlocks: number,
+    numToLoad: number,
+    numLoading: number,
+  ): number {
     const { kv, microsPerPromptToken, queuedPromptTokens } = this.#side;
     const stats = this.#transfers.stats();
     const numMissing = numBlocks - numDeviceBlocks;
-    if (numMissing <= 0 || numToLoad === 0) return numBlocks;
+    if (numMissing <= 0 || numToLoad + numLoading === 0) return numBlocks;
     const { numComputed } = decideLoad({
       numTokens: numMissing * kv.blockSize,
       blockSize: kv.blockSize,
@@ -228,6 +233,7 @@ export class KvConnectors implements SchedulerConnectors {
       loadBytesPerSecond:
         stats.loadBytesPerSecond || stats.storeBytesPerSecond || FIRST_BYTES_PER_SECOND,
       loadLatencyMs: stats.loadLatencyMicros / 1000,
+      // Those of the blocks that are loading for others among them.
       queuedLoadBytes: stats.pendingLoadBytes,
       msPerPromptToken: microsPerPromptToken() / 1000 || FIRST_MS_PER_TOKEN,
       queuedPromptTokens: queuedPromptTokens(),

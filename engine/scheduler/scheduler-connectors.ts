@@ -47,9 +47,15 @@ export interface SchedulerConnectors {
   ): "some" | "none" | "pending";
   /**
    * Where loading is to begin, in blocks, when the device has the first `numDeviceBlocks` and `numBlocks` could be there after
-   * loading `numToLoad`: what is before it is computed. `numBlocks` = nothing is to be loaded.
+   * loading `numToLoad`, and `numLoading` that are loading for others: what is before it is computed. `numBlocks` = nothing is to be
+   * loaded or waited for.
    */
-  firstToLoad(numDeviceBlocks: number, numBlocks: number, numToLoad: number): number;
+  firstToLoad(
+    numDeviceBlocks: number,
+    numBlocks: number,
+    numToLoad: number,
+    numLoading: number,
+  ): number;
   /** Whether a device block is being filled. */
   readonly isLoading: (id: number) => boolean;
   /** The sequence was admitted, and waits for these entries. Answers how many tokens that are, by tier. */

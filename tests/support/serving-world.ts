@@ -91,10 +91,27 @@ export class ServingWorld {
   }
 
   /** Adds a request whose prompt depends on `salt`; answers its handle. */
-  add(salt: number, promptTokens = 24, maxTokens = 4): number {
+  add(salt: number, promptTokens = 24, maxTokens = 4, cacheSalt?: string): number {
     const handle = this.#handles++;
-    this.world.add(handle, makeRequest(handle, promptOf(promptTokens, salt, 50), { maxTokens }));
+    const prompt = promptOf(promptTokens, salt, 50);
+    const more = cacheSalt === undefined ? {} : { cacheSalt };
+    this.world.add(handle, makeRequest(handle, prompt, { maxTokens }, more));
     return handle;
+  }
+
+  /** Serves a prompt of 24 tokens and then others, until the device has nothing of it. Salts from 1,000 on are used. */
+  async away(salt: number, cacheSalt?: string): Promise<void> {
+    this.add(salt, 24, 4, cacheSalt);
+    await this.world.drain();
+    for (let other = 0; other < 3; other++) {
+      this.add(1_000 + this.#handles, 36, 4);
+      await this.world.drain();
+    }
+  }
+
+  /** What the receipt of a request says: prompt tokens by tier. */
+  tiersOf(handle: number): Readonly<Record<string, number>> | undefined {
+    return this.world.received.get(handle)?.finish?.usage.cacheReceipt?.byTier;
   }
 
   /** Serves until a request has ended, and not on: transfers and deadlines stand still. */
@@ -116,10 +133,11 @@ export class ServingWorld {
     await this.world.drain();
   }
 
-  /** Everyone got the tokens that they get alone, and nothing is held, promised, flying or cached for nobody. */
-  expectNothingLeft(): void {
+  /** Everyone but `aborted` got the tokens that they get alone, and nothing is held, promised, flying or cached for nobody. */
+  expectNothingLeft(aborted: readonly number[] = []): void {
     const { world } = this;
-    for (const handle of world.received.keys()) world.expectAsAlone(handle);
+    for (const handle of world.received.keys())
+      if (!aborted.includes(handle)) world.expectAsAlone(handle);
     const { connectors, scheduler } = world;
     const { pool } = scheduler;
     expect({
