@@ -80,7 +80,7 @@ export class ServingWorld {
       ...options,
       connectors: {
         list,
-        hostPages: 32,
+        hostPages: 64,
         log: (level, line) => {
           if (level !== "info") lines.push(line);
         },
@@ -99,12 +99,12 @@ export class ServingWorld {
     return handle;
   }
 
-  /** Serves a prompt of 24 tokens and then others, until the device has nothing of it. Salts from 1,000 on are used. */
+  /** Serves a prompt of 24 tokens and then others, until the device has nothing of it. Salts from 10 on are used: they repeat after 50. */
   async away(salt: number, cacheSalt?: string): Promise<void> {
     this.add(salt, 24, 4, cacheSalt);
     await this.world.drain();
     for (let other = 0; other < 3; other++) {
-      this.add(1_000 + this.#handles, 36, 4);
+      this.add(10 + (this.#handles % 40), 36, 4);
       await this.world.drain();
     }
   }
