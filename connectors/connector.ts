@@ -125,7 +125,7 @@ export interface TransferRates {
   readonly storeBytesPerSecond: number;
   /** From the call to the result, without the copy and the queue. */
   readonly latencyMs: number;
-  /** How long a store has taken lately, from the call to the result. */
+  /** How long a store may take, from the call to the result: the longest one counts at once, and is forgotten slowly. */
   readonly storeMs: number;
 }
 
@@ -289,7 +289,7 @@ export abstract class KvConnector {
    */
   onMemoryPressure(_numBlocks: number, _deadline: number): void {}
 
-  /** What happened since the last call. Called once after each commit. */
+  /** What happened since the last call. Called once after each commit, and after each `schedule()` that found nothing to compute. */
   takeEvents(): readonly KvEvent[] {
     return [];
   }

@@ -39,7 +39,8 @@ export interface KvConnectorsOptions extends LedgerOptions {
   readonly onEvents?: (connector: string, events: readonly KvEvent[]) => void;
 }
 
-const STORE_WEIGHT = 0.1;
+/** A store that takes long counts at once and is forgotten slowly: what is to be stored in time must reckon with the next one. */
+const STORE_WEIGHT = 0.02;
 /** Rates until the first transfers have ended: those of a slow memory, and of a slow processor. */
 const FIRST_BYTES_PER_SECOND = 1e9;
 const FIRST_MS_PER_TOKEN = 1;
@@ -65,7 +66,7 @@ export class KvConnectors implements SchedulerConnectors {
   readonly #isDisabled: boolean[];
   #numAllocated = 0;
   #isClosed = false;
-  /** From the call to the result: a moving average. */
+  /** From the call to the result. */
   #storeMs = 0;
   /** Times that it was decided to load, to compute, or both; for metrics. */
   readonly decisions = { load: 0, compute: 0, both: 0 };
@@ -320,6 +321,8 @@ export class KvConnectors implements SchedulerConnectors {
     });
     this.flights.isPressed = false;
     this.ledgers.scheduled();
+    // No commit follows soon.
+    if (stepId < 0) this.committed();
     return this.#endDisabled();
   }
 
@@ -352,7 +355,8 @@ export class KvConnectors implements SchedulerConnectors {
 
   #stored({ flight, failed }: EndedFlight, isStale: boolean): void {
     if (isStale || flight.isCancelled) return;
-    this.#storeMs += STORE_WEIGHT * (this.#side.now() - flight.beganAt - this.#storeMs);
+    const ms = this.#side.now() - flight.beganAt;
+    this.#storeMs = Math.max(ms, this.#storeMs + STORE_WEIGHT * (ms - this.#storeMs));
     const { pool } = this.#side.kv;
     const safe: number[] = [];
     for (const [i, id] of flight.blocks.entries()) {
