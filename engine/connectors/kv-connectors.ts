@@ -26,6 +26,7 @@ import { HostPages } from "./host-pages.ts";
 import { Ledgers, type LedgerOptions } from "./ledgers.ts";
 import { decideLoad } from "./load-cost.ts";
 import { Loads } from "./loads.ts";
+import { PendingLookUps } from "./pending-look-ups.ts";
 import { SequenceView } from "./request-view.ts";
 
 export interface KvConnectorsOptions extends LedgerOptions {
@@ -58,10 +59,7 @@ export class KvConnectors implements SchedulerConnectors {
   readonly #options: KvConnectorsOptions;
   readonly #completed: CompletedBlocks;
   readonly #views = new WeakMap<Sequence, SequenceView>();
-  /** Requests whose look-up is not answered, and since when. */
-  readonly #pending = new Map<Sequence, number>();
-  /** Requests whose look-up took too long: it is a miss, and stays one. */
-  readonly #overdue = new WeakSet<Sequence>();
+  readonly #pending: PendingLookUps;
   readonly #backoffs: Backoffs;
   readonly #isDisabled: boolean[];
   #numAllocated = 0;
@@ -97,6 +95,7 @@ export class KvConnectors implements SchedulerConnectors {
     this.coming = new BlockOffers(kv.pool, this.loads.blocks, kv.groups.length, kv.blockSize);
     this.isLoading = (id) => this.loads.blocks.has(id);
     this.#completed = new CompletedBlocks(kv.pool);
+    this.#pending = new PendingLookUps(options.lookupTimeoutMs);
     this.#backoffs = new Backoffs(numConnectors);
     this.#isDisabled = Array.from({ length: numConnectors }, () => false);
   }
@@ -111,10 +110,11 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   nextDeadline(): number {
-    let next = Math.min(this.loads.nextDeadline(), this.ledgers.nextDeadline());
-    for (const since of this.#pending.values())
-      next = Math.min(next, since + this.#options.lookupTimeoutMs);
-    return next;
+    return Math.min(
+      this.loads.nextDeadline(),
+      this.ledgers.nextDeadline(),
+      this.#pending.nextDeadline,
+    );
   }
 
   get pageBytes(): number {
@@ -128,7 +128,8 @@ export class KvConnectors implements SchedulerConnectors {
       loadBytesPerSecond: stats.loadBytesPerSecond,
       storeBytesPerSecond: stats.storeBytesPerSecond,
       latencyMs: stats.loadLatencyMicros / 1000,
-      storeMs: this.#storeMs,
+      // A slow one is not waited for to be known.
+      storeMs: Math.max(this.#storeMs, this.flights.oldestStoreMs),
     };
   }
 
@@ -201,20 +202,10 @@ export class KvConnectors implements SchedulerConnectors {
     const isLeftOut = (connector: number): boolean => this.#backoffs.isWaiting(connector, now);
     offers.open(sequence.blocks.hashes, numBlocks, numDeviceBlocks, isLeftOut);
     const isPending = this.#calls.findBlocks(view, view, offers) === "pending";
-    if (isPending && this.#mayWait(sequence, now)) return "pending";
-    this.#pending.delete(sequence);
+    const onOverdue = (ms: number): void => this.#calls.lookUpOverdue(ms);
+    if (isPending && this.#pending.mayWait(sequence, now, onOverdue)) return "pending";
+    this.#pending.end(sequence);
     return offers.numMarked > 0 || this.loads.blocks.size > 0 ? "some" : "none";
-  }
-
-  /** Whether a request whose look-up is not answered waits on. */
-  #mayWait(sequence: Sequence, now: number): boolean {
-    if (this.#overdue.has(sequence)) return false;
-    const since = this.#pending.get(sequence);
-    if (since === undefined) this.#pending.set(sequence, now);
-    if (since === undefined || now - since < this.#options.lookupTimeoutMs) return true;
-    this.#overdue.add(sequence);
-    this.#calls.lookUpOverdue(now - since);
-    return false;
   }
 
   firstToLoad(
@@ -244,7 +235,7 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   admitted(sequence: Sequence, entries: readonly LoadingEntry[]): Readonly<Record<string, number>> {
-    this.#pending.delete(sequence);
+    this.#pending.end(sequence);
     const plans = this.loads.plan(sequence, entries, this.coming, this.#calls.numConnectors);
     const tokensByTier = this.#tokensByTier(entries);
     this.#calls.afterAlloc(this.viewOf(sequence), (place) => plans[place] as LoadPlan);
@@ -260,7 +251,7 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   finished(sequence: Sequence): Readonly<Record<string, unknown>> | undefined {
-    this.#pending.delete(sequence);
+    this.#pending.end(sequence);
     const blocks = sequence.blocks.tables.map(({ entries }) => Array.from(entries));
     return this.#calls.finished(this.viewOf(sequence), blocks);
   }

@@ -28,12 +28,12 @@ async function offload(
   options: Parameters<typeof ServingWorld.create>[1] = {},
   more: Parameters<typeof ServingWorld.create>[2] = {},
   watcher: Bound = new Bound(),
+  host: HostMap = new HostMap(),
 ): Promise<{
   readonly serving: ServingWorld;
   readonly host: HostMap;
   readonly connector: CpuOffload;
 }> {
-  const host = new HostMap();
   const connector = new CpuOffload({ mode });
   const serving = await ServingWorld.create(
     [
@@ -127,18 +127,18 @@ describe("eager", () => {
 
 /** Sees which content leaves the device, and whether it was in the host by then. */
 class Leaving extends Bound {
-  readonly #host: () => HostMap;
+  readonly #host: HostMap;
   readonly #content = new Map<BlockId, BlockKey>();
   numLeft = 0;
   numLost = 0;
 
-  constructor(host: () => HostMap) {
+  constructor(host: HostMap) {
     super();
     this.#host = host;
   }
 
   override buildConnectorMeta(): void {
-    const { keys } = this.#host();
+    const { keys } = this.#host;
     for (let id = 1; id <= this.view.numBlocks; id++) {
       const before = this.#content.get(id);
       const now = this.view.hashOf(id);
@@ -167,20 +167,20 @@ describe.each(LATENCIES)("lazy, where a copy takes %s", (_, latencyOf) => {
   ])(
     "loses nothing that leaves the device while requests come %s (I31)",
     async (__, every, count) => {
-      let host: HostMap | undefined;
-      const watcher = new Leaving(() => host!);
+      const host = new HostMap();
+      const watcher = new Leaving(host);
       const made = await offload(
         "lazy",
-        { numBlocks: 120, maxNumSeqs: 8, maxNumBatchedTokens: 32 },
-        { options: { maxFlying: 120 } },
+        { numBlocks: 240, maxNumSeqs: 8, maxNumBatchedTokens: 32 },
+        { options: { maxFlying: 240 } },
         watcher,
+        host,
       );
       const { serving, connector } = made;
-      host = made.host;
       const { world } = serving;
       const desk = world.desk!;
       const due = new Map<number, number>();
-      for (let step = 0; step < 300; step++) {
+      for (let step = 0; step < 400; step++) {
         if (step % every === 0)
           for (let i = 0; i < count; i++)
             if (world.scheduler.numUnfinished < 8) serving.add(step * 8 + i, 9 + (step % 7), 6);

@@ -2,10 +2,9 @@
 
 import { expect } from "bun:test";
 import type { GroupSpec } from "../../engine/cache/kv-cache.ts";
-import type { LogLine } from "../../engine/connectors/connector-log.ts";
-import { ConnectorHost, type NamedConnector } from "../../engine/connectors/connector-host.ts";
+import { ConnectorHost } from "../../engine/connectors/connector-host.ts";
 import { joinScheduler } from "../../engine/connectors/join-scheduler.ts";
-import type { KvConnectors, KvConnectorsOptions } from "../../engine/connectors/kv-connectors.ts";
+import type { KvConnectors } from "../../engine/connectors/kv-connectors.ts";
 import {
   DEFAULT_SAMPLING,
   type Finish,
@@ -14,7 +13,6 @@ import {
   type SamplingParams,
   type TopLogprobs,
 } from "../../engine/request.ts";
-import type { RequestLimits } from "../../engine/request-limits.ts";
 import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import type { StopChecker } from "../../engine/scheduler/sequence.ts";
@@ -22,10 +20,21 @@ import type { StepEvents } from "../../engine/scheduler/step-events.ts";
 import { FlightDesk } from "./flight-desk.ts";
 import { witnessTokens } from "./witness.ts";
 import { WitnessRunner } from "./witness-runner.ts";
+import {
+  CONNECTOR_OPTIONS,
+  schedulerOptions,
+  type WorldConnectors,
+  type WorldOptions,
+} from "./world-options.ts";
 
-export const FULL: GroupSpec = { kind: "full", window: 0 };
-export const STATE: GroupSpec = { kind: "state", window: 0 };
-export const windowOf = (window: number): GroupSpec => ({ kind: "window", window });
+export {
+  FULL,
+  schedulerOptions,
+  STATE,
+  windowOf,
+  type WorldConnectors,
+  type WorldOptions,
+} from "./world-options.ts";
 
 export const GREEDY: SamplingParams = {
   ...DEFAULT_SAMPLING,
@@ -128,77 +137,6 @@ export function answerOf({ tokens, finish }: Pick<Received, "tokens" | "finish">
     stopReason: finish?.stopReason,
     promptTokens: finish?.usage.promptTokens,
     completionTokens: finish?.usage.completionTokens,
-  };
-}
-
-export interface WorldOptions extends Partial<
-  Pick<
-    SchedulerOptions,
-    | "schedulingPolicy"
-    | "tpotSlo"
-    | "enablePrefixCaching"
-    | "speculative"
-    | "speculativeTokens"
-    | "speculativeNgram"
-  >
-> {
-  readonly maxNumSeqs: number;
-  readonly maxNumBatchedTokens: number;
-  readonly maxPrefillTokens?: number | undefined;
-  readonly maxSamples?: number;
-  readonly blockSize: number;
-  /** The null block left out. */
-  readonly numBlocks: number;
-  readonly groups?: readonly GroupSpec[];
-  readonly maxModelLen?: number;
-  readonly vocabSize?: number;
-  readonly connectors?: WorldConnectors;
-}
-
-/** Connectors in a world, and what they have to work with. */
-export interface WorldConnectors {
-  readonly list: readonly NamedConnector[];
-  readonly hostPages: number;
-  readonly options?: Partial<KvConnectorsOptions>;
-  /** A hook that takes longer disables its connector; never when left out. */
-  readonly slowHookMs?: number;
-  /** Lines of the connectors' log. */
-  readonly log?: LogLine;
-}
-
-/** Milliseconds of a world are commits. */
-const CONNECTOR_OPTIONS: KvConnectorsOptions = {
-  lookupTimeoutMs: 20,
-  loadTimeoutMs: 40,
-  recallMs: 10,
-  holdTtlMs: 60,
-  maxHeld: 0,
-  maxFlying: 8,
-};
-
-/** Scheduler options of a world, and what a runner for it needs. */
-export function schedulerOptions(options: WorldOptions): SchedulerOptions {
-  const { maxNumSeqs, maxNumBatchedTokens, maxPrefillTokens, blockSize, numBlocks } = options;
-  const limits: RequestLimits = {
-    maxModelLen: options.maxModelLen ?? 1000,
-    vocabSize: options.vocabSize ?? 50,
-    blockSize,
-    groups: options.groups ?? [FULL],
-    maxInFlightTokens: 2 * maxNumBatchedTokens,
-    numBlocks,
-  };
-  return {
-    maxNumSeqs,
-    maxNumBatchedTokens,
-    maxSamples: options.maxSamples ?? maxNumSeqs + 32,
-    ...(maxPrefillTokens === undefined ? {} : { maxPrefillTokens }),
-    schedulingPolicy: options.schedulingPolicy ?? "fcfs",
-    tpotSlo: options.tpotSlo ?? 0,
-    enablePrefixCaching: options.enablePrefixCaching ?? true,
-    speculative: options.speculative ?? "none",
-    speculativeTokens: options.speculativeTokens ?? 4,
-    speculativeNgram: options.speculativeNgram ?? [1, 3],
-    limits,
   };
 }
 

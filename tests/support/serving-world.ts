@@ -174,3 +174,20 @@ export class ServingWorld {
     return this.#metrics;
   }
 }
+
+/** Serves, and expects that the connector was disabled for `reason`, after a line about what it did. */
+export async function expectDisabled(
+  hostile: ServingWorld,
+  did: string,
+  reason: string,
+): Promise<void> {
+  await hostile.serve();
+  hostile.expectNothingLeft();
+  const end = "what it holds is released, what it offers counts as a miss";
+  expect(hostile.lines).toEqual([
+    expect.stringContaining(`connector hostile: ${did}`),
+    `connector hostile is disabled: ${reason}; ${end}`,
+  ]);
+  expect(hostile.isDisabled()).toBe(true);
+  await hostile.world.stop();
+}
