@@ -1,5 +1,6 @@
 /** The faults that `mutate.ts` plants: small, plausible mistakes in what decides over blocks and steps. */
 
+import { CONNECTOR_FAULTS } from "./connector-faults.ts";
 import { HOLD_FAULTS } from "./hold-faults.ts";
 import type { Fault } from "./plan.ts";
 
@@ -248,4 +249,9 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
   },
 ];
 
-export const FAULTS: readonly Fault[] = [...CACHE_FAULTS, ...HOLD_FAULTS, ...SCHEDULER_FAULTS];
+export const FAULTS: readonly Fault[] = [
+  ...CACHE_FAULTS,
+  ...HOLD_FAULTS,
+  ...CONNECTOR_FAULTS,
+  ...SCHEDULER_FAULTS,
+];
