@@ -114,6 +114,7 @@ describe.each(MOMENTS)("blocks that are %s", (moment) => {
   test("are of before a reset: it returns at once, a look-up is a miss, nothing older is published", async () => {
     const { serving, connector, loading } = await until(moment);
     const { world } = serving;
+    const { numArrived } = world.connectors!.loads;
     const generation = world.scheduler.resetPrefixCache();
     expect(generation).toBe(1);
     world.scheduler.checkIntegrity();
@@ -125,6 +126,7 @@ describe.each(MOMENTS)("blocks that are %s", (moment) => {
     for (const flight of [...world.desk!.pending]) await world.desk!.run(flight);
     await world.drain();
     expect(world.desk!.numLoads).toBe(before);
+    expect(world.connectors!.loads.numArrived).toBe(numArrived);
     expect(world.received.get(loading)!.tokens.length).toBe(12);
     expect(serving.tiersOf(next)?.["host"] ?? 0).toBe(0);
     serving.expectNothingLeft();

@@ -22,9 +22,9 @@ export const CONNECTOR_FAULTS: readonly Fault[] = [
     name: "target-given-away-in-flight",
     breaks:
       "the request that a load is for ends, and its blocks are handed out while they are written",
-    file: "engine/connectors/loads.ts",
-    from: "        if (loading.waiters.length === 0 && loading.flight === undefined)\n",
-    to: "        if (loading.waiters.length === 0)\n",
+    file: "engine/connectors/flights.ts",
+    from: "      pool.touch(blocks, blocks.length);\n",
+    to: "      pool.touch(blocks, 0);\n",
     tests: [MOMENTS],
   },
   {
