@@ -288,7 +288,7 @@ export class KvConnectors implements SchedulerConnectors {
       if (some.length > 0) this.#calls.transfersEnded(connector, some);
     const now = this.#side.now();
     this.ledgers.expire((connector, count) => {
-      const text = `left ${count} holds of blocks to end at their deadline`;
+      const text = `left ${count} touches of blocks to end at their deadline`;
       this.#calls.fault(connector, "held", undefined, text);
     });
     this.#dropLate(now);

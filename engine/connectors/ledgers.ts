@@ -17,7 +17,7 @@ export class Ledgers {
   readonly #all: readonly ConnectorBlocks[];
   readonly #now: () => number;
   readonly #recallMs: number;
-  /** Of each connector: holds that ended at their deadline, as last seen. */
+  /** Of each connector: touches that ended at their deadline, as last seen. */
   readonly #numExpired: number[];
   /** The recall under way ends here. */
   #recallUntil = -Infinity;
@@ -71,13 +71,13 @@ export class Ledgers {
     return Math.min(...this.#all.map(({ ledger }) => ledger.nextDeadline ?? Infinity));
   }
 
-  /** Ends what is due. `onExpired` hears of each connector whose holds ended so since the last call, and how many. */
+  /** Ends what is due. `onExpired` hears of each connector whose touches ended so since the last call, and of how many. */
   expire(onExpired: (place: number, count: number) => void): void {
     for (const [place, { ledger }] of this.#all.entries()) {
       ledger.expire();
-      const count = ledger.numExpired - (this.#numExpired[place] as number);
+      const count = ledger.numExpiredTouches - (this.#numExpired[place] as number);
       if (count === 0) continue;
-      this.#numExpired[place] = ledger.numExpired;
+      this.#numExpired[place] = ledger.numExpiredTouches;
       onExpired(place, count);
     }
   }

@@ -110,6 +110,7 @@ export class Loads {
   landed({ flight, failed }: EndedFlight, isStale: boolean): void {
     const targets = this.#targets.get(flight.id) ?? [];
     this.#targets.delete(flight.id);
+    for (const { key } of targets) this.blocks.givenUp.delete(key);
     const lost: LoadingBlock[] = [];
     for (const [i, loading] of targets.entries()) {
       if (isStale || failed.has(i)) lost.push(loading);
@@ -126,6 +127,10 @@ export class Loads {
     for (const id of new Set(late.map(({ flight }) => flight))) {
       const flight = id === undefined ? undefined : this.#flights.get(id);
       if (flight !== undefined) this.#flights.cancel(flight);
+    }
+    for (const { flight, key } of late) {
+      const hangs = flight !== undefined && this.#flights.get(flight)?.isCancelled === false;
+      if (hangs) this.blocks.givenUp.add(key);
     }
     this.numGivenUp += late.length;
     this.#giveUp(late);

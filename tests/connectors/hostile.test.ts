@@ -96,7 +96,7 @@ describe("a hold that is not its own", () => {
     await hostile.serve();
     hostile.expectNothingLeft();
     expect(hostile.lines).toEqual([
-      "connector hostile: its code left 1 holds of blocks to end at their deadline",
+      "connector hostile: its code left 1 touches of blocks to end at their deadline",
     ]);
     expect(hostile.faultsOf()).toEqual({ held: 1 });
     await hostile.world.stop();
@@ -109,7 +109,7 @@ describe("a hold that is not its own", () => {
         if (stepId < 0) return;
         for (let id = 1; id <= this.view.numBlocks; id++) {
           try {
-            this.view.lease([id], { ttlMs: 200 });
+            this.view.touchBlocks([id]);
           } catch (refused) {
             expect(codeOfThrown(refused)).toBeOneOf(["stale", "budget", "pressure"]);
           }
@@ -122,7 +122,7 @@ describe("a hold that is not its own", () => {
     hostile.expectNothingLeft();
     expect(most).toBe(6);
     expect(hostile.lines[0]).toMatch(
-      /^connector hostile: its code left \d+ holds of blocks to end/,
+      /^connector hostile: its code left \d+ touches of blocks to end/,
     );
     expect(hostile.faultsOf().held).toBeGreaterThan(0);
     await hostile.world.stop();

@@ -130,3 +130,31 @@ test("the head is computed while the tail loads, where both then end at about th
   serving.expectNothingLeft();
   await world.stop();
 });
+
+test("a load that hangs is given up at its deadline; while it hangs its page is offered to nobody, and its connector is not to blame", async () => {
+  const serving = await withContentAway();
+  const { world } = serving;
+  const desk = world.desk!;
+  const first = serving.add(1);
+  world.submit();
+  const hung = desk.next!;
+  desk.begin(hung);
+  desk.stuck.add(hung.id);
+  world.idleMs += 50;
+  await serving.untilEnded(first);
+  // The connector is asked again, and the device has nothing of it.
+  world.idleMs += 2_000;
+  for (const salt of [20, 21, 22]) await serving.untilEnded(serving.add(salt, 24, 4));
+  const before = desk.numLoads;
+  await serving.untilEnded(serving.add(1));
+  expect(desk.numLoads).toBe(before);
+  expect(serving.lines).toEqual([]);
+  await desk.run(hung);
+  world.submit();
+  for (const salt of [23, 24, 25]) await serving.untilEnded(serving.add(salt, 24, 4));
+  const back = serving.add(1);
+  await world.drain();
+  expect(serving.tiersOf(back)?.["host"]).toBeGreaterThan(0);
+  serving.expectNothingLeft();
+  await world.stop();
+});

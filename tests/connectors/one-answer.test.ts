@@ -20,7 +20,7 @@ type Maker = keyof typeof MAKERS;
 
 /** It touches what it stores: where a transfer hangs, the touch ends first. It counts tokens: it does not know that a salted block is another. */
 const VLLM_SHAPE_FAULT =
-  /^connector vllm-shape: (its code left \d+ holds|findBlocks promised \d+ blocks)/;
+  /^connector vllm-shape: (its code left \d+ touches|findBlocks promised \d+ blocks)/;
 
 const setup = fc.record({
   makers: fc.oneof(

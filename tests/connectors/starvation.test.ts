@@ -247,7 +247,7 @@ test("progress: whatever connectors hold, the oldest request gets a token within
     ),
   });
   let held = 0;
-  let recalls = 0;
+  let expired = 0;
   await fc.assert(
     fc.asyncProperty(load, async ({ whims, requests }) => {
       const connectors = whims.map((some) => new Whimsical(some));
@@ -283,10 +283,10 @@ test("progress: whatever connectors hold, the oldest request gets a token within
       hostile.expectNothingLeft();
       held += connectors.reduce((sum, connector) => sum + connector.held, 0);
       await world.stop();
-      recalls += hostile.lines.length;
+      expired += hostile.lines.length;
     }),
     { ...propertyRuns(200), examples: [[TAKING_TURNS]] },
   );
   expect(held).toBeGreaterThan(100);
-  expect(recalls).toBeGreaterThan(0);
+  expect(expired).toBeGreaterThan(0);
 }, 120_000);

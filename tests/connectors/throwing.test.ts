@@ -73,7 +73,9 @@ describe.each(METHODS)("%s throws", (method) => {
       hostile.expectNothingLeft();
       if (method === "shutdown") await hostile.world.host?.shutdown(0);
       expect(connector.called()).toBe(at);
-      const [warning, error, ...more] = hostile.lines.filter((line) => !line.includes("holds of"));
+      const [warning, error, ...more] = hostile.lines.filter(
+        (line) => !line.includes("touches of"),
+      );
       expect(more).toEqual([]);
       expect(warning).toBe(`connector hostile: ${method} threw Error: this one`);
       expect(error).toStartWith(`connector hostile is disabled: ${method} threw;`);

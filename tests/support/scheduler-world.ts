@@ -17,7 +17,7 @@ import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import type { StopChecker } from "../../engine/scheduler/sequence.ts";
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
-import { FlightDesk } from "./flight-desk.ts";
+import { FlightDesk } from "../../engine/connectors/trial/flight-desk.ts";
 import { witnessTokens } from "./witness.ts";
 import { WitnessRunner } from "./witness-runner.ts";
 import {

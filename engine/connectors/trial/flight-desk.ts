@@ -5,7 +5,7 @@ import type {
   ManualTransfers,
   PageTransfers,
   TransferStats,
-} from "../../engine/cache/page-transfers.ts";
+} from "../../cache/page-transfers.ts";
 
 export interface PendingFlight {
   readonly id: number;
