@@ -67,6 +67,18 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
     ],
   ],
   [
+    "engine/connectors/trial/",
+    [
+      "engine/request.ts",
+      "engine/request-limits.ts",
+      "engine/cache/",
+      "engine/connectors/",
+      "engine/runner/",
+      "engine/scheduler/",
+      "connectors/",
+    ],
+  ],
+  [
     "engine/connectors/",
     [
       "engine/request.ts",
