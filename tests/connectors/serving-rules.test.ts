@@ -83,7 +83,7 @@ describe("is told what it broke:", () => {
   });
 });
 
-test("a trial follows from its seed alone", async () => {
+test("a trial follows from its seed alone: the same decisions, step by step (I30)", async () => {
   const options = {
     spareBlocks: 3,
     hostPages: 16,
