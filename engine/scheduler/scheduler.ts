@@ -233,8 +233,7 @@ export class Scheduler {
     this.#committedStep = batch.stepId;
     this.#numSteps++;
     this.#stepTokens.push(batch.numTokens);
-    // What drafts cost is neither a decode's time nor a prompt token's.
-    if (result.error === undefined && batch.drafts.length === 0) {
+    if (result.error === undefined) {
       this.#sizer.observe({
         decodes: batch.numDecodes,
         promptTokens: batch.numTokens - batch.numDecodes,

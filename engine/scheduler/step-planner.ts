@@ -22,6 +22,8 @@ export class StepPlanner {
   readonly #maxPrefillTokens: number;
   /** Somebody in this step found too few free blocks: what becomes free is for the running ones. */
   #short = false;
+  /** Sequences past their prompt that want more tokens, with a row in this step or without. */
+  #numStreams = 0;
 
   constructor(
     live: LiveSequences,
@@ -41,10 +43,11 @@ export class StepPlanner {
     const budget = this.#budget;
     budget.reset();
     this.#short = false;
+    this.#numStreams = 0;
     const numPrefilling = this.#decodes(batch);
     if (numPrefilling === 0 && this.#live.waiting.length === 0) return;
     const ceiling = Math.min(this.#maxPrefillTokens, budget.tokensLeft);
-    budget.allowPrefill(ceiling === 0 ? 0 : this.#sizer.size(batch.numDecodes, ceiling));
+    budget.allowPrefill(ceiling === 0 ? 0 : this.#promptTokens(batch, ceiling));
     if (numPrefilling > 0) this.#prefills(batch);
     if (!this.#short) this.#admission.admit(batch, (sequence) => this.#chunk(batch, sequence));
   }
@@ -59,9 +62,19 @@ export class StepPlanner {
     return numPrefilling;
   }
 
+  /** How many prompt tokens the step may have. A stream without a row in a step gets its tokens two steps after the last. */
+  #promptTokens({ numDecodes, drafts }: ScheduledBatch, ceiling: number): number {
+    const skips = drafts.length > 0 || this.#numStreams > numDecodes;
+    return this.#sizer.size(this.#numStreams, ceiling, {
+      draftTokens: drafts.length,
+      stepsBetween: skips ? 2 : 1,
+    });
+  }
+
   #decode(batch: ScheduledBatch, sequence: Sequence): void {
-    if (sequence.verifying || sequence.numSubmittedSamples >= sequence.sampling.maxTokens) return;
-    if (!this.#budget.fits(1, 1)) return;
+    if (sequence.numSubmittedSamples >= sequence.sampling.maxTokens) return;
+    this.#numStreams++;
+    if (sequence.verifying || !this.#budget.fits(1, 1)) return;
     const start = sequence.numSubmittedTokens;
     const draft = sequence.drafter === undefined ? NO_DRAFT : this.#draft(sequence, start);
     if (draft === undefined || !this.#makeRoom(sequence, start + 1 + draft.length)) return;

@@ -34,6 +34,7 @@ export interface EngineChoice {
   /** Blocks beyond what the largest request needs. */
   readonly spareBlocks: number;
   readonly schedulingPolicy: "fcfs" | "priority";
+  readonly tpotSlo: number;
   readonly enablePrefixCaching: boolean;
   readonly speculative: "none" | "ngram";
   readonly speculativeTokens: number;
@@ -94,6 +95,7 @@ const engine: fc.Arbitrary<EngineChoice> = fc.record({
   maxPrefillTokens: fc.option(fc.integer({ min: 1, max: 40 }), { nil: undefined }),
   spareBlocks: fc.oneof(fc.nat(3), fc.nat(40)),
   schedulingPolicy: fc.constantFrom("fcfs" as const, "priority" as const),
+  tpotSlo: fc.constantFrom(0, 0, 1, 2),
   enablePrefixCaching: fc.oneof({ weight: 4, arbitrary: fc.constant(true) }, fc.boolean()),
   speculative: fc.constantFrom("none" as const, "ngram" as const),
   speculativeTokens: fc.integer({ min: 1, max: 6 }),

@@ -200,6 +200,10 @@ export function schedulerOptions(options: WorldOptions): SchedulerOptions {
   };
 }
 
+/** What steps of a world take. */
+const MICROS_PER_STEP = 500;
+const MICROS_PER_TOKEN = 50;
+
 export class World {
   readonly scheduler: Scheduler;
   readonly runner: WitnessRunner;
@@ -322,7 +326,10 @@ export class World {
   async commit(): Promise<StepEvents> {
     this.runner.finishStep();
     const result = await this.runner.next();
-    const events = this.scheduler.commit(result);
+    const tokens = this.runner.seen[this.commits]!.counts.reduce((a, b) => a + b, 0);
+    // Not the clock's: what is scheduled by them must be the same in every run.
+    const computeMicros = MICROS_PER_STEP + MICROS_PER_TOKEN * tokens;
+    const events = this.scheduler.commit({ ...result, computeMicros });
     this.commits++;
     this.#take(events);
     this.scheduler.checkIntegrity();

@@ -172,6 +172,49 @@ describe("the time a step may take", () => {
     expect(Math.min(...cheap)).toBeGreaterThan(2 * Math.max(...dear));
   });
 
+  /**
+   * Milliseconds between the tokens of a stream that copies, while a long prompt is computed, on a device that takes a millisecond
+   * a step and 0.1 for each prompt token and draft. Two steps are submitted at a time.
+   */
+  function gaps(speculative: "none" | "ngram"): { milliseconds: number[]; drafted: number } {
+    const options = { speculativeTokens: 8, speculativeNgram: [1, 2], maxModelLen: 5000 };
+    const world = new ScriptedWorld({ ...ROOMY, ...options, speculative, tpotSlo: 10 });
+    const loop = Array.from({ length: 60 }, (_, i) => i % 6);
+    world.add(1, makeRequest(1, loop, { maxTokens: 3000 }));
+    const steps: Rows[] = [];
+    const milliseconds: number[] = [];
+    let [picked, clock, last] = [0, 0, 0];
+    for (let step = 0; world.received.get(2)?.finish === undefined; step++) {
+      if (step === 20) world.add(2, makeRequest(2, promptOf(4000, 2, 50), { maxTokens: 1 }));
+      while (steps.length < 2) {
+        const rows = world.schedule();
+        if (rows.size === 0) break;
+        steps.push(rows);
+      }
+      const rows = steps.shift()!;
+      // Its prompt is one row; every other row of it is a token with drafts behind it.
+      const numTokens = rows.get(1) ?? 0;
+      const numPicks = step === 0 ? 1 : numTokens;
+      const picks = Array.from({ length: numPicks }, () => picked++ % 6);
+      const micros = 1000 + 100 * ((rows.get(2) ?? 0) + Math.max(0, numTokens - 1));
+      clock += micros / 1000;
+      world.commit({ picks: { 1: picks }, micros });
+      if (numPicks === 0) continue;
+      if (step > 20) milliseconds.push(clock - last);
+      last = clock;
+    }
+    return { milliseconds, drafted: world.scheduler.takeStats().draftTokens };
+  }
+
+  test("is kept beside a stream whose drafts are in flight, which has a row in every other step", () => {
+    for (const speculative of ["none", "ngram"] as const) {
+      const { milliseconds, drafted } = gaps(speculative);
+      expect(drafted > 0).toBe(speculative === "ngram");
+      expect(milliseconds.length).toBeGreaterThan(20);
+      expect(Math.max(...milliseconds)).toBeLessThanOrEqual(10);
+    }
+  });
+
   test("never starves a prompt, however slow the device is", () => {
     const sizes = chunks(1, 5000);
     expect(sizes.length).toBeGreaterThan(30);
