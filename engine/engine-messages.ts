@@ -24,7 +24,7 @@ export type FromEngine =
       readonly limits: RequestLimits;
       readonly stats: EngineStats;
     }
-  /** What one step, or an abort, brought. */
+  /** What one step, or an abort, brought; without requests when numbers have changed and nothing else. */
   | { readonly type: "events"; readonly events: StepEvents; readonly stats: EngineStats }
   /** The request was not queued. */
   | { readonly type: "refused"; readonly handle: number; readonly error: ErrorData }

@@ -126,6 +126,14 @@ export class Scheduler {
     return this.#live.length;
   }
 
+  get numRunning(): number {
+    return this.#live.running.length;
+  }
+
+  get numWaiting(): number {
+    return this.#live.length - this.#live.running.length;
+  }
+
   /** Whether requests may wait although no step is submitted: connectors are at work, or hold what is needed. */
   get isBusy(): boolean {
     return this.#live.connectors?.isBusy ?? false;
@@ -143,8 +151,8 @@ export class Scheduler {
     this.#stepTokens = [];
     const { numPromptTokens, numGenerationTokens } = this.#committer;
     return {
-      running: this.#live.running.length,
-      waiting: this.#live.length - this.#live.running.length,
+      running: this.numRunning,
+      waiting: this.numWaiting,
       usedBlocks: this.pool.numUsed,
       totalBlocks: this.limits.numBlocks,
       preemptions: this.#live.numPreemptions,
