@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { connectEngine, type EngineClient } from "../../../engine/engine-client.ts";
+import { epochMs } from "../../../engine/epoch.ts";
 import type { KvEngineError } from "../../../engine/errors.ts";
 import type { FromEngine, ToEngine } from "../../../engine/engine-messages.ts";
 import type { Finish, TokenEvent, TopLogprobs } from "../../../engine/request.ts";
@@ -61,6 +62,18 @@ describe("engine client", () => {
     }
     expect(client.stats()).toMatchObject({ running: 0, waiting: 0, usedBlocks: 0 });
     expect(client.info.modelName).toBe("fake");
+  });
+
+  test("events carry the time at which the engine had them, by a clock that both threads share", async () => {
+    const client = await connect();
+    const times = [epochMs()];
+    const observe = (_: TokenEvent, at: number): void => void times.push(at);
+    await collect(client.generate(makeRequest(1, [1, 2], { maxTokens: 5 }), observe));
+    times.push(epochMs());
+    expect(times).toHaveLength(7);
+    // A minute is far more than the two clocks may differ by, and far less than one without an epoch would.
+    for (const at of times) expect(Math.abs(at - times[0]!)).toBeLessThan(60_000);
+    expect(times.slice(1, -1)).toEqual(times.slice(1, -1).toSorted((a, b) => a - b));
   });
 
   test("leaving a stream early aborts its request", async () => {
@@ -263,6 +276,7 @@ describe("messages of the engine", () => {
     const finish: Finish = { reason: "length", usage: NO_USAGE, timing: NO_TIMING };
     worker.say({
       type: "events",
+      at: 0,
       stats: NO_STATS,
       events: {
         handles: Int32Array.from(handles),
@@ -304,13 +318,32 @@ describe("messages of the engine", () => {
       told.resolve();
     });
     for (const tokenId of [5, 6, 7])
-      worker.say({ type: "events", stats: NO_STATS, events: oneToken(1, tokenId, tokenId === 7) });
+      worker.say({
+        type: "events",
+        at: 0,
+        stats: NO_STATS,
+        events: oneToken(1, tokenId, tokenId === 7),
+      });
     expect(times).toBe(0);
     await told.promise;
     expect(times).toBe(1);
     const taken = [source.take(), source.take(), source.take()];
     expect(taken.flatMap((event) => event?.tokenIds ?? [])).toEqual([5, 6, 7]);
     expect(source.take()).toBeUndefined();
+  });
+
+  test("an observer sees each event as it comes, with the time that the engine gave, whatever the reader does", async () => {
+    const { worker, client } = await connectFake();
+    const seen: [number | undefined, number][] = [];
+    const observe = (event: TokenEvent, at: number): void =>
+      void seen.push([event.tokenIds[0], at]);
+    const source = client.generate(makeRequest(1, [1, 2]), observe);
+    worker.say({ type: "events", at: 10.5, stats: NO_STATS, events: oneToken(1, 5, false) });
+    worker.say({ type: "events", at: 11.5, stats: NO_STATS, events: oneToken(1, 6, false) });
+    expect(seen).toEqual([[5, 10.5], [6, 11.5]]); // prettier-ignore
+    source.leave();
+    worker.say({ type: "events", at: 12.5, stats: NO_STATS, events: oneToken(1, 7, false) });
+    expect(seen).toHaveLength(2);
   });
 
   test("messages that keep coming do not hold readers back", async () => {
@@ -323,7 +356,7 @@ describe("messages of the engine", () => {
       taken.push(numTokens);
     });
     for (let i = 0; i < 20; i++)
-      worker.say({ type: "events", stats: NO_STATS, events: oneToken(1, 5, false) });
+      worker.say({ type: "events", at: 0, stats: NO_STATS, events: oneToken(1, 5, false) });
     expect(taken).toEqual([8, 8]);
   });
 
@@ -340,7 +373,7 @@ describe("messages of the engine", () => {
   test("a reader that leaves is told, has nothing more, and aborts once", async () => {
     const { worker, client } = await connectFake();
     const source = client.generate(makeRequest(1, [1, 2]));
-    worker.say({ type: "events", stats: NO_STATS, events: oneToken(1, 5, false) });
+    worker.say({ type: "events", at: 0, stats: NO_STATS, events: oneToken(1, 5, false) });
     let told = 0;
     source.onEvents(() => told++);
     source.leave();
@@ -364,8 +397,13 @@ describe("messages of the engine", () => {
       prompts: [],
       finishes: [],
     };
-    worker.say({ type: "events", events, stats: { ...NO_STATS, stepTokens: [1, 2] } });
-    worker.say({ type: "events", events, stats: { ...NO_STATS, steps: 3, stepTokens: [5] } });
+    worker.say({ type: "events", at: 0, events, stats: { ...NO_STATS, stepTokens: [1, 2] } });
+    worker.say({
+      type: "events",
+      at: 0,
+      events,
+      stats: { ...NO_STATS, steps: 3, stepTokens: [5] },
+    });
     expect(seen).toEqual([1, 2, 5]);
     expect(client.stats().steps).toBe(3);
   });
