@@ -3,6 +3,8 @@
 import type { Fault } from "./plan.ts";
 
 const ONE_ANSWER = "tests/unit/scheduler/one-answer.test.ts";
+const BUDGETS = "tests/unit/scheduler/budgets.test.ts";
+const PREFIX_CACHE = "tests/unit/scheduler/prefix-cache.test.ts";
 const HELD_BLOCKS = "tests/unit/scheduler/held-blocks.test.ts";
 
 const CACHE_FAULTS: readonly Fault[] = [
@@ -10,9 +12,9 @@ const CACHE_FAULTS: readonly Fault[] = [
     name: "missed-reference",
     breaks: "the last block of a found prefix gets no reference and may be handed out to others",
     file: "engine/cache/kv-cache.ts",
-    from: "      this.pool.touch(scratch, count);\n",
-    to: "      this.pool.touch(scratch, Math.max(0, count - 1));\n",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts"],
+    from: "    this.pool.touch(scratch, count);\n",
+    to: "    this.pool.touch(scratch, Math.max(0, count - 1));\n",
+    tests: [PREFIX_CACHE],
   },
   {
     name: "shared-block-freed",
@@ -26,7 +28,7 @@ const CACHE_FAULTS: readonly Fault[] = [
     name: "evicted-from-the-head",
     breaks:
       "of a sequence's cached blocks the first is evicted first, and the rest are worth nothing",
-    file: "engine/cache/block-pool.ts",
+    file: "engine/cache/free-queue.ts",
     from: "    for (let i = count - 1; i >= 0; i--) {\n",
     to: "    for (let i = 0; i < count; i++) {\n",
     tests: ["tests/unit/cache/block-pool.test.ts"],
@@ -34,8 +36,8 @@ const CACHE_FAULTS: readonly Fault[] = [
   {
     name: "cached-evicted-first",
     breaks: "a freed block with content is evicted before those without, and before older ones",
-    file: "engine/cache/block-pool.ts",
-    from: "const previous = isHashed ? (state[end + PREVIOUS] as number) : front;\n      const next = isHashed ? sentinel : (",
+    file: "engine/cache/free-queue.ts",
+    from: "const previous = isHashed ? (state[end * WORDS + PREVIOUS] as number) : front;\n      const next = isHashed ? end : (",
     to: "const previous = front;\n      const next = (",
     tests: ["tests/unit/cache/block-pool.test.ts"],
   },
@@ -101,7 +103,7 @@ const CACHE_FAULTS: readonly Fault[] = [
     file: "engine/cache/kv-cache.ts",
     from: "if (!this.prefixCaching || blocks.generation !== this.#generation) return;",
     to: "if (!this.prefixCaching) return;",
-    tests: ["tests/unit/cache", "tests/unit/scheduler/prefix-cache.test.ts"],
+    tests: ["tests/unit/cache", PREFIX_CACHE],
   },
 ];
 
@@ -112,7 +114,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/prompt-hasher.ts",
     from: "blocks.hashes.subarray((known - 1) * HASH_WORDS, known * HASH_WORDS)",
     to: "blocks.hashes.subarray(0, HASH_WORDS)",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "salt-forgotten",
@@ -120,7 +122,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/prompt-hasher.ts",
     from: "const salt = known === 0 ? request.cacheSalt : undefined;",
     to: "const salt = known < 0 ? request.cacheSalt : undefined;",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts"],
+    tests: [PREFIX_CACHE],
   },
   {
     name: "whole-prompt-from-cache",
@@ -128,7 +130,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/admission.ts",
     from: "Math.floor((numTokens - 1) / kv.blockSize)",
     to: "Math.floor(numTokens / kv.blockSize)",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts"],
+    tests: [PREFIX_CACHE],
   },
   {
     name: "read-in-the-step-that-fills",
@@ -136,7 +138,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/admission.ts",
     from: 'if (match.newestStep === batch.stepId) return "aside";',
     to: 'if (match.newestStep > batch.stepId) return "aside";',
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "reservation-ignored",
@@ -169,7 +171,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/step-committer.ts",
     from: "      kv.withdraw(sequence.blocks, batch.stepId);\n",
     to: "",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "readers-of-a-failed-step-go-on",
@@ -177,7 +179,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/step-committer.ts",
     from: "    this.#recompute(damaged, batch.stepId);\n",
     to: "",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "void-results-count",
@@ -185,7 +187,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/step-committer.ts",
     from: 'if (sequence.state === "finished" || batch.stepId <= sequence.voidUntilStep) continue;\n      this.#commitRow(',
     to: 'if (sequence.state === "finished") continue;\n      this.#commitRow(',
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "resumed-with-no-samples",
@@ -247,4 +249,107 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
   },
 ];
 
-export const FAULTS: readonly Fault[] = [...CACHE_FAULTS, ...SCHEDULER_FAULTS];
+/** What no answer shows: pace, numbers, and who waits for whom. */
+const PACE_FAULTS: readonly Fault[] = [
+  {
+    name: "all-wait-for-drafts",
+    breaks: "while one request's drafts are verified nobody has a row",
+    file: "engine/scheduler/scheduler.ts",
+    from: "    const batch = this.#idleBatches.pop() ??",
+    to: "    for (let one = this.#live.running.first; one !== undefined; one = one.next)\n      if (one.verifying) return undefined;\n    const batch = this.#idleBatches.pop() ??",
+    tests: [BUDGETS],
+  },
+  {
+    name: "silent-drafter-waits",
+    breaks:
+      "a request that drafts nothing waits for each of its tokens before it gets the next row",
+    file: "engine/scheduler/step-planner.ts",
+    from: "return drafter.mayPropose() ? undefined : NO_DRAFT;",
+    to: "return undefined;",
+    tests: [BUDGETS],
+  },
+  {
+    name: "streams-by-rows",
+    breaks: "a prompt takes the whole step while the drafts of the only stream are in flight",
+    file: "engine/scheduler/step-planner.ts",
+    from: "return this.#sizer.size(this.#numStreams, ceiling, {",
+    to: "return this.#sizer.size(numDecodes, ceiling, {",
+    tests: [BUDGETS],
+  },
+  {
+    name: "drafted-steps-teach-nothing",
+    breaks: "where every step has drafts it is never known what a prompt token costs",
+    file: "engine/scheduler/scheduler.ts",
+    from: "    if (result.error === undefined) {\n      this.#sizer",
+    to: "    if (result.error === undefined && batch.drafts.length === 0) {\n      this.#sizer",
+    tests: [BUDGETS],
+  },
+  {
+    name: "drafts-preempt",
+    breaks: "a guess takes blocks from a request that runs",
+    file: "engine/scheduler/step-planner.ts",
+    from: "return growth <= kv.pool.numFree ? draft : NO_DRAFT;",
+    to: "return growth < Infinity ? draft : NO_DRAFT;",
+    tests: [BUDGETS],
+  },
+  {
+    name: "no-block-left-to-the-running",
+    breaks:
+      "a prompt takes the last free blocks, and those who run preempt each other for the next",
+    file: "engine/scheduler/admission.ts",
+    from: "numReservedBlocks - soon;",
+    to: "numReservedBlocks - 0 * soon;",
+    tests: [BUDGETS],
+  },
+  {
+    name: "cached-tokens-untold",
+    breaks: "usage of a stream says nothing of cached tokens before its end",
+    file: "engine/scheduler/step-committer.ts",
+    from: "        events.cached(sequence.numCachedTokens, sequence.cacheReceipt);\n",
+    to: "",
+    tests: [PREFIX_CACHE],
+  },
+  {
+    name: "drafted-block-unpublished",
+    breaks: "the next turn computes the last block of an answer again",
+    file: "engine/scheduler/prompt-hasher.ts",
+    from: "      done(sequence);\n",
+    to: "",
+    tests: [PREFIX_CACHE],
+  },
+  {
+    name: "decode-from-arrival",
+    breaks: "the time in the queue and in the prompt counts as decode time",
+    file: "engine/scheduler/live-sequences.ts",
+    from: "    decode: lastTokenAt - firstTokenAt,",
+    to: "    decode: lastTokenAt - arrivedAt,",
+    tests: ["tests/unit/scheduler/scheduler.test.ts"],
+  },
+  {
+    name: "never-queued",
+    breaks: "the time in the queue is reported as 0",
+    file: "engine/scheduler/live-sequences.ts",
+    from: "    queued: startedAt - arrivedAt,\n    prefill: firstTokenAt",
+    to: "    queued: 0,\n    prefill: firstTokenAt",
+    tests: ["tests/unit/scheduler/scheduler.test.ts"],
+  },
+  {
+    name: "told-before-the-device",
+    breaks: "the device idles while readers are told of the last step",
+    file: "engine/engine.ts",
+    from: "        // The device gets its next step before anybody reads about the last one.\n        this.#fill();\n",
+    to: "",
+    tests: ["tests/unit/engine/engine.test.ts"],
+  },
+  {
+    name: "numbers-with-tokens-only",
+    breaks:
+      "running, waiting and used blocks are those of the last token while prompts are computed",
+    file: "engine/engine.ts",
+    from: "    this.#publish(NO_EVENTS);\n",
+    to: "",
+    tests: ["tests/unit/engine/engine.test.ts"],
+  },
+];
+
+export const FAULTS: readonly Fault[] = [...CACHE_FAULTS, ...SCHEDULER_FAULTS, ...PACE_FAULTS];
