@@ -149,7 +149,8 @@ export class Scheduler {
   takeStats(): EngineStats {
     const stepTokens = this.#stepTokens;
     this.#stepTokens = [];
-    const { numPromptTokens, numGenerationTokens } = this.#committer;
+    const { numPromptTokens, numGenerationTokens, numQueriedTokens, numHitTokens } =
+      this.#committer;
     return {
       running: this.numRunning,
       waiting: this.numWaiting,
@@ -159,8 +160,8 @@ export class Scheduler {
       promptTokens: numPromptTokens,
       generationTokens: numGenerationTokens,
       steps: this.#numSteps,
-      prefixQueries: this.#admission.numQueriedTokens,
-      prefixHits: this.#admission.numHitTokens,
+      prefixQueries: numQueriedTokens,
+      prefixHits: numHitTokens,
       drafts: this.#committer.numDrafts,
       draftTokens: this.#committer.numDraftTokens,
       acceptedTokens: this.#committer.numAcceptedTokens,
@@ -224,6 +225,7 @@ export class Scheduler {
     const again = connectors?.scheduled(isEmpty ? -1 : batch.stepId, batch.numTokens) ?? false;
     if (isEmpty) {
       inFlight.pop();
+      batch.clear();
       this.#idleBatches.push(batch);
       return again ? this.schedule() : undefined;
     }

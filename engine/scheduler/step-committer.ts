@@ -7,7 +7,7 @@
 import { NULL_BLOCK } from "../cache/block-pool.ts";
 import { KvEngineError, type ErrorData } from "../errors.ts";
 import { NO_LOGPROBS, type TopLogprobs } from "../request.ts";
-import { receiptOf } from "./cache-receipt.ts";
+import { numLoadedTokens, receiptOf } from "./cache-receipt.ts";
 import { PICK, type ScheduledBatch, type StepResult } from "./batch.ts";
 import type { LiveSequences } from "./live-sequences.ts";
 import type { PromptHasher } from "./prompt-hasher.ts";
@@ -26,6 +26,9 @@ export class StepCommitter {
   #now = 0;
   numPromptTokens = 0;
   numGenerationTokens = 0;
+  /** Prompt tokens that were looked up in the prefix cache, and those that were there. */
+  numQueriedTokens = 0;
+  numHitTokens = 0;
   numDrafts = 0;
   numDraftTokens = 0;
   numAcceptedTokens = 0;
@@ -122,7 +125,7 @@ export class StepCommitter {
     sequence.lastTokenAt = this.#now;
     if (sequence.firstTokenAt === 0) {
       sequence.firstTokenAt = this.#now;
-      this.numPromptTokens += sequence.numPromptTokens;
+      this.#countPrompt(sequence);
       if (sequence.numCachedTokens > 0) {
         sequence.cacheReceipt = receiptOf(sequence, this.#microsPerPromptToken());
         events.cached(sequence.numCachedTokens, sequence.cacheReceipt);
@@ -142,6 +145,15 @@ export class StepCommitter {
     const stop = sequence.stopChecker?.(token);
     if (stop !== undefined) this.#live.finish(sequence, "stop", { stopReason: stop });
     else if (finish === FINISH_MAX_TOKENS) this.#live.finish(sequence, "length");
+  }
+
+  /** With the first token it is known what of the prompt was computed, whatever was found, lost or given up on the way. */
+  #countPrompt(sequence: Sequence): void {
+    const { numPromptTokens, numQueriedTokens, computed } = sequence;
+    sequence.numCachedTokens = numPromptTokens - computed.size;
+    this.numPromptTokens += numPromptTokens;
+    this.numQueriedTokens += numQueriedTokens;
+    this.numHitTokens += Math.max(0, sequence.numCachedTokens - numLoadedTokens(sequence));
   }
 
   /** Publishes blocks that this step has completed and frees those that no later position sees. */

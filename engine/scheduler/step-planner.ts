@@ -24,6 +24,8 @@ export class StepPlanner {
   #short = false;
   /** Sequences past their prompt that want more tokens, with a row in this step or without. */
   #numStreams = 0;
+  /** Running sequences that prefill, when the step was begun. */
+  #numPrefilling = 0;
 
   constructor(
     live: LiveSequences,
@@ -44,11 +46,11 @@ export class StepPlanner {
     budget.reset();
     this.#short = false;
     this.#numStreams = 0;
-    const numPrefilling = this.#decodes(batch);
-    if (numPrefilling === 0 && this.#live.waiting.length === 0) return;
+    this.#numPrefilling = this.#decodes(batch);
+    if (this.#numPrefilling === 0 && this.#live.waiting.length === 0) return;
     const ceiling = Math.min(this.#maxPrefillTokens, budget.tokensLeft);
     budget.allowPrefill(ceiling === 0 ? 0 : this.#promptTokens(batch, ceiling));
-    if (numPrefilling > 0) this.#prefills(batch);
+    if (this.#numPrefilling > 0) this.#prefills(batch);
     if (!this.#short) this.#admission.admit(batch, (sequence) => this.#chunk(batch, sequence));
   }
 
@@ -123,9 +125,7 @@ export class StepPlanner {
     if (kv.isBlocked(blocks, start)) return;
     const runEnd = Math.min(prefillEnd, kv.missingEnd(blocks, start));
     const scores = sequence.promptScores;
-    // One sample is kept for the pick behind the last token.
-    const scored =
-      scores === undefined || scores.complete ? Infinity : this.#budget.samplesLeft - 1;
+    const scored = scores === undefined || scores.complete ? Infinity : this.#samplesForScores();
     const count = Math.min(runEnd - start, this.#budget.prefillLeft, scored);
     const end = start + count;
     const last = end === prefillEnd;
@@ -149,7 +149,18 @@ export class StepPlanner {
     kv.markPresent(blocks, end);
     kv.publish(blocks, end, batch.stepId);
     sequence.numSubmittedTokens = last ? end : kv.presentEnd(blocks, end);
+    if (sequence.firstTokenAt === 0)
+      sequence.computed.add(start, Math.min(end, sequence.numPromptTokens));
     this.#live.reserve(sequence, this.#admission.stillNeeded(sequence));
+    this.#live.unpark(sequence);
+  }
+
+  /** One sample is kept for the pick behind the last token; others whose prompt may end in this step get theirs too, where possible. */
+  #samplesForScores(): number {
+    const { waiting, numFreeSeats } = this.#live;
+    const numOthers = Math.max(0, this.#numPrefilling - 1) + Math.min(waiting.length, numFreeSeats);
+    const most = this.#budget.samplesLeft - 1;
+    return Math.min(most, Math.max(1, most - numOthers));
   }
 
   /** Grows a sequence's tables, at the cost of those behind it in order; false = it must wait. */

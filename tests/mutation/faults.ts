@@ -5,6 +5,7 @@ import type { Fault } from "./plan.ts";
 const ONE_ANSWER = "tests/unit/scheduler/one-answer.test.ts";
 const BUDGETS = "tests/unit/scheduler/budgets.test.ts";
 const PREFIX_CACHE = "tests/unit/scheduler/prefix-cache.test.ts";
+const PARKED = "tests/unit/scheduler/parked.test.ts";
 const HELD_BLOCKS = "tests/unit/scheduler/held-blocks.test.ts";
 
 const CACHE_FAULTS: readonly Fault[] = [
@@ -136,8 +137,8 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     name: "read-in-the-step-that-fills",
     breaks: "a request reads blocks in the very step that fills them",
     file: "engine/scheduler/admission.ts",
-    from: 'if (match.newestStep === batch.stepId) return "aside";',
-    to: 'if (match.newestStep > batch.stepId) return "aside";',
+    from: "    while (match.newestStep === batch.stepId) {\n",
+    to: "    while (match.newestStep > batch.stepId) {\n",
     tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
@@ -300,6 +301,89 @@ const PACE_FAULTS: readonly Fault[] = [
     from: "numReservedBlocks - soon;",
     to: "numReservedBlocks - 0 * soon;",
     tests: [BUDGETS],
+  },
+  {
+    name: "nobody-parks",
+    breaks:
+      "requests of one burst compute the same blocks beside each other, or crowd the queue's head",
+    file: "engine/scheduler/admission.ts",
+    from: "    if (numHits >= maxBlocks) return false;\n",
+    to: "    if (numHits >= 0) return false;\n",
+    tests: [PARKED],
+  },
+  {
+    name: "choices-in-the-queue",
+    breaks: "a crowd of choices is looked at in every step before anybody behind it",
+    file: "engine/scheduler/admission.ts",
+    from: '      this.#live.park(head, leader, leader.numPromptTokens);\n      return "parked";\n',
+    to: '      return "aside";\n',
+    tests: [PARKED],
+  },
+  {
+    name: "parked-to-the-end",
+    breaks: "a request with a short common part waits for the whole of a long prompt",
+    file: "engine/scheduler/live-sequences.ts",
+    from: "of.prefilling && of.numSubmittedTokens < numTokens) continue;",
+    to: "of.prefilling && numTokens > 0) continue;",
+    tests: [PARKED],
+  },
+  {
+    name: "parked-for-a-scored-prompt",
+    breaks: "a request waits for one whose prompt takes a few tokens a step",
+    file: "engine/scheduler/admission.ts",
+    from: "!this.#isScored(match, numOlder)",
+    to: "(numOlder >= 0 || !this.#isScored(match, numOlder))",
+    tests: [PARKED],
+  },
+  {
+    name: "scores-take-all-samples",
+    breaks: "while a long prompt is scored nobody is let in",
+    file: "engine/scheduler/step-planner.ts",
+    from: "Math.min(most, Math.max(1, most - numOthers))",
+    to: "Math.min(most, Math.max(1, most - 0 * numOthers))",
+    tests: [PARKED],
+  },
+  {
+    name: "found-in-this-step-at-the-window",
+    breaks:
+      "a request that does not wait for a scored prompt reads a block in the step that fills it",
+    file: "engine/scheduler/admission.ts",
+    from: "    while (match.newestStep === batch.stepId) {\n",
+    to: "    if (match.newestStep === batch.stepId) {\n",
+    tests: [PARKED, ONE_ANSWER],
+  },
+  {
+    name: "long-head-looked-at-again",
+    breaks: "a long prompt that waits for room costs its length in every step",
+    file: "engine/scheduler/admission.ts",
+    from: "return Math.max(0, refusal.missing - gained - (this.#room() - refusal.room));",
+    to: "return Math.min(0, refusal.missing - gained);",
+    tests: ["tests/unit/scheduler/work.test.ts"],
+  },
+  {
+    name: "gains-forgotten",
+    breaks:
+      "a request waits for room that it needs no more, because others have published its blocks",
+    file: "engine/scheduler/admission.ts",
+    from: "const gained = (kv.pool.numGains - refusal.gains) * kv.groups.length;",
+    to: "const gained = 0 * (kv.pool.numGains - refusal.gains);",
+    tests: [PARKED],
+  },
+  {
+    name: "shared-leaving-blocks-forgotten",
+    breaks: "a request is preempted for blocks that are about to become free",
+    file: "engine/scheduler/live-sequences.ts",
+    from: "if (this.kv.pool.references(id) === times) count++;",
+    to: "if (this.kv.pool.references(id) === 1) count++;",
+    tests: ["tests/unit/scheduler/in-flight.test.ts"],
+  },
+  {
+    name: "found-counts-as-cached",
+    breaks: "tokens that were found, lost again and computed count as cached",
+    file: "engine/scheduler/step-committer.ts",
+    from: "    sequence.numCachedTokens = numPromptTokens - computed.size;\n",
+    to: "    sequence.numCachedTokens = Math.max(sequence.numCachedTokens, numPromptTokens - computed.size);\n",
+    tests: [PREFIX_CACHE],
   },
   {
     name: "cached-tokens-untold",

@@ -240,7 +240,12 @@ export async function playScenario(
       continue;
     }
     expect(answerOf(received)).toEqual(alone);
-    expect(finish!.usage.cachedTokens).toBeLessThan(received.request.promptTokenIds.length);
+    const { cachedTokens, cacheReceipt } = finish!.usage;
+    expect(cachedTokens).toBe(
+      received.request.promptTokenIds.length - world.computed.get(handle)!.size,
+    );
+    const tiers = Object.values(cacheReceipt?.byTier ?? {});
+    expect(tiers.reduce((a, b) => a + b, 0)).toBe(cachedTokens);
     if (received.request.sampling.promptLogprobs >= 0 && received.tokens.length > 0)
       expect(received.prompt?.logprobs.length).toBe(received.request.promptTokenIds.length - 1);
   }

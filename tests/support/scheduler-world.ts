@@ -16,6 +16,7 @@ import {
 } from "../../engine/request.ts";
 import type { RequestLimits } from "../../engine/request-limits.ts";
 import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
+import type { ScheduledBatch } from "../../engine/scheduler/batch.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import type { StopChecker } from "../../engine/scheduler/sequence.ts";
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
@@ -220,6 +221,8 @@ export class World {
   wakes: number = 0;
   /** Handles in the order in which they ended. */
   readonly finishOrder: number[] = [];
+  /** Of each request: prompt positions that steps computed before its first token had come. */
+  readonly computed: Map<number, Set<number>> = new Map();
 
   private constructor(
     options: SchedulerOptions,
@@ -294,6 +297,7 @@ export class World {
 
   add(handle: number, request: GenerateRequest): void {
     this.scheduler.add(handle, request);
+    this.computed.set(handle, new Set());
     this.received.set(handle, {
       request,
       tokens: [],
@@ -316,6 +320,7 @@ export class World {
       const batch = this.scheduler.schedule();
       this.scheduler.checkIntegrity();
       if (batch === undefined) break;
+      this.#noteComputed(batch);
       this.runner.submit(batch);
       submitted = true;
     }
@@ -385,6 +390,16 @@ export class World {
   expectAsAlone(handle: number): void {
     const received = this.received.get(handle)!;
     expect(answerOf(received)).toEqual(expectedOf(received.request, this.definition));
+  }
+
+  #noteComputed({ numRows, sequences, starts, counts }: ScheduledBatch): void {
+    for (let row = 0; row < numRows; row++) {
+      const { handle, firstTokenAt, numPromptTokens } = sequences[row]!;
+      if (firstTokenAt !== 0) continue;
+      const end = Math.min(starts[row]! + counts[row]!, numPromptTokens);
+      for (let position = starts[row]!; position < end; position++)
+        this.computed.get(handle)!.add(position);
+    }
   }
 
   #take(events: StepEvents): void {

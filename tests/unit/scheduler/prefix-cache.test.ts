@@ -142,6 +142,19 @@ describe("prefix cache", () => {
     await world.end();
     expect(world.received.get(1)!.finish?.reason).toBe("error");
     world.expectAsAlone(2);
+    // What it had found was nothing: all of its prompt was computed.
+    expect(cachedOf(world, 2)).toBe(0);
+    expect(world.scheduler.takeStats()).toMatchObject({ prefixQueries: 20, prefixHits: 0 });
+  });
+
+  test("what a request has computed itself and finds again after a preemption is not cached", () => {
+    const world = new ScriptedWorld({ ...ROOMY, maxPrefillTokens: 4, numBlocks: 10 });
+    world.add(1, makeRequest(1, [1, 2, 3], { maxTokens: 14 }));
+    world.add(2, makeRequest(2, promptOf(32, 2, 50), { maxTokens: 1 }));
+    world.drain(1);
+    const { cachedTokens } = world.received.get(2)!.finish!.usage;
+    expect(world.scheduler.takeStats()).toMatchObject({ preemptions: 1, prefixHits: 0 });
+    expect(cachedTokens).toBe(0);
   });
 
   test("I27: statistics count an admission once, however long it waited", async () => {
