@@ -250,11 +250,32 @@ function topOf(result: StepResult, sample: number): TopLogprobs {
   };
 }
 
-/** Not enough of a result to commit: the native side broke its word. */
+/** Throws `internal` where a result is not that of the batch or not whole: the native side broke its word. */
 export function checkResult(batch: ScheduledBatch, result: StepResult): void {
-  if (result.stepId === batch.stepId) return;
-  throw new KvEngineError(
-    "internal",
-    `step ${result.stepId} was committed, step ${batch.stepId} is the oldest submitted`,
-  );
+  const { stepId, numSamples } = batch;
+  if (result.stepId !== stepId) {
+    throw new KvEngineError(
+      "internal",
+      `step ${result.stepId} was committed, step ${stepId} is the oldest submitted`,
+    );
+  }
+  if (result.error !== undefined) return;
+  const { tokens, finish, logprobs, ranks, topStart, topIds, topLogprobs } = result;
+  const numTops = topStart.length === 0 ? 0 : (topStart.at(-1) as number);
+  const lengths: readonly (readonly [string, number, number])[] = [
+    ["tokens", tokens.length, numSamples],
+    ["finish", finish.length, numSamples],
+    ["logprobs", logprobs.length, numSamples],
+    ["ranks", ranks.length, ranks.length === 0 ? 0 : numSamples],
+    ["topStart", topStart.length, topStart.length === 0 ? 0 : numSamples + 1],
+    ["topIds", topIds.length, numTops],
+    ["topLogprobs", topLogprobs.length, numTops],
+  ];
+  for (const [name, length, expected] of lengths) {
+    if (length === expected) continue;
+    throw new KvEngineError(
+      "internal",
+      `the result of step ${stepId} has ${length} ${name}; with ${numSamples} samples it must have ${expected}`,
+    );
+  }
 }
