@@ -1,7 +1,9 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
 import { TokenRuns } from "../../../engine/scheduler/token-runs.ts";
-import { propertyRuns } from "../../support/property-runs.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../../support/property-runs.ts";
+
+setDefaultTimeout(PROPERTY_LIMIT_MS);
 
 const run = fc.record({ start: fc.nat(40), length: fc.nat(12) });
 
