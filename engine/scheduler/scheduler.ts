@@ -58,6 +58,8 @@ export interface SchedulerTools {
   readonly noneHash: Int32Array;
   /** Milliseconds, for the timing of requests; nothing is decided by it. */
   readonly now: () => number;
+  /** Id of the first step; 0 when left out. */
+  readonly firstStepId?: number;
   /** Makes the KV connectors, where there are any. */
   readonly createConnectors?: (side: SchedulerSide) => SchedulerConnectors;
 }
@@ -89,6 +91,7 @@ export class Scheduler {
     this.limits = limits;
     this.#options = options;
     this.#tools = tools;
+    this.#nextStepId = tools.firstStepId ?? 0;
     this.kv = new KvCache({
       numBlocks: limits.numBlocks + 1,
       blockSize: limits.blockSize,

@@ -154,6 +154,7 @@ export interface WorldOptions extends Partial<
   readonly maxModelLen?: number;
   readonly vocabSize?: number;
   readonly connectors?: WorldConnectors;
+  readonly firstStepId?: number;
 }
 
 /** Connectors in a world, and what they have to work with. */
@@ -227,7 +228,7 @@ export class World {
   private constructor(
     options: SchedulerOptions,
     runner: WitnessRunner,
-    connectors: WorldConnectors | undefined,
+    { connectors, firstStepId }: Pick<WorldOptions, "connectors" | "firstStepId">,
   ) {
     let joined: KvConnectors | undefined;
     const now = (): number => 1 + this.commits + this.idleMs;
@@ -253,6 +254,7 @@ export class World {
       hashEach,
       noneHash: noneHash("0"),
       now,
+      ...(firstStepId === undefined ? {} : { firstStepId }),
       ...(host === undefined || desk === undefined
         ? {}
         : {
@@ -290,7 +292,7 @@ export class World {
       vocabSize: limits.vocabSize,
       manual: true,
     });
-    const world = new World(scheduling, runner, options.connectors);
+    const world = new World(scheduling, runner, options);
     await world.desk?.untilReady();
     return world;
   }
