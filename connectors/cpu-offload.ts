@@ -30,6 +30,10 @@ const MOST_OF_FLIGHT = 16;
 /** Steps that a block near eviction is stored ahead, beside the time that its copy takes. */
 const SPARE_STEPS = 2;
 
+/** Weights of a new sample: of a step's time, and of the blocks that a step takes, of which the most count long. */
+const STEP_WEIGHT = 0.1;
+const BURST_WEIGHT = 0.02;
+
 /** A transfer under way: what each of its blocks holds, or is to hold. */
 interface Moving {
   readonly keys: readonly BlockKey[];
@@ -282,14 +286,13 @@ export default class CpuOffload extends KvConnector {
       return;
     }
     const now = this.#context.now();
-    const weight = 0.1;
     if (!Number.isNaN(this.#lastStepAt))
-      this.#stepMs += weight * (now - this.#lastStepAt - this.#stepMs);
+      this.#stepMs += STEP_WEIGHT * (now - this.#lastStepAt - this.#stepMs);
     this.#lastStepAt = now;
     // A burst counts at once, and is forgotten slowly.
     this.#allocatedPerStep = Math.max(
       numAllocatedBlocks,
-      this.#allocatedPerStep + weight * (numAllocatedBlocks - this.#allocatedPerStep),
+      this.#allocatedPerStep + BURST_WEIGHT * (numAllocatedBlocks - this.#allocatedPerStep),
     );
   }
 }

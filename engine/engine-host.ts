@@ -62,6 +62,9 @@ export class EngineHost {
       case "abort":
         this.#engine?.abort(message.handle);
         break;
+      case "ping":
+        this.#post({ type: "pong" });
+        break;
       case "resetPrefixCache":
         this.#post({ type: "prefixCacheReset", generation: this.#running().resetPrefixCache() });
         break;

@@ -28,7 +28,7 @@ export function joinScheduler(
           ...own,
           connector: place,
           maxBatchedTokens: options.maxBatchedTokens,
-          isEnabled: () => !host.isDisabled(place),
+          isEnabled: () => !host.isDisabled(place) && !connectors.isClosed,
           isInHook: () => host.isCalling(place),
           wake,
         },
@@ -36,6 +36,7 @@ export function joinScheduler(
         connectors,
       ),
     onDisabled: (place) => connectors.disable(place),
+    onShutdown: () => connectors.close(),
   });
   return connectors;
 }

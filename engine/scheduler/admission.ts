@@ -155,11 +155,10 @@ export class Admission {
     if (found !== "some") return found === "none" ? match : undefined;
     const { coming } = connectors;
     const most = kv.match(blocks, maxBlocks, coming, numDeviceBlocks);
-    // What is being loaded for others comes anyhow.
-    if (most.numOffered === 0) return most;
-    const from = connectors.firstToLoad(numDeviceBlocks, most.numBlocks, most.numOffered);
+    const { numBlocks, numOffered, numLoading } = most;
+    const from = connectors.firstToLoad(numDeviceBlocks, numBlocks, numOffered, numLoading);
     if (from === numDeviceBlocks) return most;
-    return from < most.numBlocks
+    return from < numBlocks
       ? kv.match(blocks, maxBlocks, coming, from)
       : kv.match(blocks, maxBlocks);
   }

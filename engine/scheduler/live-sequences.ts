@@ -209,6 +209,7 @@ export class LiveSequences {
 
   /** Blocks that become free when the leaving sequences have left: all their references are those of leaving ones. */
   numLeavingBlocks(): number {
+    const { pool } = this.kv;
     const held = new Map<number, number>();
     let count = 0;
     for (const { blocks } of this.leaving) {
@@ -217,7 +218,7 @@ export class LiveSequences {
           if (id === NULL_BLOCK) continue;
           const times = (held.get(id) ?? 0) + 1;
           held.set(id, times);
-          if (this.kv.pool.references(id) === times) count++;
+          if (pool.references(id) === times && !pool.isFlying(id)) count++;
         }
       }
     }

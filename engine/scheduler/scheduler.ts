@@ -267,6 +267,7 @@ export class Scheduler {
       kv: this.kv,
       now: this.#tools.now,
       committedStep: () => this.#committedStep,
+      numSpareBlocks: () => Math.max(0, this.pool.numFree - live.numReservedBlocks),
       microsPerPromptToken: () => this.#sizer.microsPerToken,
       queuedPromptTokens: () => live.numQueuedPromptTokens(),
       resume: (sequence) => live.resume(sequence),

@@ -6,7 +6,7 @@
 
 import { NULL_BLOCK } from "../cache/block-pool.ts";
 import { KvEngineError, type ErrorData } from "../errors.ts";
-import { NO_LOGPROBS, type TopLogprobs } from "../request.ts";
+import { type Finish, NO_LOGPROBS, type TopLogprobs } from "../request.ts";
 import { numLoadedTokens, receiptOf } from "./cache-receipt.ts";
 import { PICK, type ScheduledBatch, type StepResult } from "./batch.ts";
 import type { LiveSequences } from "./live-sequences.ts";
@@ -17,6 +17,12 @@ import { NONE, type Sequence } from "./sequence.ts";
 /** The sampler froze the seat with this token: `StepResult.finish`. */
 const FINISH_STOP_ID = 1;
 const FINISH_MAX_TOKENS = 2;
+
+/** How a sequence ends by itself. */
+interface End {
+  readonly reason: "stop" | "length";
+  readonly details: Pick<Finish, "stopReason">;
+}
 
 export class StepCommitter {
   readonly #live: LiveSequences;
@@ -97,15 +103,19 @@ export class StepCommitter {
     }
     const numDrafts = last - first - 1;
     const before = sequence.numTokens;
-    for (let pick = first; pick < last; pick++) {
+    let end: End | undefined;
+    for (let pick = first; pick < last && end === undefined; pick++) {
       const token = result.tokens[pick] as number;
       if (token < 0) break;
-      this.#commitToken(sequence, token, result, pick);
-      if (sequence.state === "finished") break;
+      end = this.#commitToken(sequence, token, result, pick);
     }
     const accepted = sequence.numTokens - before - 1;
     if (numDrafts > 0) this.#verify(sequence, numDrafts, accepted);
     sequence.drafter?.append(sequence.tokenIds, before, sequence.numTokens);
+    if (end === undefined) return;
+    // Who hears of the end finds the last block, which this step has completed, with its content.
+    this.#keepBlocks(sequence, batch.stepId);
+    this.#live.finish(sequence, end.reason, end.details);
   }
 
   /** The sequence goes on behind the drafts that were right. */
@@ -120,7 +130,13 @@ export class StepCommitter {
     sequence.numSubmittedSamples = sequence.numOutputTokens;
   }
 
-  #commitToken(sequence: Sequence, token: number, result: StepResult, pick: number): void {
+  /** Answers how the sequence ends, if it does. */
+  #commitToken(
+    sequence: Sequence,
+    token: number,
+    result: StepResult,
+    pick: number,
+  ): End | undefined {
     const { events } = this.#live;
     sequence.lastTokenAt = this.#now;
     if (sequence.firstTokenAt === 0) {
@@ -136,15 +152,12 @@ export class StepCommitter {
     this.numGenerationTokens++;
     sequence.appendToken(token);
     const finish = result.finish[pick] as number;
-    if (finish === FINISH_STOP_ID) {
-      this.#live.finish(sequence, "stop", { stopReason: token });
-      return;
-    }
+    if (finish === FINISH_STOP_ID) return { reason: "stop", details: { stopReason: token } };
     events.token(token, result.logprobs[pick] as number);
     if (sequence.sampling.topLogprobs !== NO_LOGPROBS) events.top(topOf(result, pick));
     const stop = sequence.stopChecker?.(token);
-    if (stop !== undefined) this.#live.finish(sequence, "stop", { stopReason: stop });
-    else if (finish === FINISH_MAX_TOKENS) this.#live.finish(sequence, "length");
+    if (stop !== undefined) return { reason: "stop", details: { stopReason: stop } };
+    return finish === FINISH_MAX_TOKENS ? { reason: "length", details: {} } : undefined;
   }
 
   /** With the first token it is known what of the prompt was computed, whatever was found, lost or given up on the way. */

@@ -1,5 +1,6 @@
 /** The faults that `mutate.ts` plants: small, plausible mistakes in what decides over blocks and steps. */
 
+import { HOLD_FAULTS } from "./hold-faults.ts";
 import type { Fault } from "./plan.ts";
 
 const ONE_ANSWER = "tests/unit/scheduler/one-answer.test.ts";
@@ -373,8 +374,8 @@ const PACE_FAULTS: readonly Fault[] = [
     name: "shared-leaving-blocks-forgotten",
     breaks: "a request is preempted for blocks that are about to become free",
     file: "engine/scheduler/live-sequences.ts",
-    from: "if (this.kv.pool.references(id) === times) count++;",
-    to: "if (this.kv.pool.references(id) === 1) count++;",
+    from: "if (pool.references(id) === times && ",
+    to: "if (pool.references(id) === 1 && ",
     tests: ["tests/unit/scheduler/in-flight.test.ts"],
   },
   {
@@ -436,4 +437,9 @@ const PACE_FAULTS: readonly Fault[] = [
   },
 ];
 
-export const FAULTS: readonly Fault[] = [...CACHE_FAULTS, ...SCHEDULER_FAULTS, ...PACE_FAULTS];
+export const FAULTS: readonly Fault[] = [
+  ...CACHE_FAULTS,
+  ...HOLD_FAULTS,
+  ...SCHEDULER_FAULTS,
+  ...PACE_FAULTS,
+];
