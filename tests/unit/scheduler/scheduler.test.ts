@@ -1,6 +1,5 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import { hashBlocks, hashEach, noneHash } from "../../../engine/runner/native.ts";
-import type { StepResult } from "../../../engine/scheduler/batch.ts";
 import { Scheduler } from "../../../engine/scheduler/scheduler.ts";
 import {
   createStopChecker,
@@ -109,40 +108,6 @@ describe("scheduling", () => {
       world.add(handle, makeRequest(handle, promptOf(3, handle, 50), { maxTokens: 3 }));
     await world.drain();
     for (const handle of [1, 2, 3]) world.expectAsAlone(handle);
-  });
-
-  test("where a request's time went: queue, prefill, decode, each from the end of the one before", async () => {
-    const world = await World.create({ ...ROOMY, maxNumSeqs: 1 });
-    const pass = (ms: number): number => (world.idleMs += ms);
-    const timing = (handle: number): object => world.received.get(handle)!.finish!.timing;
-    world.add(1, makeRequest(1, [1, 2], { maxTokens: 3 }));
-    pass(10);
-    world.submit(1);
-    world.add(2, makeRequest(2, [3, 4], { maxTokens: 1 }));
-    pass(100);
-    await world.commit();
-    for (let token = 0; token < 2; token++) {
-      pass(1000);
-      world.submit(1);
-      await world.commit();
-    }
-    // A commit takes a millisecond of this clock.
-    expect(timing(1)).toEqual({ queued: 10, prefill: 100, decode: 2002 });
-    pass(5);
-    world.submit(1);
-    pass(7);
-    await world.commit();
-    expect(timing(2)).toEqual({ queued: 2100 + 3 + 5, prefill: 7, decode: 0 });
-    world.add(3, makeRequest(3, [5], { maxTokens: 2 }));
-    pass(20);
-    world.abort(3);
-    expect(timing(3)).toEqual({ queued: 20, prefill: 0, decode: 0 });
-    world.add(4, makeRequest(4, [6], { maxTokens: 2 }));
-    world.submit(1);
-    pass(30);
-    world.abort(4);
-    expect(timing(4)).toEqual({ queued: 0, prefill: 30, decode: 0 });
-    await world.end();
   });
 
   test("statistics count each prompt once and each sampled token", async () => {
@@ -316,44 +281,6 @@ describe("a failed step", () => {
     expect(() => world.scheduler.commit({ ...result, stepId: 5 })).toThrow(
       "step 5 was committed, step 0 is the oldest submitted",
     );
-  });
-});
-
-describe("a result that is not whole", () => {
-  let world: World;
-  let result: StepResult;
-
-  beforeAll(async () => {
-    world = await World.create(ROOMY);
-    for (const handle of [1, 2])
-      world.add(handle, makeRequest(handle, [handle], { topLogprobs: 2 }));
-    world.submit(1);
-    world.runner.finishStep();
-    result = await world.runner.next();
-  });
-
-  afterAll(async () => {
-    world.scheduler.commit(result);
-    world.scheduler.endAll("abort");
-    await world.runner.stop();
-  });
-
-  test.each([
-    ["tokens", Int32Array.of(5), "1 tokens; with 2 samples it must have 2"],
-    ["finish", new Uint8Array(3), "3 finish; with 2 samples it must have 2"],
-    ["logprobs", new Float32Array(0), "0 logprobs; with 2 samples it must have 2"],
-    ["ranks", Int32Array.of(1), "1 ranks; with 2 samples it must have 2"],
-    ["topStart", Int32Array.of(0, 2), "2 topStart; with 2 samples it must have 3"],
-    ["topIds", Int32Array.of(1, 2, 3), "3 topIds; with 2 samples it must have 4"],
-    ["topLogprobs", new Float32Array(5), "5 topLogprobs; with 2 samples it must have 4"],
-  ])("%s of a wrong length is an error that names the numbers", (name, value, message) => {
-    expect(() => world.scheduler.commit({ ...result, [name]: value })).toThrow(
-      expect.objectContaining({
-        code: "internal",
-        message: `the result of step 0 has ${message}`,
-      }),
-    );
-    expect(world.received.get(1)!.tokens).toEqual([]);
   });
 });
 
