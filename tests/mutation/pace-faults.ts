@@ -191,4 +191,20 @@ export const PACE_FAULTS: readonly Fault[] = [
     to: "",
     tests: ["tests/unit/engine/engine.test.ts"],
   },
+  {
+    name: "step-ids-of-31-bits",
+    breaks: "after some weeks no result finds its step, and the engine stands still",
+    file: "engine/runner/native-runner.ts",
+    from: "stepWord(slot.stepId) === result.stepId",
+    to: "slot.stepId === result.stepId",
+    tests: ["tests/unit/scheduler/step-ids.test.ts"],
+  },
+  {
+    name: "published-steps-of-32-bits",
+    breaks: "after some weeks a failed step withdraws nothing, or what it has not published",
+    file: "engine/cache/block-map.ts",
+    from: "return upper * 2 ** 32 + (",
+    to: "return 0 * upper + (",
+    tests: ["tests/unit/scheduler/step-ids.test.ts"],
+  },
 ];
