@@ -26,8 +26,13 @@ export type FromEngine =
       readonly limits: RequestLimits;
       readonly stats: EngineStats;
     }
-  /** What one step, or an abort, brought. */
-  | { readonly type: "events"; readonly events: StepEvents; readonly stats: EngineStats }
+  /** What one step, or an abort, brought; without requests when numbers have changed and nothing else. `at`: as `epochMs`. */
+  | {
+      readonly type: "events";
+      readonly events: StepEvents;
+      readonly stats: EngineStats;
+      readonly at: number;
+    }
   /** The request was not queued. */
   | { readonly type: "refused"; readonly handle: number; readonly error: ErrorData }
   /** `generation`: of the cached KV that is found from here on. */

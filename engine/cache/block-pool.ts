@@ -27,6 +27,7 @@ export class BlockPool {
   readonly #queue: FreeQueue;
   readonly #map: BlockMap;
   #numAllocated = 0;
+  #numGains = 0;
   #operations = 0;
 
   /** `numBlocks` counts the null block, so a pool of 2 has one block to give. */
@@ -73,6 +74,14 @@ export class BlockPool {
   /** Times that a block was handed out, since the start. */
   get numAllocated(): number {
     return this.#numAllocated;
+  }
+
+  /**
+   * Times, since the start, that a block was given a hash or a free one was referenced again: what may make a request need one block
+   * fewer than before.
+   */
+  get numGains(): number {
+    return this.#numGains;
   }
 
   /** Turns of all loops since the start, so that a test can hold them against the size of the pool. */
@@ -151,7 +160,10 @@ export class BlockPool {
     const state = this.#state;
     for (let i = 0; i < count; i++) {
       const at = (ids[i] as number) * WORDS;
-      if (state[at + REFERENCES] === 0) this.#queue.remove(ids[i] as number);
+      if (state[at + REFERENCES] === 0) {
+        this.#queue.remove(ids[i] as number);
+        this.#numGains++;
+      }
       state[at + REFERENCES] = (state[at + REFERENCES] as number) + 1;
     }
     this.#operations += count;
@@ -194,6 +206,7 @@ export class BlockPool {
     }
     this.#state[state + GENERATION] = generation | HASHED;
     this.#map.insert(id, words, at, group, step);
+    this.#numGains++;
   }
 
   /** Reads ahead what `insert` will look at for `count` hashes in a row, the first at word `at`, so that its cache misses overlap. */

@@ -58,6 +58,8 @@ export interface SchedulerTools {
   readonly noneHash: Int32Array;
   /** Milliseconds, for the timing of requests; nothing is decided by it. */
   readonly now: () => number;
+  /** Id of the first step; 0 when left out. */
+  readonly firstStepId?: number;
   /** Makes the KV connectors, where there are any. */
   readonly createConnectors?: (side: SchedulerSide) => SchedulerConnectors;
 }
@@ -89,6 +91,7 @@ export class Scheduler {
     this.limits = limits;
     this.#options = options;
     this.#tools = tools;
+    this.#nextStepId = tools.firstStepId ?? 0;
     this.kv = new KvCache({
       numBlocks: limits.numBlocks + 1,
       blockSize: limits.blockSize,
@@ -126,6 +129,14 @@ export class Scheduler {
     return this.#live.length;
   }
 
+  get numRunning(): number {
+    return this.#live.running.length;
+  }
+
+  get numWaiting(): number {
+    return this.#live.length - this.#live.running.length;
+  }
+
   /** Whether requests may wait although no step is submitted: connectors are at work, or hold what is needed. */
   get isBusy(): boolean {
     return this.#live.connectors?.isBusy ?? false;
@@ -141,18 +152,19 @@ export class Scheduler {
   takeStats(): EngineStats {
     const stepTokens = this.#stepTokens;
     this.#stepTokens = [];
-    const { numPromptTokens, numGenerationTokens } = this.#committer;
+    const { numPromptTokens, numGenerationTokens, numQueriedTokens, numHitTokens } =
+      this.#committer;
     return {
-      running: this.#live.running.length,
-      waiting: this.#live.length - this.#live.running.length,
+      running: this.numRunning,
+      waiting: this.numWaiting,
       usedBlocks: this.pool.numUsed,
       totalBlocks: this.limits.numBlocks,
       preemptions: this.#live.numPreemptions,
       promptTokens: numPromptTokens,
       generationTokens: numGenerationTokens,
       steps: this.#numSteps,
-      prefixQueries: this.#admission.numQueriedTokens,
-      prefixHits: this.#admission.numHitTokens,
+      prefixQueries: numQueriedTokens,
+      prefixHits: numHitTokens,
       drafts: this.#committer.numDrafts,
       draftTokens: this.#committer.numDraftTokens,
       acceptedTokens: this.#committer.numAcceptedTokens,
@@ -216,6 +228,7 @@ export class Scheduler {
     const again = connectors?.scheduled(isEmpty ? -1 : batch.stepId, batch.numTokens) ?? false;
     if (isEmpty) {
       inFlight.pop();
+      batch.clear();
       this.#idleBatches.push(batch);
       return again ? this.schedule() : undefined;
     }
@@ -233,8 +246,7 @@ export class Scheduler {
     this.#committedStep = batch.stepId;
     this.#numSteps++;
     this.#stepTokens.push(batch.numTokens);
-    // What drafts cost is neither a decode's time nor a prompt token's.
-    if (result.error === undefined && batch.drafts.length === 0) {
+    if (result.error === undefined) {
       this.#sizer.observe({
         decodes: batch.numDecodes,
         promptTokens: batch.numTokens - batch.numDecodes,

@@ -7,7 +7,7 @@
 import { NULL_BLOCK } from "../cache/block-pool.ts";
 import { KvEngineError, type ErrorData } from "../errors.ts";
 import { type Finish, NO_LOGPROBS, type TopLogprobs } from "../request.ts";
-import { receiptOf } from "./cache-receipt.ts";
+import { numLoadedTokens, receiptOf } from "./cache-receipt.ts";
 import { PICK, type ScheduledBatch, type StepResult } from "./batch.ts";
 import type { LiveSequences } from "./live-sequences.ts";
 import type { PromptHasher } from "./prompt-hasher.ts";
@@ -32,6 +32,9 @@ export class StepCommitter {
   #now = 0;
   numPromptTokens = 0;
   numGenerationTokens = 0;
+  /** Prompt tokens that were looked up in the prefix cache, and those that were there. */
+  numQueriedTokens = 0;
+  numHitTokens = 0;
   numDrafts = 0;
   numDraftTokens = 0;
   numAcceptedTokens = 0;
@@ -138,7 +141,7 @@ export class StepCommitter {
     sequence.lastTokenAt = this.#now;
     if (sequence.firstTokenAt === 0) {
       sequence.firstTokenAt = this.#now;
-      this.numPromptTokens += sequence.numPromptTokens;
+      this.#countPrompt(sequence);
       if (sequence.numCachedTokens > 0) {
         sequence.cacheReceipt = receiptOf(sequence, this.#microsPerPromptToken());
         events.cached(sequence.numCachedTokens, sequence.cacheReceipt);
@@ -155,6 +158,15 @@ export class StepCommitter {
     const stop = sequence.stopChecker?.(token);
     if (stop !== undefined) return { reason: "stop", details: { stopReason: stop } };
     return finish === FINISH_MAX_TOKENS ? { reason: "length", details: {} } : undefined;
+  }
+
+  /** With the first token it is known what of the prompt was computed, whatever was found, lost or given up on the way. */
+  #countPrompt(sequence: Sequence): void {
+    const { numPromptTokens, numQueriedTokens, computed } = sequence;
+    sequence.numCachedTokens = numPromptTokens - computed.size;
+    this.numPromptTokens += numPromptTokens;
+    this.numQueriedTokens += numQueriedTokens;
+    this.numHitTokens += Math.max(0, sequence.numCachedTokens - numLoadedTokens(sequence));
   }
 
   /** Publishes blocks that this step has completed and frees those that no later position sees. */
@@ -251,11 +263,32 @@ function topOf(result: StepResult, sample: number): TopLogprobs {
   };
 }
 
-/** Not enough of a result to commit: the native side broke its word. */
+/** Throws `internal` where a result is not that of the batch or not whole: the native side broke its word. */
 export function checkResult(batch: ScheduledBatch, result: StepResult): void {
-  if (result.stepId === batch.stepId) return;
-  throw new KvEngineError(
-    "internal",
-    `step ${result.stepId} was committed, step ${batch.stepId} is the oldest submitted`,
-  );
+  const { stepId, numSamples } = batch;
+  if (result.stepId !== stepId) {
+    throw new KvEngineError(
+      "internal",
+      `step ${result.stepId} was committed, step ${stepId} is the oldest submitted`,
+    );
+  }
+  if (result.error !== undefined) return;
+  const { tokens, finish, logprobs, ranks, topStart, topIds, topLogprobs } = result;
+  const numTops = topStart.length === 0 ? 0 : (topStart.at(-1) as number);
+  const lengths: readonly (readonly [string, number, number])[] = [
+    ["tokens", tokens.length, numSamples],
+    ["finish", finish.length, numSamples],
+    ["logprobs", logprobs.length, numSamples],
+    ["ranks", ranks.length, ranks.length === 0 ? 0 : numSamples],
+    ["topStart", topStart.length, topStart.length === 0 ? 0 : numSamples + 1],
+    ["topIds", topIds.length, numTops],
+    ["topLogprobs", topLogprobs.length, numTops],
+  ];
+  for (const [name, length, expected] of lengths) {
+    if (length === expected) continue;
+    throw new KvEngineError(
+      "internal",
+      `the result of step ${stepId} has ${length} ${name}; with ${numSamples} samples it must have ${expected}`,
+    );
+  }
 }

@@ -34,6 +34,7 @@ export interface EngineChoice {
   /** Blocks beyond what the largest request needs. */
   readonly spareBlocks: number;
   readonly schedulingPolicy: "fcfs" | "priority";
+  readonly tpotSlo: number;
   readonly enablePrefixCaching: boolean;
   readonly speculative: "none" | "ngram";
   readonly speculativeTokens: number;
@@ -96,6 +97,7 @@ const ENGINE = {
   maxPrefillTokens: fc.option(fc.integer({ min: 1, max: 40 }), { nil: undefined }),
   spareBlocks: fc.oneof(fc.nat(3), fc.nat(40)),
   schedulingPolicy: fc.constantFrom("fcfs" as const, "priority" as const),
+  tpotSlo: fc.constantFrom(0, 0, 1, 2),
   enablePrefixCaching: fc.oneof({ weight: 4, arbitrary: fc.constant(true) }, fc.boolean()),
   speculative: fc.constantFrom("none" as const, "ngram" as const),
   speculativeTokens: fc.integer({ min: 1, max: 6 }),
@@ -265,7 +267,12 @@ export async function playScenario(
       continue;
     }
     expect(answerOf(received)).toEqual(alone);
-    expect(finish!.usage.cachedTokens).toBeLessThan(received.request.promptTokenIds.length);
+    const { cachedTokens, cacheReceipt } = finish!.usage;
+    expect(cachedTokens).toBe(
+      received.request.promptTokenIds.length - world.computed.get(handle)!.size,
+    );
+    const tiers = Object.values(cacheReceipt?.byTier ?? {});
+    expect(tiers.reduce((a, b) => a + b, 0)).toBe(cachedTokens);
     if (received.request.sampling.promptLogprobs >= 0 && received.tokens.length > 0)
       expect(received.prompt?.logprobs.length).toBe(received.request.promptTokenIds.length - 1);
   }

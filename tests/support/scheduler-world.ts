@@ -14,18 +14,14 @@ import {
   type TopLogprobs,
 } from "../../engine/request.ts";
 import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
+import type { ScheduledBatch } from "../../engine/scheduler/batch.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import type { StopChecker } from "../../engine/scheduler/sequence.ts";
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
 import { FlightDesk } from "../../engine/connectors/trial/flight-desk.ts";
 import { witnessTokens } from "./witness.ts";
 import { WitnessRunner } from "./witness-runner.ts";
-import {
-  CONNECTOR_OPTIONS,
-  schedulerOptions,
-  type WorldConnectors,
-  type WorldOptions,
-} from "./world-options.ts";
+import { CONNECTOR_OPTIONS, schedulerOptions, type WorldOptions } from "./world-options.ts";
 
 export {
   FULL,
@@ -140,6 +136,10 @@ export function answerOf({ tokens, finish }: Pick<Received, "tokens" | "finish">
   };
 }
 
+/** What steps of a world take. */
+const MICROS_PER_STEP = 500;
+const MICROS_PER_TOKEN = 50;
+
 export class World {
   readonly scheduler: Scheduler;
   readonly runner: WitnessRunner;
@@ -156,11 +156,13 @@ export class World {
   wakes: number = 0;
   /** Handles in the order in which they ended. */
   readonly finishOrder: number[] = [];
+  /** Of each request: prompt positions that steps computed before its first token had come. */
+  readonly computed: Map<number, Set<number>> = new Map();
 
   private constructor(
     options: SchedulerOptions,
     runner: WitnessRunner,
-    connectors: WorldConnectors | undefined,
+    { connectors, firstStepId }: Pick<WorldOptions, "connectors" | "firstStepId">,
   ) {
     let joined: KvConnectors | undefined;
     const now = (): number => this.now;
@@ -186,6 +188,7 @@ export class World {
       hashEach,
       noneHash: noneHash("0"),
       now,
+      ...(firstStepId === undefined ? {} : { firstStepId }),
       ...(host === undefined || desk === undefined
         ? {}
         : {
@@ -207,6 +210,9 @@ export class World {
     this.host = host;
     this.desk = desk;
     this.runner = runner;
+    // Not the clock's: what is scheduled by them must be the same in every run.
+    runner.microsOf = (counts) =>
+      MICROS_PER_STEP + MICROS_PER_TOKEN * counts.reduce((a, b) => a + b, 0);
   }
 
   static async create(options: WorldOptions): Promise<World> {
@@ -223,13 +229,14 @@ export class World {
       vocabSize: limits.vocabSize,
       manual: true,
     });
-    const world = new World(scheduling, runner, options.connectors);
+    const world = new World(scheduling, runner, options);
     await world.desk?.untilReady();
     return world;
   }
 
   add(handle: number, request: GenerateRequest): void {
     this.scheduler.add(handle, request);
+    this.computed.set(handle, new Set());
     this.received.set(handle, {
       request,
       tokens: [],
@@ -252,6 +259,7 @@ export class World {
       const batch = this.scheduler.schedule();
       this.scheduler.checkIntegrity();
       if (batch === undefined) break;
+      this.#noteComputed(batch);
       this.runner.submit(batch);
       submitted = true;
     }
@@ -324,6 +332,16 @@ export class World {
   expectAsAlone(handle: number): void {
     const received = this.received.get(handle)!;
     expect(answerOf(received)).toEqual(expectedOf(received.request, this.definition));
+  }
+
+  #noteComputed({ numRows, sequences, starts, counts }: ScheduledBatch): void {
+    for (let row = 0; row < numRows; row++) {
+      const { handle, firstTokenAt, numPromptTokens } = sequences[row]!;
+      if (firstTokenAt !== 0) continue;
+      const end = Math.min(starts[row]! + counts[row]!, numPromptTokens);
+      for (let position = starts[row]!; position < end; position++)
+        this.computed.get(handle)!.add(position);
+    }
   }
 
   #take(events: StepEvents): void {

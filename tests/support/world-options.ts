@@ -33,6 +33,7 @@ export interface WorldOptions extends Partial<
   readonly maxModelLen?: number;
   readonly vocabSize?: number;
   readonly connectors?: WorldConnectors;
+  readonly firstStepId?: number;
 }
 
 /** Connectors in a world, and what they have to work with. */
