@@ -57,3 +57,83 @@ impl StepGate {
         self.newest()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Condvar;
+    use std::sync::atomic::AtomicUsize;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Waiter for Counter {
+        fn step_finished(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_waits_is_told_and_nobody_else() {
+        let (gate, counter) = (StepGate::default(), Arc::new(Counter::default()));
+        let told = || counter.0.swap(0, Ordering::SeqCst);
+        gate.finish(0);
+        gate.set_waiter(Arc::<Counter>::downgrade(&counter));
+        gate.finish(1);
+        assert_eq!((told(), gate.newest()), (0, 1));
+        assert_eq!(gate.wait_for(Some(3)), 1);
+        gate.finish(2);
+        assert_eq!(told(), 0);
+        gate.finish(3);
+        assert_eq!(told(), 1);
+        assert_eq!(gate.wait_for(None), 3);
+        gate.finish(4);
+        assert_eq!(told(), 0);
+        // A step without a number.
+        gate.finish(-1);
+        assert_eq!(gate.newest(), 4);
+    }
+
+    #[test]
+    fn a_waiter_that_has_gone_is_no_trouble() {
+        let gate = StepGate::default();
+        gate.set_waiter(Arc::<Counter>::downgrade(&Arc::default()));
+        gate.wait_for(Some(0));
+        gate.finish(0);
+        assert_eq!(gate.newest(), 0);
+    }
+
+    /// A thread that sleeps until a step, as transfer threads do.
+    #[derive(Default)]
+    struct Sleeper {
+        bed: Mutex<()>,
+        alarm: Condvar,
+    }
+
+    impl Waiter for Sleeper {
+        fn step_finished(&self) {
+            drop(self.bed.lock().unwrap());
+            self.alarm.notify_all();
+        }
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        const STEPS: i32 = 20_000;
+        let (gate, sleeper) = (Arc::new(StepGate::default()), Arc::new(Sleeper::default()));
+        gate.set_waiter(Arc::<Sleeper>::downgrade(&sleeper));
+        let device = {
+            let gate = Arc::clone(&gate);
+            std::thread::spawn(move || (0..STEPS).for_each(|step| gate.finish(step)))
+        };
+        let mut awaited = 0;
+        while awaited < STEPS {
+            let mut bed = sleeper.bed.lock().unwrap();
+            while gate.wait_for(Some(awaited)) < awaited {
+                bed = sleeper.alarm.wait(bed).unwrap();
+            }
+            awaited = gate.newest() + 1;
+        }
+        device.join().unwrap();
+    }
+}

@@ -68,3 +68,58 @@ fn release(slots: &mut Slots, indices: &[u32], write: bool) {
         *slot = if write { 0 } else { *slot - 1 };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::flight::Far;
+
+    fn plan(kind: Kind, pages: &[u32], blocks: &[u32]) -> Plan {
+        Plan { id: 0, kind, pages: pages.to_vec(), far: Far::Blocks(blocks.to_vec()) }
+    }
+
+    fn refusal(claims: &mut Claims, plan: &Plan) -> String {
+        let before = (claims.pages.clone(), claims.blocks.clone());
+        let error = claims.take(plan).expect_err("refused");
+        assert_eq!((&claims.pages, &claims.blocks), (&before.0, &before.1));
+        assert_eq!(error.code, "conflict");
+        error.message
+    }
+
+    #[test]
+    fn readers_share_and_a_writer_is_alone() {
+        let mut claims = Claims::new(8, 8);
+        // Two loads from one page, two stores of one block.
+        let readers = [
+            plan(Kind::Load, &[1, 2], &[3, 4]),
+            plan(Kind::Load, &[1, 1], &[5, 6]),
+            plan(Kind::Store, &[3], &[7]),
+            plan(Kind::Store, &[4, 5], &[7, 7]),
+        ];
+        for plan in &readers {
+            claims.take(plan).unwrap();
+        }
+        for (plan, message) in [
+            (plan(Kind::Store, &[6, 1], &[1, 1]), "another flight reads host page 1"),
+            (plan(Kind::Load, &[3], &[1]), "another flight writes host page 3"),
+            (plan(Kind::Store, &[0], &[3]), "another flight writes block 3"),
+            (plan(Kind::Load, &[1, 2], &[1, 7]), "another flight reads block 7"),
+            (plan(Kind::Load, &[1], &[3]), "another flight writes block 3"),
+        ] {
+            assert_eq!(refusal(&mut claims, &plan), message);
+        }
+        for plan in &readers {
+            claims.release(plan);
+        }
+        assert!(claims.pages.iter().chain(&claims.blocks).all(|&slot| slot == 0));
+    }
+
+    #[test]
+    fn a_flight_writes_nothing_twice() {
+        let mut claims = Claims::new(4, 4);
+        let message = refusal(&mut claims, &plan(Kind::Store, &[2, 1, 2], &[1, 2, 3]));
+        assert_eq!(message, "host page 2 would be written twice by one flight");
+        let message = refusal(&mut claims, &plan(Kind::Load, &[1, 2], &[3, 3]));
+        assert_eq!(message, "block 3 would be written twice by one flight");
+    }
+}

@@ -110,8 +110,9 @@ impl Queue {
         }
     }
 
-    /// Takes in a flight whose indices are in range. False when its id is in use.
-    pub(super) fn submit(&mut self, plan: Plan, after: i32, now: Instant) -> bool {
+    /// Takes in a flight whose indices are in range, to go when the steps up to `after` have ended; those up to `finished` have.
+    /// False when its id is in use.
+    pub(super) fn submit(&mut self, plan: Plan, after: i32, finished: i32, now: Instant) -> bool {
         if self.flights.contains_key(&plan.id) {
             return false;
         }
@@ -133,6 +134,7 @@ impl Queue {
         };
         self.flights.insert(id, flight);
         self.waiting.insert((after, number, id));
+        self.step_finished(finished, now);
         true
     }
 
@@ -386,3 +388,6 @@ impl Queue {
         stats
     }
 }
+
+#[cfg(test)]
+mod tests;
