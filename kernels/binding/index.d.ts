@@ -537,6 +537,11 @@ export interface TransferOptions {
   linkBytesPerSecond: number
   /** For tests: flights wait until they are run one by one. */
   manual: boolean
+  /**
+   * For tests: a step that uses a block that a flight writes, or writes one that a flight reads, fails with the block's
+   * number, as does a flight that starts during such a step. Costs a look at every block of every step.
+   */
+  guardSteps: boolean
 }
 
 /** Index of a value of the tape. */

@@ -216,6 +216,22 @@ describe("a page", () => {
 
 describe("tests may", () => {
   test(
+    "have steps checked against the flights beside them",
+    inLab({ transfers: { manual: true, guardSteps: true } }, async (lab) => {
+      const { transfers } = lab;
+      const step = (): Promise<number> => lab.step(fillRow(0, [1, 2, 3, 4, 5], [[1, 2]]));
+      await step();
+      transfers.store(1, ids(1), ids(0), -1);
+      transfers.load(2, ids(5), ids(9), -1);
+      expect([transfers.begin(1), transfers.begin(2)]).toEqual([true, true]);
+      await expect(step()).rejects.toThrow("block 1 is being read elsewhere");
+      transfers.run(1);
+      await lab.result(1);
+      await step();
+    }),
+  );
+
+  test(
     "run flights in any order, late, never, and let pages of them fail",
     inLab({ transfers: { manual: true } }, async (lab) => {
       const { transfers } = lab;

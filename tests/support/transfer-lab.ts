@@ -21,6 +21,7 @@ const TRANSFER_OPTIONS: TransferOptions = {
   storeShare: 1,
   linkBytesPerSecond: 0,
   manual: false,
+  guardSteps: false,
 };
 
 export interface LabOptions {

@@ -225,6 +225,7 @@ impl Device {
         let gap = self.last_end.filter(|_| !self.was_empty).map(|end| start.duration_since(end));
         let sampled = self.guarded(|device| {
             device.resolve(words)?;
+            device.steps.begin(&device.step, device.program.limits())?;
             device.program.run(&device.step, &mut device.seats)
         });
         let end = Instant::now();

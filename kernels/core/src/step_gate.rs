@@ -1,7 +1,9 @@
 //! The newest step that the device thread has finished, for flights that wait for one. The device thread pays an atomic write
-//! and a read a step; it wakes somebody only when a flight waits for that very step.
+//! and two reads a step; it wakes somebody only when a flight waits for that very step.
 
-use std::sync::atomic::{AtomicI32, Ordering};
+use crate::error::Result;
+use crate::step::{Limits, Step};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Nobody waits.
@@ -9,6 +11,15 @@ const NOBODY: i32 = i32::MAX;
 
 /// Who is told.
 pub(crate) trait Waiter: Send + Sync {
+    /// Called on the device thread before a step, if asked for.
+    ///
+    /// # Errors
+    /// The step must not run.
+    fn step_begins(&self, step: &Step, limits: &Limits) -> Result<()>;
+
+    /// Called on the device thread after a step, if asked for.
+    fn step_ends(&self);
+
     /// Called on the device thread when a step is finished that was awaited.
     fn step_finished(&self);
 }
@@ -17,31 +28,61 @@ pub(crate) trait Waiter: Send + Sync {
 pub(crate) struct StepGate {
     newest: AtomicI32,
     awaited: AtomicI32,
+    /// Whether the waiter wants to know of every step.
+    guarded: AtomicBool,
     waiter: Mutex<Option<Weak<dyn Waiter>>>,
 }
 
 impl Default for StepGate {
     fn default() -> Self {
-        Self { newest: AtomicI32::new(-1), awaited: AtomicI32::new(NOBODY), waiter: Mutex::new(None) }
+        let guarded = AtomicBool::new(false);
+        Self {
+            newest: AtomicI32::new(-1),
+            awaited: AtomicI32::new(NOBODY),
+            guarded,
+            waiter: Mutex::new(None),
+        }
     }
 }
 
 impl StepGate {
-    /// Whom to tell, in place of who was told before.
-    pub(crate) fn set_waiter(&self, waiter: Weak<dyn Waiter>) {
+    /// Whom to tell, in place of who was told before; of every step where it guards.
+    pub(crate) fn set_waiter(&self, waiter: Weak<dyn Waiter>, guards: bool) {
         *self.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiter);
+        self.guarded.store(guards, Ordering::Release);
     }
 
-    /// Called when a step has ended, well or not: what it has written is there for who sees the number.
+    fn waiter(&self) -> Option<Arc<dyn Waiter>> {
+        self.waiter.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
+    }
+
+    /// Called before a step.
+    ///
+    /// # Errors
+    /// What the waiter has against it.
+    pub(crate) fn begin(&self, step: &Step, limits: &Limits) -> Result<()> {
+        if !self.guarded.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.waiter().map_or(Ok(()), |waiter| waiter.step_begins(step, limits))
+    }
+
+    /// Called by the device thread when a step has ended, well or not: what it has written is there for who sees the number.
     pub(crate) fn finish(&self, step: i32) {
+        if self.guarded.load(Ordering::Relaxed)
+            && let Some(waiter) = self.waiter()
+        {
+            waiter.step_ends();
+        }
         // This write and the read after it, and `wait_for`'s write and the read after that, are in one order with each
         // other (SeqCst): either the waiter sees the step, or the step sees the waiter.
-        self.newest.fetch_max(step, Ordering::SeqCst);
-        if self.awaited.load(Ordering::SeqCst) <= step {
-            let waiter = self.waiter.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(waiter) = waiter.and_then(|waiter: Weak<dyn Waiter>| waiter.upgrade()) {
-                Arc::as_ref(&waiter).step_finished();
-            }
+        if step > self.newest.load(Ordering::Relaxed) {
+            self.newest.store(step, Ordering::SeqCst);
+        }
+        if self.awaited.load(Ordering::SeqCst) <= step
+            && let Some(waiter) = self.waiter()
+        {
+            waiter.step_finished();
         }
     }
 
@@ -68,6 +109,12 @@ mod tests {
     struct Counter(AtomicUsize);
 
     impl Waiter for Counter {
+        fn step_begins(&self, _step: &Step, _limits: &Limits) -> Result<()> {
+            Ok(())
+        }
+
+        fn step_ends(&self) {}
+
         fn step_finished(&self) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
@@ -78,7 +125,7 @@ mod tests {
         let (gate, counter) = (StepGate::default(), Arc::new(Counter::default()));
         let told = || counter.0.swap(0, Ordering::SeqCst);
         gate.finish(0);
-        gate.set_waiter(Arc::<Counter>::downgrade(&counter));
+        gate.set_waiter(Arc::<Counter>::downgrade(&counter), false);
         gate.finish(1);
         assert_eq!((told(), gate.newest()), (0, 1));
         assert_eq!(gate.wait_for(Some(3)), 1);
@@ -97,7 +144,7 @@ mod tests {
     #[test]
     fn a_waiter_that_has_gone_is_no_trouble() {
         let gate = StepGate::default();
-        gate.set_waiter(Arc::<Counter>::downgrade(&Arc::default()));
+        gate.set_waiter(Arc::<Counter>::downgrade(&Arc::default()), false);
         gate.wait_for(Some(0));
         gate.finish(0);
         assert_eq!(gate.newest(), 0);
@@ -111,6 +158,12 @@ mod tests {
     }
 
     impl Waiter for Sleeper {
+        fn step_begins(&self, _step: &Step, _limits: &Limits) -> Result<()> {
+            Ok(())
+        }
+
+        fn step_ends(&self) {}
+
         fn step_finished(&self) {
             drop(self.bed.lock().unwrap());
             self.alarm.notify_all();
@@ -121,7 +174,7 @@ mod tests {
     fn no_wake_up_is_lost() {
         const STEPS: i32 = 20_000;
         let (gate, sleeper) = (Arc::new(StepGate::default()), Arc::new(Sleeper::default()));
-        gate.set_waiter(Arc::<Sleeper>::downgrade(&sleeper));
+        gate.set_waiter(Arc::<Sleeper>::downgrade(&sleeper), false);
         let device = {
             let gate = Arc::clone(&gate);
             std::thread::spawn(move || (0..STEPS).for_each(|step| gate.finish(step)))

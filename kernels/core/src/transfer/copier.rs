@@ -5,6 +5,7 @@ use super::copied::CopiedBytes;
 use super::flight::{Far, FlightError, Plan};
 use super::host_pool::HostPool;
 use super::queue::Piece;
+use super::stream_copy::stream_copy;
 use crate::error::panic_text;
 use crate::pages::Pages;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,8 +60,10 @@ impl Copier {
                 if injected {
                     return Err(spoil(block));
                 }
+                // First: it brings the page into the caches, and the copy goes past them.
+                seals.check(page, page_bytes)?;
                 self.copy(page_bytes, block);
-                seals.check(page, block)
+                Ok(())
             }
             (Host::Write(page_bytes), Far::Blocks(blocks)) => {
                 // SAFETY: the block is claimed for reading, and no step writes it (`pages.rs`).
@@ -68,8 +71,10 @@ impl Copier {
                 if injected {
                     return Err(spoil(page_bytes));
                 }
+                // First, as above.
+                let seal = seals.of(block);
                 self.copy(block, page_bytes);
-                seals.seal(page, page_bytes);
+                seals.close(page, seal);
                 Ok(())
             }
             (Host::Read(page_bytes), Far::File(file, offsets)) => {
@@ -87,14 +92,14 @@ impl Copier {
                 }
                 file.read(offsets[i], page_bytes)?;
                 self.copied.add(page_bytes.len());
-                seals.seal(page, page_bytes);
+                seals.close(page, seals.of(page_bytes));
                 Ok(())
             }
         }
     }
 
     fn copy(&self, from: &[u8], to: &mut [u8]) {
-        to.copy_from_slice(from);
+        stream_copy(from, to);
         self.copied.add(from.len());
     }
 }
@@ -140,7 +145,7 @@ mod tests {
 
     fn copier() -> Copier {
         let host = HostPool::map(PAGE, 4, true, 1 << 40).unwrap();
-        host.grow(|| Ok(1 << 40));
+        host.work();
         let device = Pages::map(PAGE, 4).unwrap();
         for block in 0..4 {
             // SAFETY: one thread, one slice at a time.

@@ -15,6 +15,7 @@ mod page_file;
 mod queue;
 mod seal;
 mod stats;
+mod stream_copy;
 mod threads;
 
 pub use flight::{FlightError, FlightResult, Kind};
@@ -57,6 +58,9 @@ pub struct TransferOptions {
     pub link_bytes_per_second: f64,
     /// For tests: flights wait until they are run one by one.
     pub manual: bool,
+    /// For tests: a step that uses a block that a flight writes, or writes one that a flight reads, fails with the block's
+    /// number, as does a flight that starts during such a step. Costs a look at every block of every step.
+    pub guard_steps: bool,
 }
 
 const MOST_THREADS: u32 = 64;
@@ -111,9 +115,9 @@ impl Transfers {
             threads: Mutex::new(Threads { handles: Vec::new(), files_started: false }),
             file_threads,
         };
-        steps.set_waiter(Arc::<Shared>::downgrade(&shared));
+        steps.set_waiter(Arc::<Shared>::downgrade(&shared), options.guard_steps);
         transfers.start(threads, "kv-transfer", |shared| shared.work(Crew::Copies))?;
-        transfers.start(1, "kv-host-pool", |shared| shared.copier.host.grow(memory::available))?;
+        transfers.start(1, "kv-host-pool", |shared| shared.copier.host.work())?;
         Ok(transfers)
     }
 

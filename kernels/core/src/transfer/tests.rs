@@ -4,7 +4,7 @@
 use super::*;
 use crate::dtype::DType;
 use crate::program::{Program, ProgramSpec};
-use crate::runner::Runner;
+use crate::runner::{Runner, StepResult};
 use crate::testing::{Random, TinyModel, greedy, step_words};
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
@@ -21,6 +21,7 @@ fn options(host_pages: u32) -> TransferOptions {
         store_share: 1.0,
         link_bytes_per_second: 0.0,
         manual: false,
+        guard_steps: false,
     }
 }
 
@@ -552,14 +553,53 @@ fn a_sequence_goes_on_from_pages_that_were_moved_on_every_backend() {
     }
 }
 
-#[test]
-fn a_failed_step_lets_its_flights_go_too() {
+/// A witness whose steps are run one at a time, beside its transfers.
+fn witness(options: &TransferOptions) -> (Runner, Receiver<StepResult>, Transfers, Receiver<()>) {
     let model = TinyModel::new("witness", DType::F32);
     let (send, results) = mpsc::channel();
     let runner = Runner::create(&model.spec, Box::new(move |result| send.send(result).unwrap())).unwrap();
     let (tell, news) = mpsc::channel();
-    let transfers = runner.open_transfers(&options(4), told(tell)).unwrap();
+    let transfers = runner.open_transfers(options, told(tell)).unwrap();
     wait_for_pages(&transfers);
+    (runner, results, transfers, news)
+}
+
+#[test]
+fn a_guarded_step_that_breaks_the_rule_fails_with_the_block() {
+    let options = TransferOptions { manual: true, guard_steps: true, ..options(4) };
+    let (runner, results, transfers, news) = witness(&options);
+    let run = |words: Vec<i32>| {
+        runner.submit(words).unwrap();
+        results.recv().unwrap().error.map(|failure| failure.message)
+    };
+    let fill = || step(0, 1, 0, &[1; 20], &[]);
+    let [full, partial] = table(&fill(), 2)[..] else { panic!("two blocks") };
+    let more = || step(1, 1, 20, &[1], &[]);
+    assert_eq!(run(fill()), None);
+    transfers.store(1, &[full], &[0], -1).unwrap();
+    transfers.store(2, &[partial], &[1], -1).unwrap();
+    // Flights that have not started are nobody's business.
+    assert_eq!(run(more()), None);
+    assert!(transfers.begin(1));
+    assert_eq!(run(more()), None);
+    assert!(transfers.begin(2));
+    let written = format!("step 1 and a flight use one block: block {partial} is being read elsewhere");
+    assert_eq!(run(more()), Some(written));
+    for id in [1, 2] {
+        assert!(transfers.run(id, Some(&[])).unwrap());
+        news.recv().unwrap();
+        assert!(transfers.take_results()[0].ok());
+    }
+    assert_eq!(run(more()), None);
+    transfers.load(3, &[0], &[full], -1).unwrap();
+    assert!(transfers.begin(3));
+    let read = format!("step 1 and a flight use one block: block {full} is being written elsewhere");
+    assert_eq!(run(more()), Some(read));
+}
+
+#[test]
+fn a_failed_step_lets_its_flights_go_too() {
+    let (runner, results, transfers, news) = witness(&options(4));
     transfers.store(1, &[1], &[1], 3).unwrap();
     let mut broken = step(3, 0, 0, &[1], &[]);
     broken[0] = 99;

@@ -1,7 +1,7 @@
 //! Which flight's pages are copied next. Knows no threads, no memory and no clock: the time is passed in, and what was copied is
 //! reported. A flight is handed out in pieces, so that an urgent one waits for a piece and not for a flight.
 
-use super::claims::Claims;
+use super::claims::{Claims, StepBlocks};
 use super::copier::Failed;
 use super::flight::{Crew, FlightError, FlightResult, Kind, Plan};
 use super::pace::{Pace, Start};
@@ -82,6 +82,8 @@ pub(super) struct Queue {
     /// Of each kind, flights that may go and have entries left to hand out: number, id.
     ready: [BTreeSet<(u64, i64)>; 4],
     claims: Claims,
+    /// What the step under way has claimed.
+    step: Option<StepBlocks>,
     meter: Meter,
     ended: Vec<FlightResult>,
     /// Whether somebody was told of what has ended.
@@ -100,6 +102,7 @@ impl Queue {
             waiting: BTreeSet::new(),
             ready: std::array::from_fn(|_| BTreeSet::new()),
             claims,
+            step: None,
             meter: Meter::default(),
             ended: Vec::new(),
             announced: false,
@@ -369,6 +372,23 @@ impl Queue {
     /// Whether no thread has anything to do any more.
     pub(super) fn is_over(&self) -> bool {
         self.phase != Phase::Open && self.flights.is_empty()
+    }
+
+    /// Claims the blocks of the step that begins, for tests of who submits steps.
+    ///
+    /// # Errors
+    /// `conflict`, naming the block that a flight uses.
+    pub(super) fn begin_step(&mut self, blocks: StepBlocks) -> Result<(), FlightError> {
+        self.claims.take_step(&blocks)?;
+        self.step = Some(blocks);
+        Ok(())
+    }
+
+    /// The step has ended.
+    pub(super) fn end_step(&mut self) {
+        if let Some(blocks) = self.step.take() {
+            self.claims.release_step(&blocks);
+        }
     }
 
     /// Whether any flight has the host page.

@@ -113,7 +113,7 @@ fn what_another_flight_uses_is_a_conflict_and_frees_itself() {
     let error = ended[0].error.clone().expect("an error");
     assert_eq!(
         (error.code.as_ref(), error.message.as_str()),
-        ("conflict", "flight 2: another flight writes host page 0")
+        ("conflict", "flight 2: host page 0 is being written elsewhere")
     );
     queue.done(&store, vec![], now);
     assert!(queue.submit(plan(2, Kind::Load, &[0, 1], &[2, 3]), -1, -1, now));
