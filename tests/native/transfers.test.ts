@@ -5,6 +5,7 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { DEFAULT_SAMPLING } from "../../engine/request.ts";
+import { memoryAvailable } from "../../engine/runner/native.ts";
 import { propertyRuns } from "../support/property-runs.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { thrownBy } from "../support/thrown.ts";
@@ -300,6 +301,9 @@ describe("wrong arguments", () => {
     );
     expect(error.code).toBe("out_of_memory");
     expect(error.message).toMatch(/2147483647 pages of 64 bytes .*; \d+ pages fit$/);
+    const lab = await TransferLab.open();
+    expect(lab.runner.hostPagesThatFit()).toBeWithin(1, memoryAvailable() / 64);
+    await lab.close();
   });
 });
 

@@ -8,7 +8,7 @@ use crate::program::{Program, ProgramInfo, ProgramSpec};
 use crate::seats::{Seat, SeatParams, Seats};
 use crate::step::{FROM_SEAT, Step};
 use crate::step_gate::StepGate;
-use crate::transfer::{OnResults, TransferOptions, Transfers};
+use crate::transfer::{self, OnResults, TransferOptions, Transfers};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
@@ -139,6 +139,14 @@ impl Runner {
         let (reply, logits) = mpsc::channel();
         self.send(Command::Logits(step, reply))?;
         Ok(logits)
+    }
+
+    /// How many pages a host pool could have now.
+    ///
+    /// # Errors
+    /// `internal` when the system does not say how much memory there is.
+    pub fn host_pages_that_fit(&self) -> Result<u64> {
+        transfer::host_pages_that_fit(&self.pages)
     }
 
     /// Opens a host pool and starts the threads that copy between it and the KV blocks. Of several that are open at a time only

@@ -19,6 +19,11 @@ const NICE: i32 = 10;
 /// The smallest page the system gives.
 const SMALL_PAGE: usize = 4096;
 
+/// Pages that `available` bytes hold.
+pub(super) fn pages_that_fit(page_bytes: usize, available: u64) -> u64 {
+    available.saturating_sub(SPARE) / page_bytes as u64
+}
+
 /// See the module. Page ids are the caller's business.
 #[derive(Debug)]
 pub(super) struct HostPool {
@@ -34,11 +39,11 @@ impl HostPool {
     /// # Errors
     /// `out_of_memory` where `available` bytes do not hold it, with the number of pages that would fit.
     pub(super) fn map(page_bytes: usize, num_pages: usize, checksums: bool, available: u64) -> Result<Self> {
-        let fit = available.saturating_sub(SPARE) / page_bytes as u64;
+        let fit = pages_that_fit(page_bytes, available);
         if num_pages as u64 > fit {
             return Err(Failure::out_of_memory(format!(
                 "host pool: {num_pages} pages of {page_bytes} bytes are more than the {available} bytes of memory \
-                 that are available; {fit} pages fit"
+                 that are available beside the KV blocks; {fit} pages fit"
             )));
         }
         Ok(Self {

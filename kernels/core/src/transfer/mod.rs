@@ -105,7 +105,7 @@ impl Transfers {
         check_link(link)?;
         let (page_bytes, num_blocks) = (device.page_bytes(), device.num_pages());
         let num_pages = host_pages as usize;
-        let host = Arc::new(HostPool::map(page_bytes, num_pages, checksums, memory::available()?)?);
+        let host = Arc::new(HostPool::map(page_bytes, num_pages, checksums, available_beside(&device)?)?);
         let pace = Pace::new(share, link, Instant::now());
         let queue = Queue::new(page_bytes, Claims::new(num_pages, num_blocks), pace, manual);
         let copier = Copier { device, host, copied: CopiedBytes::default() };
@@ -346,6 +346,19 @@ impl Drop for Transfers {
         self.shared.copier.host.stop_growing();
         self.shared.change(|state| state.queue.close(Instant::now()));
     }
+}
+
+/// Memory that is available, less what the device's pages may still take of it: they are mapped, and touched by and by.
+fn available_beside(device: &Pages) -> Result<u64> {
+    Ok(memory::available()?.saturating_sub((device.page_bytes() * device.num_pages()) as u64))
+}
+
+/// How many pages a host pool beside these pages could have now.
+///
+/// # Errors
+/// `internal` when the system does not say how much memory there is.
+pub(crate) fn host_pages_that_fit(device: &Pages) -> Result<u64> {
+    Ok(host_pool::pages_that_fit(device.page_bytes(), available_beside(device)?))
 }
 
 /// Holds all indices to `from..end`.
