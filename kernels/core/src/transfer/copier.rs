@@ -9,7 +9,6 @@ use super::stream_copy::stream_copy;
 use crate::error::panic_text;
 use crate::pages::Pages;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 /// What a page that fails on purpose is filled with, so that nobody can use it unnoticed.
 const GARBAGE: u8 = 0xA5;
@@ -21,7 +20,7 @@ pub(super) type Failed = Vec<(u32, FlightError)>;
 #[derive(Debug)]
 pub(super) struct Copier {
     pub(super) device: Pages,
-    pub(super) host: Arc<HostPool>,
+    pub(super) host: HostPool,
     pub(super) copied: CopiedBytes,
 }
 
@@ -139,6 +138,7 @@ mod tests {
     use super::*;
     use crate::transfer::flight::Kind;
     use crate::transfer::page_file::PageFile;
+    use std::sync::Arc;
     use std::time::Instant;
 
     const PAGE: usize = 192;
@@ -151,7 +151,7 @@ mod tests {
             // SAFETY: one thread, one slice at a time.
             unsafe { device.page_mut(block) }.fill(block as u8 + 1);
         }
-        Copier { device, host: Arc::new(host), copied: CopiedBytes::default() }
+        Copier { device, host, copied: CopiedBytes::default() }
     }
 
     fn piece(kind: Kind, pages: &[u32], far: Far, injected: &[u32]) -> Piece {

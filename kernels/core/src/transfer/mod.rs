@@ -105,7 +105,7 @@ impl Transfers {
         check_link(link)?;
         let (page_bytes, num_blocks) = (device.page_bytes(), device.num_pages());
         let num_pages = host_pages as usize;
-        let host = Arc::new(HostPool::map(page_bytes, num_pages, checksums, available_beside(&device)?)?);
+        let host = HostPool::map(page_bytes, num_pages, checksums, available_beside(&device)?)?;
         let pace = Pace::new(share, link, Instant::now());
         let queue = Queue::new(page_bytes, Claims::new(num_pages, num_blocks), pace, manual);
         let copier = Copier { device, host, copied: CopiedBytes::default() };
