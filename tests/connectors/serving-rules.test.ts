@@ -95,7 +95,8 @@ test("a trial follows from its seed alone: the same decisions, step by step (I30
     const seen: unknown[] = [];
     class Traces extends BlockOriented {
       override buildConnectorMeta(output: SchedulerOutput): void {
-        seen.push(output);
+        // How often an idle engine looks depends on when the threads answer.
+        if (output.stepId >= 0) seen.push(output);
         super.buildConnectorMeta(output);
       }
     }

@@ -326,6 +326,8 @@ async function playSteps(
   let arrivals = 0;
   let arrived = 0;
   for (const step of steps) {
+    // When the transfer threads answer decides nothing.
+    await world.desk?.settled();
     switch (step.kind) {
       case "arrive":
         for (const request of requests[arrivals++]!) world.add(arrived++, request);

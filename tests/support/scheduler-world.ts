@@ -270,6 +270,7 @@ export class World {
   async commit(): Promise<StepEvents> {
     this.runner.finishStep();
     const result = await this.runner.next();
+    await this.desk?.settled();
     const events = this.scheduler.commit(result);
     this.commits++;
     this.#take(events);

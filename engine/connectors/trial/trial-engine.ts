@@ -157,6 +157,8 @@ export class TrialEngine {
   /** Two steps are submitted where there is something to compute, and the older one is committed. False = there was none. */
   async step(): Promise<boolean> {
     const runner = this.#runner;
+    // When the threads answer decides nothing.
+    await this.desk?.settled();
     while (runner.queued < 2) {
       const batch = this.#scheduler.schedule();
       if (batch === undefined) break;
