@@ -41,7 +41,14 @@ export function createContext(
   const transfers: Transfers = {
     store: (blocks, pages) => {
       checkEnabled();
-      return connectors.store(connector, listOf(blocks), listOf(pages));
+      const ids = listOf(blocks);
+      try {
+        return connectors.store(connector, ids, listOf(pages));
+      } catch (thrown) {
+        if (thrown instanceof RefusedError)
+          connectors.counts.refused(connector, thrown.code, ids.length);
+        throw thrown;
+      }
     },
     load: (pages, blocks) => {
       checkEnabled();

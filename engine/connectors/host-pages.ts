@@ -36,6 +36,11 @@ export class HostPages {
     );
   }
 
+  /** Pages that connectors have, those included that flights still use. */
+  get numUsed(): number {
+    return this.#next - this.#returned.length;
+  }
+
   /** `count` pages for a connector, or undefined when there are not as many. */
   alloc(connector: number, count: number): PageId[] | undefined {
     if (!Number.isInteger(count) || count < 0)

@@ -15,6 +15,7 @@ import { blockKey } from "../cache/block-key.ts";
 import type { LoadingEntry } from "../cache/kv-cache.ts";
 import type { PageTransfers } from "../cache/page-transfers.ts";
 import { KvEngineError } from "../errors.ts";
+import type { HostPoolState } from "../request.ts";
 import type { SchedulerConnectors, SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
 import { BlockOffers } from "./block-offers.ts";
@@ -26,6 +27,7 @@ import { Ledgers, type LedgerOptions } from "./ledgers.ts";
 import { decideLoad } from "./load-cost.ts";
 import { Loads } from "./loads.ts";
 import { SequenceView } from "./request-view.ts";
+import { TransferCounts } from "./transfer-counts.ts";
 
 export interface KvConnectorsOptions extends LedgerOptions {
   /** How long a look-up may stay `pending`, in milliseconds: then it is a miss. */
@@ -42,6 +44,8 @@ export interface KvConnectorsOptions extends LedgerOptions {
 const LEAST_BACKOFF_MS = 1_000;
 const MOST_BACKOFF_MS = 60_000;
 const STORE_WEIGHT = 0.1;
+/** Where stores go: pages of the host. */
+const STORE_TIER = "host";
 /** Rates until the first transfers have ended: those of a slow memory, and of a slow processor. */
 const FIRST_BYTES_PER_SECOND = 1e9;
 const FIRST_MS_PER_TOKEN = 1;
@@ -68,8 +72,9 @@ export class KvConnectors implements SchedulerConnectors {
   #numAllocated = 0;
   /** From the call to the result: a moving average. */
   #storeMs = 0;
-  /** Times that it was decided to load, to compute, or both; for metrics. */
+  /** For metrics: times that it was decided to load, to compute, or both; what flights came to. */
   readonly decisions = { load: 0, compute: 0, both: 0 };
+  readonly counts: TransferCounts;
 
   constructor(
     side: SchedulerSide,
@@ -85,15 +90,20 @@ export class KvConnectors implements SchedulerConnectors {
     this.#options = options;
     this.ledgers = new Ledgers(numConnectors, side, options);
     this.pages = new HostPages(transfers.numPages, () => transfers.numReady);
+    this.counts = new TransferCounts(numConnectors);
     this.flights = new Flights(
       kv,
       this.pages,
       transfers,
+      this.counts,
       numConnectors,
       options.maxFlying,
       side.now,
     );
-    this.loads = new Loads(side, this.flights, this.pages, options.loadTimeoutMs);
+    this.loads = new Loads(side, this.flights, this.pages, this.counts, {
+      pageBytes: transfers.pageBytes,
+      timeoutMs: options.loadTimeoutMs,
+    });
     this.coming = new BlockOffers(kv.pool, this.loads.blocks, kv.groups.length, kv.blockSize);
     this.isLoading = (id) => this.loads.blocks.has(id);
     this.#completed = new CompletedBlocks(kv.pool);
@@ -115,6 +125,13 @@ export class KvConnectors implements SchedulerConnectors {
     for (const since of this.#pending.values())
       next = Math.min(next, since + this.#options.lookupTimeoutMs);
     return next;
+  }
+
+  get hostPool(): HostPoolState {
+    const { numPages, numUsed } = this.pages;
+    const { numReady, pageBytes } = this.#transfers;
+    const isGrowing = numReady < numPages && this.#transfers.stats().growing;
+    return { numPages, numReady, numUsed, pageBytes, isGrowing };
   }
 
   get pageBytes(): number {
@@ -329,7 +346,10 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   #stored({ flight, failed }: EndedFlight, isStale: boolean): void {
-    if (isStale || flight.isCancelled) return;
+    if (flight.isCancelled) return;
+    const bytes = (flight.blocks.length - failed.size) * this.pageBytes;
+    this.counts.arrived(flight.connector, "store", STORE_TIER, bytes);
+    if (isStale) return;
     this.#storeMs += STORE_WEIGHT * (this.#side.now() - flight.beganAt - this.#storeMs);
     const { pool } = this.#side.kv;
     const safe: number[] = [];

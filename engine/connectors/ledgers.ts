@@ -13,10 +13,21 @@ export interface LedgerOptions {
   readonly recallMs: number;
 }
 
+export interface LedgerCounts {
+  /** Blocks held, and leases open, now. */
+  readonly numHeld: number;
+  readonly numLeases: number;
+  /** Holds that ended at their deadline, and recalls while anything was held. */
+  readonly numExpired: number;
+  readonly numRecalls: number;
+}
+
 export class Ledgers {
   readonly #all: readonly ConnectorBlocks[];
   readonly #now: () => number;
   readonly #recallMs: number;
+  /** Of each connector: recalls while it held anything. */
+  readonly #numRecalls: number[];
   /** The recall under way ends here. */
   #recallUntil = -Infinity;
 
@@ -25,6 +36,7 @@ export class Ledgers {
     const half = Math.max(1, Math.floor((kv.pool.numBlocks - 1) / 2));
     this.#now = now;
     this.#recallMs = options.recallMs;
+    this.#numRecalls = Array.from({ length: numConnectors }, () => 0);
     this.#all = Array.from(
       { length: numConnectors },
       () =>
@@ -54,6 +66,12 @@ export class Ledgers {
     return this.#at(place).ledger.numHeld;
   }
 
+  /** For metrics: what one connector holds, and what became of its holds since the start. */
+  countsOf(place: number): LedgerCounts {
+    const { numHeld, numLeases, numExpired } = this.#at(place).ledger;
+    return { numHeld, numLeases, numExpired, numRecalls: this.#numRecalls[place] as number };
+  }
+
   /** Ids that are held, once for each hold. */
   heldIds(): number[] {
     return this.#all.flatMap(({ ledger }) => [...ledger.heldIds()]);
@@ -73,7 +91,10 @@ export class Ledgers {
   recall(): number | undefined {
     if (this.#isRecalling()) return undefined;
     this.#recallUntil = this.#now() + this.#recallMs;
-    for (const { ledger } of this.#all) ledger.recall(this.#recallUntil);
+    for (const [place, { ledger }] of this.#all.entries()) {
+      if (ledger.numHeld > 0) this.#numRecalls[place] = (this.#numRecalls[place] as number) + 1;
+      ledger.recall(this.#recallUntil);
+    }
     return this.#recallUntil;
   }
 

@@ -6,6 +6,7 @@
 
 import { PICK, type ScheduledBatch } from "./batch.ts";
 import type { StepBudget } from "./budget.ts";
+import type { CacheCounts } from "./cache-counts.ts";
 import type { Match } from "../cache/kv-cache.ts";
 import type { LiveSequences } from "./live-sequences.ts";
 import { NONE, type Sequence } from "./sequence.ts";
@@ -24,12 +25,17 @@ export class Admission {
   readonly #live: LiveSequences;
   readonly #budget: StepBudget;
   readonly #maxInFlightTokens: number;
-  numQueriedTokens = 0;
-  numHitTokens = 0;
+  readonly #counts: CacheCounts;
 
   /** `maxInFlightTokens`: most tokens of one sequence in steps that have not committed. */
-  constructor(live: LiveSequences, budget: StepBudget, maxInFlightTokens: number) {
+  constructor(
+    live: LiveSequences,
+    budget: StepBudget,
+    counts: CacheCounts,
+    maxInFlightTokens: number,
+  ) {
     this.#live = live;
+    this.#counts = counts;
     this.#budget = budget;
     this.#maxInFlightTokens = maxInFlightTokens;
   }
@@ -59,9 +65,7 @@ export class Admission {
 
   /** What connectors were to bring does not come: the sequence waits again, and its next admission is the one that counts. */
   computeInstead(sequence: Sequence): void {
-    if (sequence.numCachedTokens !== NONE && sequence.firstTokenAt === 0) {
-      this.numQueriedTokens -= sequence.numTokens;
-      this.numHitTokens -= sequence.numCachedTokens - numLoaded(sequence);
+    if (!sequence.isCounted) {
       sequence.numCachedTokens = NONE;
       sequence.loadedByTier = NOTHING_LOADED;
     }
@@ -206,19 +210,12 @@ export class Admission {
     hits: number,
     loadedByTier: Readonly<Record<string, number>> = NOTHING_LOADED,
   ): void {
-    if (sequence.numCachedTokens !== NONE) return;
+    if (sequence.isCounted) return;
     sequence.numCachedTokens = hits;
     sequence.loadedByTier = loadedByTier;
     sequence.loadingSince = this.#live.now();
-    this.numQueriedTokens += queried;
-    this.numHitTokens += hits - numLoaded(sequence);
+    this.#counts.admitted(sequence, queried, this.#live.connectors !== undefined);
   }
-}
-
-function numLoaded({ loadedByTier }: Sequence): number {
-  let sum = 0;
-  for (const tokens of Object.values(loadedByTier)) sum += tokens;
-  return sum;
 }
 
 /** Whether what the sequence waits to share is still to be submitted. */

@@ -16,6 +16,7 @@ import { checkRequest, type RequestLimits } from "../request-limits.ts";
 import { Admission } from "./admission.ts";
 import { BatchPacker, ScheduledBatch, type StepResult } from "./batch.ts";
 import { StepBudget } from "./budget.ts";
+import { CacheCounts } from "./cache-counts.ts";
 import { ChunkSizer } from "./chunk-sizer.ts";
 import { LiveSequences } from "./live-sequences.ts";
 import { NgramDrafter } from "./ngram-drafter.ts";
@@ -75,6 +76,7 @@ export class Scheduler {
   readonly #packer: BatchPacker;
   readonly #hasher: PromptHasher;
   readonly #idleBatches: ScheduledBatch[] = [];
+  readonly #cacheCounts = new CacheCounts();
   readonly #drafts: boolean;
   #stepTokens: number[] = [];
   #nextStepId = 0;
@@ -98,7 +100,12 @@ export class Scheduler {
     this.#live = new LiveSequences(this.kv, maxNumSeqs, tools.now);
     const budget = new StepBudget(maxNumBatchedTokens, options.maxSamples);
     this.#sizer = new ChunkSizer(options.tpotSlo);
-    this.#admission = new Admission(this.#live, budget, limits.maxInFlightTokens);
+    this.#admission = new Admission(
+      this.#live,
+      budget,
+      this.#cacheCounts,
+      limits.maxInFlightTokens,
+    );
     this.#planner = new StepPlanner(
       this.#live,
       budget,
@@ -109,7 +116,12 @@ export class Scheduler {
     this.#hasher = new PromptHasher(tools, limits.blockSize, {
       enabled: options.enablePrefixCaching,
     });
-    this.#committer = new StepCommitter(this.#live, this.#hasher, () => this.#sizer.microsPerToken);
+    this.#committer = new StepCommitter(
+      this.#live,
+      this.#hasher,
+      this.#cacheCounts,
+      () => this.#sizer.microsPerToken,
+    );
     // A state that has taken in a wrong draft cannot be taken back.
     this.#drafts =
       options.speculative === "ngram" && limits.groups.every(({ kind }) => kind !== "state");
@@ -142,6 +154,8 @@ export class Scheduler {
     const stepTokens = this.#stepTokens;
     this.#stepTokens = [];
     const { numPromptTokens, numGenerationTokens } = this.#committer;
+    const cache = this.#cacheCounts;
+    const hostPool = this.#live.connectors?.hostPool;
     return {
       running: this.#live.running.length,
       waiting: this.#live.length - this.#live.running.length,
@@ -151,11 +165,17 @@ export class Scheduler {
       promptTokens: numPromptTokens,
       generationTokens: numGenerationTokens,
       steps: this.#numSteps,
-      prefixQueries: this.#admission.numQueriedTokens,
-      prefixHits: this.#admission.numHitTokens,
+      prefixQueries: cache.queries,
+      prefixHits: cache.hits,
+      externalQueries: cache.externalQueries,
+      externalHits: cache.externalHits,
+      cachedPromptTokens: cache.cachedPromptTokens,
+      loadedPromptTokens: cache.loadedPromptTokens,
+      savedMs: cache.savedMs,
       drafts: this.#committer.numDrafts,
       draftTokens: this.#committer.numDraftTokens,
       acceptedTokens: this.#committer.numAcceptedTokens,
+      ...(hostPool === undefined ? {} : { hostPool }),
       stepTokens,
     };
   }
@@ -257,7 +277,10 @@ export class Scheduler {
       committedStep: () => this.#committedStep,
       microsPerPromptToken: () => this.#sizer.microsPerToken,
       queuedPromptTokens: () => live.numQueuedPromptTokens(),
-      resume: (sequence) => live.resume(sequence),
+      resume: (sequence) => {
+        live.resume(sequence);
+        if (sequence.blocks.numLoading === 0) this.#cacheCounts.arrived(sequence);
+      },
       computeInstead: (sequence) => this.#admission.computeInstead(sequence),
       byId: (id) => live.byId(id),
     };

@@ -62,6 +62,11 @@ export class Sequence {
   numCachedTokens: number = NONE;
   /** Of `numCachedTokens`, those that connectors brought, by tier. */
   loadedByTier: Readonly<Record<string, number>> = NOTHING_LOADED;
+  /** Tokens that were looked up at that admission, and those of them that connectors were asked for. */
+  numQueriedTokens = 0;
+  numExternalQueries = 0;
+  /** Whether all of these are in the counts of the cache: not before all that connectors bring has come. */
+  isCounted = false;
   /** What it was told of them, with its first token. */
   cacheReceipt: CacheReceipt | undefined;
   /** When it began to wait for connectors, and when the last block came: milliseconds of the scheduler's clock. */

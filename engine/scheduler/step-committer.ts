@@ -7,6 +7,7 @@
 import { NULL_BLOCK } from "../cache/block-pool.ts";
 import { KvEngineError, type ErrorData } from "../errors.ts";
 import { NO_LOGPROBS, type TopLogprobs } from "../request.ts";
+import type { CacheCounts } from "./cache-counts.ts";
 import { receiptOf } from "./cache-receipt.ts";
 import { PICK, type ScheduledBatch, type StepResult } from "./batch.ts";
 import type { LiveSequences } from "./live-sequences.ts";
@@ -21,6 +22,7 @@ const FINISH_MAX_TOKENS = 2;
 export class StepCommitter {
   readonly #live: LiveSequences;
   readonly #hasher: PromptHasher;
+  readonly #counts: CacheCounts;
   readonly #microsPerPromptToken: () => number;
   /** The clock at the commit under way. */
   #now = 0;
@@ -31,9 +33,15 @@ export class StepCommitter {
   numAcceptedTokens = 0;
 
   /** `microsPerPromptToken`: what one has cost lately. */
-  constructor(live: LiveSequences, hasher: PromptHasher, microsPerPromptToken: () => number) {
+  constructor(
+    live: LiveSequences,
+    hasher: PromptHasher,
+    counts: CacheCounts,
+    microsPerPromptToken: () => number,
+  ) {
     this.#live = live;
     this.#hasher = hasher;
+    this.#counts = counts;
     this.#microsPerPromptToken = microsPerPromptToken;
   }
 
@@ -125,6 +133,7 @@ export class StepCommitter {
       this.numPromptTokens += sequence.numPromptTokens;
       if (sequence.numCachedTokens > 0) {
         sequence.cacheReceipt = receiptOf(sequence, this.#microsPerPromptToken());
+        this.#counts.firstToken(sequence);
         events.cached(sequence.numCachedTokens, sequence.cacheReceipt);
       }
       const scores = sequence.promptScores?.take();
