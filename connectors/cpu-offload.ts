@@ -29,6 +29,7 @@ const TIER = "host";
 const MOST_OF_FLIGHT = 16;
 /** Steps that a block near eviction is stored ahead, beside the time that its copy takes. */
 const SPARE_STEPS = 2;
+const NEVER = -1;
 
 /** A transfer under way: what each of its blocks holds, or is to hold. */
 interface Moving {
@@ -62,6 +63,8 @@ export default class CpuOffload extends KvConnector {
   #lastStepAt = Number.NaN;
   #stepMs = 0;
   #allocatedPerStep = 0;
+  /** Free blocks at the last look at those near eviction, which has left none to store; `NEVER` = it is to be looked again. */
+  #numFreeLooked = NEVER;
 
   constructor(options: OptionValues) {
     super();
@@ -133,6 +136,7 @@ export default class CpuOffload extends KvConnector {
     for (const result of transfers) {
       const moving = this.#stores.get(result.id) ?? this.#loads.get(result.id);
       if (moving === undefined) continue;
+      this.#numFreeLooked = NEVER;
       if (result.kind === "store") this.#stored(moving, result);
       else this.#loaded(moving, result);
       this.#stores.delete(result.id);
@@ -151,6 +155,7 @@ export default class CpuOffload extends KvConnector {
     this.#stores.clear();
     this.#loads.clear();
     this.#backlog = [];
+    this.#numFreeLooked = NEVER;
     this.#events.push({ kind: "cleared", keys: [], medium: TIER });
   }
 
@@ -187,22 +192,28 @@ export default class CpuOffload extends KvConnector {
   }
 
   #storeNearEviction(isIdle: boolean): void {
+    const { numFreeBlocks } = this.#view;
+    if (numFreeBlocks === this.#numFreeLooked) return;
+    this.#numFreeLooked = numFreeBlocks;
     const { transfers, pages } = this.#context;
     // When nothing runs, what is left is stored as far as nothing else has to be forgotten for it.
     const most = Math.min(transfers.numFree, isIdle ? pages.numFree : Infinity);
     const window = isIdle ? Infinity : this.#window();
     const blocks: BlockId[] = [];
-    const keys: BlockKey[] = [];
+    const keys = new Set<BlockKey>();
     for (const { id, hash } of this.#view.iterFreeBlockIdsWithHash(window)) {
-      if (blocks.length >= most) break;
+      if (blocks.length >= most) {
+        this.#numFreeLooked = NEVER;
+        break;
+      }
       if (this.#cache.has(hash)) {
         if (this.#cache.ready(hash) !== undefined) this.#view.markSafe([id]);
-      } else if (!keys.includes(hash)) {
+      } else if (!keys.has(hash)) {
         blocks.push(id);
-        keys.push(hash);
+        keys.add(hash);
       }
     }
-    this.#store(blocks, keys);
+    this.#store(blocks, [...keys]);
   }
 
   /** Blocks from the head of the free queue that are handed out before a copy begun later would have ended. */
@@ -277,6 +288,7 @@ export default class CpuOffload extends KvConnector {
   }
 
   #observe({ stepId, numAllocatedBlocks }: SchedulerOutput): void {
+    if (numAllocatedBlocks > 0) this.#numFreeLooked = NEVER;
     if (stepId < 0) {
       this.#lastStepAt = Number.NaN;
       return;

@@ -62,7 +62,10 @@ export class EngineHost {
         this.#engine?.abort(message.handle);
         break;
       case "resetPrefixCache":
-        this.#post({ type: "prefixCacheReset", generation: this.#running().resetPrefixCache() });
+        this.#post({
+          type: "prefixCacheReset",
+          generation: this.#running().resetPrefixCache(message.resetExternal),
+        });
         break;
       case "stop":
         void this.#stop();

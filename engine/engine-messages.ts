@@ -13,7 +13,7 @@ export type ToEngine =
   | { readonly type: "add"; readonly handle: number; readonly request: GenerateRequest }
   | { readonly type: "abort"; readonly handle: number }
   /** Answered by `prefixCacheReset`, in order. */
-  | { readonly type: "resetPrefixCache" }
+  | { readonly type: "resetPrefixCache"; readonly resetExternal: boolean }
   /** Aborts what runs; answered by `stopped`, after which nothing comes. */
   | { readonly type: "stop" };
 

@@ -9,7 +9,7 @@ import { KvEngineError, toKvEngineError } from "./errors.ts";
 import type { EngineStats, GenerateRequest } from "./request.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./runner/model-runner.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
-import type { StepEvents } from "./scheduler/step-events.ts";
+import { NO_EVENTS, type StepEvents } from "./scheduler/step-events.ts";
 
 /** Receives what each committed step, and each abort, brought. Must not throw. */
 export type Publish = (events: StepEvents, stats: EngineStats) => void;
@@ -53,9 +53,9 @@ export class Engine {
     return connectors.length === 0 ? stats : { ...stats, connectors };
   }
 
-  /** Drops all cached prefixes; requests that run go on. Answers the new generation of the cache. */
-  resetPrefixCache(): number {
-    return this.#scheduler.resetPrefixCache();
+  /** Drops all cached prefixes; requests that run go on. Answers the new generation of the cache. See `Scheduler.resetPrefixCache`. */
+  resetPrefixCache(resetExternal: boolean): number {
+    return this.#scheduler.resetPrefixCache(resetExternal);
   }
 
   /** Something that requests wait for has happened: they are looked at again. */
@@ -90,6 +90,7 @@ export class Engine {
         this.#fill();
         if (this.#fault !== undefined) throw this.#fault;
         if (this.#runner.queued === 0) {
+          this.#publishNews();
           await this.#sleep();
           continue;
         }
@@ -118,6 +119,13 @@ export class Engine {
     // Before the runner: its memory is what they copy.
     await this.#transfers?.stop(TRANSFER_SHUTDOWN_MS);
     await this.#runner.stop();
+  }
+
+  /** While nothing runs, transfers go on: their numbers are sent without waiting for the next request. */
+  #publishNews(): void {
+    if (this.#connectors === undefined) return;
+    const stats = this.takeStats();
+    if (stats.connectors !== undefined) this.#publish(NO_EVENTS, stats);
   }
 
   /** Keeps steps submitted, as long as there is something to compute. */

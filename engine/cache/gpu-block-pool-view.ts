@@ -7,6 +7,7 @@ import type { BlockKey, GpuBlockPoolView } from "../../connectors/block-pool-vie
 import { RefusedError } from "../../connectors/errors.ts";
 import { checkBlockId, readBlockIds } from "./block-ids.ts";
 import { checkBlockKey } from "./block-key.ts";
+import { BlockKeys } from "./block-keys.ts";
 import type { BlockPool } from "./block-pool.ts";
 import { CommittedContent } from "./committed-content.ts";
 import { FreeBlockScan } from "./free-block-scan.ts";
@@ -15,6 +16,8 @@ import { SafeMarks } from "./safe-marks.ts";
 
 export interface ConnectorBlocksOptions extends Omit<LeaseLedgerOptions, "content"> {
   readonly pool: BlockPool;
+  /** Shared with others of the same pool. */
+  readonly keys?: BlockKeys;
   /** Tokens of a block. */
   readonly blockSize: number;
   /** The last step that has committed, -1 before the first. */
@@ -30,7 +33,8 @@ export class ConnectorBlocks {
 
   constructor(options: ConnectorBlocksOptions) {
     const { pool, blockSize, committedStep } = options;
-    const content = new CommittedContent(pool, committedStep);
+    const keys = options.keys ?? new BlockKeys(pool);
+    const content = new CommittedContent(pool, keys, committedStep);
     const marks = new SafeMarks(pool);
     this.#marks = marks;
     this.ledger = new LeaseLedger({ ...options, content });

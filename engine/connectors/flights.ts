@@ -177,6 +177,11 @@ export class Flights {
     this.#ended.push(...results);
   }
 
+  /** Results that `takeEnded` has for its caller. */
+  get numEnded(): number {
+    return this.#ended.length;
+  }
+
   /** What has ended since the last call. Stores have given up what they held; the blocks of a load are still referenced: `release` them. */
   takeEnded(): EndedFlight[] {
     return this.#ended.splice(0).map((result) => {

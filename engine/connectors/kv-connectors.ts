@@ -11,9 +11,9 @@ import type {
   TransferResult,
 } from "../../connectors/connector.ts";
 import { RefusedError } from "../../connectors/connector.ts";
-import { blockKey } from "../cache/block-key.ts";
+import { BlockKeys } from "../cache/block-keys.ts";
 import type { LoadingEntry } from "../cache/kv-cache.ts";
-import type { PageTransfers } from "../cache/page-transfers.ts";
+import type { PageTransfers, TransferStats } from "../cache/page-transfers.ts";
 import { KvEngineError } from "../errors.ts";
 import type { HostPoolState } from "../request.ts";
 import type { SchedulerConnectors, SchedulerSide } from "../scheduler/scheduler-connectors.ts";
@@ -58,6 +58,7 @@ export class KvConnectors implements SchedulerConnectors {
   readonly ledgers: Ledgers;
   readonly isLoading: (id: number) => boolean;
   readonly #side: SchedulerSide;
+  readonly #keys: BlockKeys;
   readonly #calls: ConnectorCalls;
   readonly #transfers: PageTransfers;
   readonly #options: KvConnectorsOptions;
@@ -68,7 +69,8 @@ export class KvConnectors implements SchedulerConnectors {
   /** Requests whose look-up took too long: it is a miss, and stays one. */
   readonly #overdue = new WeakSet<Sequence>();
   readonly #backoffs: { until: number; ms: number }[];
-  readonly #isDisabled: boolean[];
+  /** Disabled in the middle of hooks: what they held and promised is still to end. */
+  readonly #newlyDisabled: number[] = [];
   #numAllocated = 0;
   /** From the call to the result: a moving average. */
   #storeMs = 0;
@@ -88,7 +90,8 @@ export class KvConnectors implements SchedulerConnectors {
     this.#calls = calls;
     this.#transfers = transfers;
     this.#options = options;
-    this.ledgers = new Ledgers(numConnectors, side, options);
+    this.#keys = new BlockKeys(kv.pool);
+    this.ledgers = new Ledgers(numConnectors, side, this.#keys, options);
     this.pages = new HostPages(transfers.numPages, () => transfers.numReady);
     this.counts = new TransferCounts(numConnectors);
     this.flights = new Flights(
@@ -108,7 +111,6 @@ export class KvConnectors implements SchedulerConnectors {
     this.isLoading = (id) => this.loads.blocks.has(id);
     this.#completed = new CompletedBlocks(kv.pool);
     this.#backoffs = Array.from({ length: numConnectors }, () => ({ until: -Infinity, ms: 0 }));
-    this.#isDisabled = Array.from({ length: numConnectors }, () => false);
   }
 
   get isBusy(): boolean {
@@ -138,14 +140,21 @@ export class KvConnectors implements SchedulerConnectors {
     return this.#transfers.pageBytes;
   }
 
-  /** What transfers have cost lately. */
+  /** What transfers have cost lately, as of when it is read. */
   get rates(): TransferRates {
-    const stats = this.#transfers.stats();
+    const stats = (): TransferStats => this.#transfers.stats();
+    const storeMs = this.#storeMs;
     return {
-      loadBytesPerSecond: stats.loadBytesPerSecond,
-      storeBytesPerSecond: stats.storeBytesPerSecond,
-      latencyMs: stats.loadLatencyMicros / 1000,
-      storeMs: this.#storeMs,
+      storeMs,
+      get loadBytesPerSecond(): number {
+        return stats().loadBytesPerSecond;
+      },
+      get storeBytesPerSecond(): number {
+        return stats().storeBytesPerSecond;
+      },
+      get latencyMs(): number {
+        return stats().loadLatencyMicros / 1000;
+      },
     };
   }
 
@@ -170,10 +179,10 @@ export class KvConnectors implements SchedulerConnectors {
       if (id === 0) throw new RefusedError("null", "block 0 is the null block");
       if (!(Number.isInteger(id) && id > 0 && id < kv.pool.numBlocks))
         throw new RefusedError("invalid", `${id} is no block`);
-      const hash = kv.pool.hashOf(id);
-      if (hash === undefined || kv.pool.publishedStep(id) > committedStep())
+      const key = kv.pool.publishedStep(id) > committedStep() ? undefined : this.#keys.of(id);
+      if (key === undefined)
         throw new RefusedError("stale", `block ${id} has no content that a connector may see`);
-      return blockKey(hash, 0, kv.pool.groupOf(id) ?? 0);
+      return key;
     });
     const flight = this.flights.begin("store", connector, ids, pages, keys, committedStep());
     for (const page of pages) this.pages.setKey(page, undefined);
@@ -187,7 +196,7 @@ export class KvConnectors implements SchedulerConnectors {
 
   /** A connector is called no more: it holds nothing from now on, and what it promised is computed. */
   disable(connector: number): void {
-    this.#isDisabled[connector] = true;
+    this.#newlyDisabled.push(connector);
   }
 
   added(sequence: Sequence): void {
@@ -282,6 +291,15 @@ export class KvConnectors implements SchedulerConnectors {
 
   settle(): void {
     this.#endDisabled();
+    if (this.flights.numEnded > 0) this.#settleFlights();
+    this.ledgers.expire();
+    if (this.loads.blocks.size === 0) return;
+    const now = this.#side.now();
+    for (const { connector } of this.loads.drop(({ deadline }) => deadline <= now))
+      this.#backOff(connector, now);
+  }
+
+  #settleFlights(): void {
     const { numConnectors } = this.#calls;
     const results: TransferResult[][] = Array.from({ length: numConnectors }, () => []);
     for (const ended of this.flights.takeEnded()) {
@@ -292,10 +310,6 @@ export class KvConnectors implements SchedulerConnectors {
     }
     for (const [connector, some] of results.entries())
       if (some.length > 0) this.#calls.transfersEnded(connector, some);
-    const now = this.#side.now();
-    this.ledgers.expire();
-    for (const { connector } of this.loads.drop(({ deadline }) => deadline <= now))
-      this.#backOff(connector, now);
   }
 
   committed(): void {
@@ -318,10 +332,10 @@ export class KvConnectors implements SchedulerConnectors {
     return this.#endDisabled();
   }
 
-  reset(generation: number): void {
+  reset(generation: number, resetExternal: boolean): void {
     this.loads.drop(() => true);
     for (const flight of this.flights.all()) this.flights.cancel(flight);
-    this.#calls.reset(generation);
+    if (resetExternal) this.#calls.reset(generation);
   }
 
   checkIntegrity(): void {
@@ -351,14 +365,12 @@ export class KvConnectors implements SchedulerConnectors {
     this.counts.arrived(flight.connector, "store", STORE_TIER, bytes);
     if (isStale) return;
     this.#storeMs += STORE_WEIGHT * (this.#side.now() - flight.beganAt - this.#storeMs);
-    const { pool } = this.#side.kv;
     const safe: number[] = [];
     for (const [i, id] of flight.blocks.entries()) {
       if (failed.has(i)) continue;
       const key = flight.keys[i];
       this.pages.setKey(flight.pages[i] as number, key);
-      const hash = pool.hashOf(id);
-      if (hash !== undefined && blockKey(hash, 0, pool.groupOf(id) ?? 0) === key) safe.push(id);
+      if (this.#keys.of(id) === key) safe.push(id);
     }
     this.ledgers.markSafe(flight.connector, safe);
   }
@@ -377,15 +389,12 @@ export class KvConnectors implements SchedulerConnectors {
 
   /** Outside of any hook: what disabled connectors held and promised ends. Answers whether there were any. */
   #endDisabled(): boolean {
-    let any = false;
-    for (const [connector, isDisabled] of this.#isDisabled.entries()) {
-      if (!isDisabled) continue;
-      this.#isDisabled[connector] = false;
-      any = true;
+    if (this.#newlyDisabled.length === 0) return false;
+    for (const connector of this.#newlyDisabled.splice(0)) {
       this.ledgers.disable(connector);
       this.loads.drop((loading) => loading.connector === connector && loading.flight === undefined);
       this.pages.freeAll(connector);
     }
-    return any;
+    return true;
   }
 }

@@ -1,6 +1,7 @@
 /** What the connectors hold of the pool, one ledger each, as pressure and deadlines see them. */
 
 import type { GpuBlockPoolView } from "../../connectors/connector.ts";
+import type { BlockKeys } from "../cache/block-keys.ts";
 import { ConnectorBlocks } from "../cache/gpu-block-pool-view.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 
@@ -31,7 +32,7 @@ export class Ledgers {
   /** The recall under way ends here. */
   #recallUntil = -Infinity;
 
-  constructor(numConnectors: number, side: SchedulerSide, options: LedgerOptions) {
+  constructor(numConnectors: number, side: SchedulerSide, keys: BlockKeys, options: LedgerOptions) {
     const { kv, now, committedStep } = side;
     const half = Math.max(1, Math.floor((kv.pool.numBlocks - 1) / 2));
     this.#now = now;
@@ -42,6 +43,7 @@ export class Ledgers {
       () =>
         new ConnectorBlocks({
           pool: kv.pool,
+          keys,
           blockSize: kv.blockSize,
           committedStep,
           maxHeld: options.maxHeld === 0 ? half : options.maxHeld,

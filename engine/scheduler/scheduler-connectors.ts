@@ -76,8 +76,8 @@ export interface SchedulerConnectors {
    * and should be looked at again.
    */
   scheduled(stepId: number, numTokens: number): boolean;
-  /** The cache was reset. */
-  reset(generation: number): void;
+  /** The device's cache was reset; with `resetExternal` connectors are told to drop what they have, too. */
+  reset(generation: number, resetExternal: boolean): void;
   /** Throws `internal` unless ledgers, flights and sequences agree. */
   checkIntegrity(): void;
 }

@@ -286,10 +286,13 @@ export class Scheduler {
     };
   }
 
-  /** Drops all cached prefixes; requests that run keep their blocks. Answers the new generation. */
-  resetPrefixCache(): number {
+  /**
+   * Drops all cached prefixes; requests that run keep their blocks. Without `resetExternal` connectors keep what they have stored, and
+   * may bring it back. Answers the new generation.
+   */
+  resetPrefixCache(resetExternal: boolean = true): number {
     this.kv.reset();
-    this.#live.connectors?.reset(this.kv.generation);
+    this.#live.connectors?.reset(this.kv.generation, resetExternal);
     return this.kv.generation;
   }
 

@@ -170,6 +170,7 @@ export class StepCommitter {
   /** Connectors see a block once its step has committed. */
   #tellComplete(sequence: Sequence, connectors: SchedulerConnectors): void {
     const { pool, blockSize } = this.#live.kv;
+    if (sequence.numComputedTokens < (sequence.numToldBlocks + 1) * blockSize) return;
     const { tables, numHashes } = sequence.blocks;
     const end = Math.min(Math.floor(sequence.numComputedTokens / blockSize), numHashes);
     for (let block = sequence.numToldBlocks; block < end; block++) {

@@ -41,6 +41,17 @@ export interface SequenceFinish {
   readonly finish: Finish;
 }
 
+export const NO_EVENTS: StepEvents = {
+  handles: new Int32Array(0),
+  tokenStart: new Int32Array(1),
+  tokenIds: new Int32Array(0),
+  logprobs: new Float32Array(0),
+  tops: [],
+  cached: [],
+  prompts: [],
+  finishes: [],
+};
+
 /** Collects a step's events; `take` hands them out as arrays of exact length, which cross threads without slack. */
 export class StepEventsBuilder {
   #handles = new Int32Array(64);

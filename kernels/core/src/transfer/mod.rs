@@ -113,7 +113,10 @@ impl Transfers {
         };
         steps.set_waiter(Arc::<Shared>::downgrade(&shared));
         transfers.start(threads, "kv-transfer", |shared| shared.work(Crew::Copies))?;
-        transfers.start(1, "kv-host-pool", |shared| shared.copier.host.grow(memory::available))?;
+        transfers.start(1, "kv-host-pool", |shared| {
+            shared.copier.host.grow(memory::available);
+            shared.tell_now();
+        })?;
         Ok(transfers)
     }
 
