@@ -29,6 +29,7 @@ function createView(): GpuBlockPoolView {
     numBlocks: NUM_BLOCKS,
     numFreeBlocks: NUM_BLOCKS,
     blockSize: BLOCK_SIZE,
+    numLost: 0,
     refCount(id): number {
       checkIds([id]);
       return 0;

@@ -30,6 +30,7 @@ export class ConnectorBlocks {
   readonly ledger: LeaseLedger;
   readonly #scan: FreeBlockScan;
   readonly #marks: SafeMarks;
+  #numLost = 0;
 
   constructor(options: ConnectorBlocksOptions) {
     const { pool, blockSize, committedStep } = options;
@@ -37,6 +38,9 @@ export class ConnectorBlocks {
     const content = new CommittedContent(pool, keys, committedStep);
     const marks = new SafeMarks(pool);
     this.#marks = marks;
+    pool.onEvicted((id) => {
+      if (!marks.has(id)) this.#numLost++;
+    });
     this.ledger = new LeaseLedger({ ...options, content });
     this.#scan = new FreeBlockScan(pool, content, marks);
     this.view = createView({
@@ -46,6 +50,7 @@ export class ConnectorBlocks {
       marks,
       ledger: this.ledger,
       scan: this.#scan,
+      numLost: () => this.#numLost,
     });
   }
 
@@ -68,6 +73,7 @@ interface ViewParts {
   readonly marks: SafeMarks;
   readonly ledger: LeaseLedger;
   readonly scan: FreeBlockScan;
+  readonly numLost: () => number;
 }
 
 function createView({
@@ -77,6 +83,7 @@ function createView({
   marks,
   ledger,
   scan,
+  numLost,
 }: ViewParts): GpuBlockPoolView {
   const checkOpen = (): void => ledger.checkOpen();
   return Object.freeze<GpuBlockPoolView>({
@@ -91,6 +98,10 @@ function createView({
     get blockSize() {
       checkOpen();
       return blockSize;
+    },
+    get numLost() {
+      checkOpen();
+      return numLost();
     },
     refCount: (id) => {
       checkOpen();
