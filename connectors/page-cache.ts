@@ -26,8 +26,15 @@ export class PageCache {
   #oldest: Entry | undefined;
   #newest: Entry | undefined;
 
+  /** Entries that a transfer uses. */
+  #numPinned = 0;
+
   get size(): number {
     return this.#entries.size;
+  }
+
+  get numPinned(): number {
+    return this.#numPinned;
   }
 
   /** Whether there is a page for this content, ready or being filled. */
@@ -45,6 +52,7 @@ export class PageCache {
   add(key: BlockKey, page: PageId): void {
     const entry = new Entry(key, page);
     this.#entries.set(key, entry);
+    this.#numPinned++;
     this.#append(entry);
   }
 
@@ -53,17 +61,17 @@ export class PageCache {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
     entry.isReady = true;
-    entry.pins--;
+    this.#unpin(entry);
   }
 
   pin(key: BlockKey): void {
     const entry = this.#entries.get(key);
-    if (entry !== undefined) entry.pins++;
+    if (entry !== undefined && entry.pins++ === 0) this.#numPinned++;
   }
 
   unpin(key: BlockKey): void {
     const entry = this.#entries.get(key);
-    if (entry !== undefined) entry.pins--;
+    if (entry !== undefined) this.#unpin(entry);
   }
 
   /** Makes an entry the most recently used one. */
@@ -79,6 +87,7 @@ export class PageCache {
     const entry = this.#entries.get(key);
     if (entry === undefined) return undefined;
     this.#entries.delete(key);
+    if (entry.pins > 0) this.#numPinned--;
     this.#unlink(entry);
     return entry.page;
   }
@@ -106,7 +115,12 @@ export class PageCache {
     this.#entries.clear();
     this.#oldest = undefined;
     this.#newest = undefined;
+    this.#numPinned = 0;
     return pages;
+  }
+
+  #unpin(entry: Entry): void {
+    if (--entry.pins === 0) this.#numPinned--;
   }
 
   #append(entry: Entry): void {

@@ -11,6 +11,7 @@ const HELP: Readonly<Record<string, string>> = {
   "kvengine:connector_flights_ended_total": "Transfers ended, by outcome",
   "kvengine:connector_held_blocks": "Blocks of the device that the connector holds",
   "kvengine:connector_leases": "Leases of the connector that are open",
+  "kvengine:connector_lost_blocks_total": "Blocks evicted of which the connector had no copy",
   "kvengine:connector_recalls_total":
     "Times that held blocks were recalled because requests lacked them",
   "kvengine:connector_stores_refused_total": "Blocks whose store was refused, by reason",

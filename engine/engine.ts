@@ -58,7 +58,7 @@ export class Engine {
     return this.#scheduler.resetPrefixCache(resetExternal);
   }
 
-  /** Something that requests wait for has happened: they are looked at again. */
+  /** Something that requests wait for has happened: connectors hear of it at once, and requests are looked at again. */
   news(): void {
     this.#fill();
     this.#wake?.();
@@ -131,6 +131,7 @@ export class Engine {
   /** Keeps steps submitted, as long as there is something to compute. */
   #fill(): void {
     try {
+      this.#scheduler.settle();
       while (this.#runner.queued < QUEUE_DEPTH) {
         const batch = this.#scheduler.schedule();
         if (batch === undefined) return;

@@ -54,6 +54,11 @@ export class ConnectorBlocks {
     });
   }
 
+  /** See `GpuBlockPoolView.numLost`. */
+  get numLost(): number {
+    return this.#numLost;
+  }
+
   /** The connector has a copy of the blocks' present content. The blocks have content. */
   markSafe(ids: readonly number[]): void {
     for (const id of ids) this.#marks.set(id);

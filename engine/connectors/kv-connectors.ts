@@ -278,14 +278,16 @@ export class KvConnectors implements SchedulerConnectors {
   relieve(numBlocks: number, mayRecall: boolean): number {
     const { pool } = this.#side.kv;
     const enough = pool.numFree + numBlocks;
-    const soon = this.flights.cancelStores(numBlocks);
+    // Stores are given up where that is of use: for those who wait for others' blocks anyway, what is stored now need not be later.
+    const isOfUse = mayRecall || pool.numFlying >= numBlocks;
+    const soon = isOfUse ? this.flights.cancelStores(numBlocks) : pool.numFlying;
     if (pool.numFree < enough) this.loads.cancelUnwanted();
     if (mayRecall && pool.numFree < enough && this.ledgers.numHeld > 0) {
       const deadline = this.ledgers.recall();
       if (deadline !== undefined) this.#calls.pressure(enough - pool.numFree, deadline);
     }
     // What becomes free is for those who lack it: no store begins before they were looked at again.
-    this.flights.isPressed = pool.numFree < enough;
+    this.flights.isPressed = isOfUse && pool.numFree < enough;
     return soon;
   }
 

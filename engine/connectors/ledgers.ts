@@ -21,6 +21,8 @@ export interface LedgerCounts {
   /** Holds that ended at their deadline, and recalls while anything was held. */
   readonly numExpired: number;
   readonly numRecalls: number;
+  /** Blocks evicted of which it had no copy. */
+  readonly numLost: number;
 }
 
 export class Ledgers {
@@ -70,8 +72,10 @@ export class Ledgers {
 
   /** For metrics: what one connector holds, and what became of its holds since the start. */
   countsOf(place: number): LedgerCounts {
-    const { numHeld, numLeases, numExpired } = this.#at(place).ledger;
-    return { numHeld, numLeases, numExpired, numRecalls: this.#numRecalls[place] as number };
+    const { ledger, numLost } = this.#at(place);
+    const { numHeld, numLeases, numExpired } = ledger;
+    const numRecalls = this.#numRecalls[place] as number;
+    return { numHeld, numLeases, numExpired, numRecalls, numLost };
   }
 
   /** Ids that are held, once for each hold. */

@@ -10,7 +10,7 @@ import { joinScheduler } from "./join-scheduler.ts";
 import type { KvConnectors } from "./kv-connectors.ts";
 
 /** Of the device's blocks, what may be in stores of one connector at a time. */
-const FLYING_SHARE = 0.125;
+const FLYING_SHARE = 0.25;
 const MOST_FLYING = 256;
 
 export interface StartConnectorsOptions {

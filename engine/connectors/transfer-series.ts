@@ -77,6 +77,7 @@ export class TransferSeries {
     this.#gauge("kvengine:connector_held_blocks", { connector }, held.numHeld);
     this.#gauge("kvengine:connector_leases", { connector }, held.numLeases);
     this.#count("kvengine:connector_expired_holds_total", { connector }, held.numExpired);
+    this.#count("kvengine:connector_lost_blocks_total", { connector }, held.numLost);
     this.#count("kvengine:connector_recalls_total", { connector }, held.numRecalls);
   }
 

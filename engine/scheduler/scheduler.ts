@@ -244,6 +244,11 @@ export class Scheduler {
     return batch;
   }
 
+  /** Takes what transfers have brought. `schedule` and `commit` do so too: this is for while steps compute. */
+  settle(): void {
+    this.#live.connectors?.settle();
+  }
+
   /** Takes the result of the oldest submitted step. */
   commit(result: StepResult): StepEvents {
     const batch = this.#live.inFlight[0];

@@ -29,7 +29,7 @@ const VOCABULARY = 40_000;
 const OUTPUT_TOKEN = 198;
 /** Counters of `/metrics` that are printed, without labels of the whole server. */
 const SHOWN =
-  /^(vllm:prompt_tokens_by_source_total|kvengine:kv_load|vllm:kv_offload_(load|store)_bytes|vllm:num_preempt|kvengine_connector_stores_declined|kvengine:connector_flights_ended|kvengine:prompt_seconds_saved)/;
+  /^(vllm:prompt_tokens_by_source_total|kvengine:kv_load|vllm:kv_offload_(load|store)_(bytes|time)|vllm:num_preempt|kvengine_connector_stores_declined|kvengine:connector_lost|kvengine:connector_flights_ended|kvengine:prompt_seconds_saved)/;
 
 interface Plan {
   /** Each is served turn by turn: prompts in tokens. */
@@ -78,6 +78,7 @@ function blocksOf(talks: readonly (readonly number[][])[]): number {
 }
 
 function planOf(): Plan {
+  const maxModelLen = Math.ceil(2048 * Math.max(scale, 0.3));
   const chats = (): number[][][] => Array.from({ length: 24 }, () => talk(4, 1500 * scale, 60));
   switch (workload) {
     case "talks":
@@ -85,19 +86,19 @@ function planOf(): Plan {
       const talks = chats();
       const need = blocksOf(talks);
       const numBlocks = workload === "talks" ? Math.ceil(need / 3) : need + 64;
-      return { talks, concurrency: 16, numBlocks, maxModelLen: 2048, thinkMs: 500 * scale };
+      return { talks, concurrency: 16, numBlocks, maxModelLen, thinkMs: 500 * scale };
     }
     case "no-reuse": {
       const talks = Array.from({ length: 48 }, () => talk(1, 1500 * scale, 0));
       const numBlocks = Math.ceil(blocksOf(talks) / 8);
-      return { talks, concurrency: 8, numBlocks, maxModelLen: 2048, thinkMs: 0 };
+      return { talks, concurrency: 8, numBlocks, maxModelLen, thinkMs: 0 };
     }
     case "shared": {
       const prefix = text(1900 * scale);
       const talks = Array.from({ length: 100 }, () => [[...prefix, ...text(60)]]);
       const tail = Math.ceil((60 + OUTPUT) / BLOCK) + 1;
       const numBlocks = Math.ceil(prefix.length / BLOCK) + 50 * tail;
-      return { talks, concurrency: 50, numBlocks, maxModelLen: 2048, thinkMs: 0 };
+      return { talks, concurrency: 50, numBlocks, maxModelLen, thinkMs: 0 };
     }
     default:
       throw new Error(`no workload ${workload}: talks, fits, no-reuse, shared`);
