@@ -3,7 +3,7 @@
  * was asked of it is recorded.
  */
 
-import type { EngineClient } from "../../engine/engine-client.ts";
+import type { PrefixCacheReset, EngineClient } from "../../engine/engine-client.ts";
 import { KvEngineError } from "../../engine/errors.ts";
 import type {
   EngineInfo,
@@ -145,6 +145,7 @@ export class FakeEngineClient implements EngineClient {
   readonly aborted: string[] = [];
   /** Times that the prefix cache was reset. */
   resets = 0;
+  readonly externalResets: boolean[] = [];
   readonly #onStats: ((stats: EngineStats) => void)[] = [];
   readonly #fatal: ((error: KvEngineError) => void)[] = [];
   readonly #arrivals: (() => void)[] = [];
@@ -170,7 +171,8 @@ export class FakeEngineClient implements EngineClient {
     for (const callback of this.#onStats) callback(this.currentStats);
   }
 
-  resetPrefixCache(): Promise<number> {
+  resetPrefixCache({ resetExternal = true }: PrefixCacheReset = {}): Promise<number> {
+    this.externalResets.push(resetExternal);
     this.resets++;
     return Promise.resolve(this.resets);
   }
