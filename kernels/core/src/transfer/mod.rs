@@ -143,7 +143,7 @@ impl Transfers {
         self.shared.copier.host.num_ready()
     }
 
-    /// Whether more host pages will be ready: no more when all are, or when memory ran short.
+    /// Whether more host pages will be ready as pages come to be used: no more when all are, or when memory ran short.
     pub fn is_growing(&self) -> bool {
         self.shared.copier.host.is_growing()
     }
@@ -219,6 +219,7 @@ impl Transfers {
                 "flight {id}: {num_pages} host pages and {num_far} places, there must be as many, at least one"
             )));
         }
+        self.shared.copier.host.use_pages(&plan.pages);
         let crew = plan.kind.crew();
         let taken = self
             .shared
