@@ -3,7 +3,7 @@
 import { basename } from "node:path";
 import type { CommandDef } from "citty";
 import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
-import { createApp, serveHttp } from "../engine/server/server.ts";
+import { createApp, serveHttp, stopWithin } from "../engine/server/server.ts";
 import { defineOurCommand } from "./command.ts";
 import { errorText, EXIT, exitCodeOf, formatBytes } from "./output.ts";
 import { openSession, type Session } from "./session.ts";
@@ -46,7 +46,8 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
     const first = await ending.first;
     if (first.thrown !== undefined) {
       log.error(errorText(first.thrown));
-      await server.stop(true);
+      // Every request has its error by now, and its client shall read it.
+      await stopWithin(server, LAST_ANSWERS_MS);
       return exitCodeOf(first.thrown);
     }
     log.info(
@@ -66,6 +67,9 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
     if (!ending.begun) await client.shutdown(0);
   }
 });
+
+/** Time for errors to reach the clients of a dead engine. */
+const LAST_ANSWERS_MS = 1000;
 
 type Signal = "SIGTERM" | "SIGINT";
 

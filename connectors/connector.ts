@@ -5,7 +5,8 @@
  * For every hook: they are called one at a time, on the engine's thread, so none may block; none is called before `onSchedulerReady`
  * (`bindGpuBlockPool` aside) or after `shutdown`. A hook that throws is named in the log and counted, and its connector is disabled:
  * what it holds is released, what it offers is a miss, and the engine serves on. A hook that takes longer than
- * `--kv-connector-slow-hook` has the same end; one that does not return within `--kv-connector-hang-timeout` ends the process.
+ * `--kv-connector-slow-hook` has the same end; one that does not return within `--kv-connector-hang-timeout` ends the process. No hook
+ * but `shutdown` may answer a promise.
  */
 
 import type { BlockId, BlockKey, GpuBlockPoolView } from "./block-pool-view.ts";
@@ -47,6 +48,8 @@ export interface RequestView {
   readonly priority: number;
   /** Milliseconds since 1970. */
   readonly arrivalTime: number;
+  /** A copy of the request's `kv_transfer_params`. */
+  transferParams(): Readonly<Record<string, unknown>> | undefined;
   /** A copy of prompt and committed output. */
   tokenIds(): Int32Array;
 }
@@ -69,7 +72,10 @@ export interface WantedBlocks {
   readonly blockSize: number;
   /** Whether block `block` of group `group` is missing on the device and nobody is bringing it. */
   isWanted(block: number, group: number): boolean;
-  /** The connector can bring this block, surely and now, from `tier` (its own name when left out). Blocks that are not wanted are passed over. */
+  /**
+   * The connector can bring this block, surely and now, from `tier` (its own name when left out; up to 32 of a-z, 0-9, ., _ and -, at
+   * most 8 beside its name). Blocks that are not wanted are passed over.
+   */
   mark(block: number, group: number, tier?: string): void;
 }
 
@@ -119,7 +125,7 @@ export interface TransferRates {
   readonly storeBytesPerSecond: number;
   /** From the call to the result, without the copy and the queue. */
   readonly latencyMs: number;
-  /** How long a store has taken lately, from the call to the result. */
+  /** How long a store may take, from the call to the result: the longest one counts at once, and is forgotten slowly. */
   readonly storeMs: number;
 }
 
@@ -146,10 +152,12 @@ export interface Transfers {
 /** Pages of the host pool. They are shared by all connectors; each frees its own. */
 export interface HostPages {
   readonly pageBytes: number;
-  /** Pages that there will be; the pool grows in the background after start-up. */
+  /** Pages that there will be; the pool grows in the background, ahead of its use. */
   readonly numPages: number;
   /** Pages that could be had now. */
   readonly numFree: number;
+  /** Whether more pages will be free soon although nobody gives any back. */
+  readonly isGrowing: boolean;
   /** `count` pages, or undefined when there are not as many. */
   alloc(count: number): PageId[] | undefined;
   /** Gives pages back; one that a flight still uses follows when that has ended. Throws `notHeld`, and changes nothing, for one that is not the connector's. */
@@ -198,6 +206,7 @@ export interface KvEvent {
 
 /** What a connector's module exports by default. */
 export interface ConnectorClass {
+  /** Unique among those that run: up to 32 of a-z, 0-9 and -. */
   readonly connectorName: string;
   readonly apiVersion: number;
   /** What `--kv-connector-options` may say. */
@@ -263,7 +272,8 @@ export abstract class KvConnector {
   /**
    * Exactly once for each request that `onNewRequest` announced, at its end or abort, before its blocks are released and after the
    * transfers of the same commit were reported; never at a preemption. Blocks of each group in order, 0 where a position left the
-   * window. May lease. What it answers goes to the client as `kv_transfer_params`.
+   * window. May lease. What it answers, JSON of at most 64 Ki characters, goes to the client as `kv_transfer_params`: by the
+   * connectors' names where there are several.
    */
   requestFinished(
     _request: RequestView,
@@ -281,7 +291,7 @@ export abstract class KvConnector {
    */
   onMemoryPressure(_numBlocks: number, _deadline: number): void {}
 
-  /** What happened since the last call. Called once after each commit. */
+  /** What happened since the last call. Called once after each commit, and after each `schedule()` that found nothing to compute. */
   takeEvents(): readonly KvEvent[] {
     return [];
   }
@@ -289,7 +299,7 @@ export abstract class KvConnector {
   /** The cache was reset: copies of older generations count for nothing. Results of older flights are reported as cancelled. */
   resetCache(_generation: number): void {}
 
-  /** Numbers for `/metrics`, as gauges. */
+  /** Numbers for `/metrics`, as gauges: at most 64. */
   stats(): Readonly<Record<string, number>> {
     return {};
   }

@@ -31,6 +31,10 @@ const MOST_OF_FLIGHT = 16;
 const SPARE_STEPS = 2;
 const NEVER = -1;
 
+/** Weights of a new sample: of a step's time, and of the blocks that a step takes, of which the most count long. */
+const STEP_WEIGHT = 0.1;
+const BURST_WEIGHT = 0.02;
+
 /** A transfer under way: what each of its blocks holds, or is to hold. */
 interface Moving {
   readonly keys: readonly BlockKey[];
@@ -63,6 +67,8 @@ export default class CpuOffload extends KvConnector {
   #lastStepAt = Number.NaN;
   #stepMs = 0;
   #allocatedPerStep = 0;
+  /** See `#windowNow`: as of the last step. */
+  #window = 0;
   /** Nothing was computed in the last step. */
   #isIdle = true;
   /** Of the view, when it was looked at last. */
@@ -173,7 +179,7 @@ export default class CpuOffload extends KvConnector {
 
   /** Whether what becomes free is handed out before it could be seen near eviction and be copied. */
   get #isShort(): boolean {
-    return this.#view.numFreeBlocks < this.#window();
+    return this.#view.numFreeBlocks < this.#window;
   }
 
   /** Stores blocks that are about to be released: the tail of a table first, as they are evicted. */
@@ -187,9 +193,7 @@ export default class CpuOffload extends KvConnector {
     const blocks: BlockId[] = [];
     const keys: BlockKey[] = [];
     const wanted = new Set<BlockKey>();
-    const { transfers, pages } = this.#context;
-    const room = pages.numFree + this.#cache.size - this.#cache.numPinned;
-    const most = Math.min(transfers.numFree, room);
+    const most = this.#mostToStore(true);
     for (const [i, id] of ids.entries()) {
       const key = this.#view.hashOf(id);
       if (key === undefined || wanted.has(key)) continue;
@@ -213,11 +217,9 @@ export default class CpuOffload extends KvConnector {
     const { numFreeBlocks } = this.#view;
     if (numFreeBlocks === this.#numFreeLooked) return;
     this.#numFreeLooked = numFreeBlocks;
-    const { transfers, pages } = this.#context;
     // When nothing runs, what is left is stored as far as nothing else has to be forgotten for it.
-    const room = isIdle ? 0 : this.#cache.size - this.#cache.numPinned;
-    const most = Math.min(transfers.numFree, pages.numFree + room);
-    const window = isIdle ? Infinity : this.#window();
+    const most = this.#mostToStore(!isIdle);
+    const window = isIdle ? Infinity : this.#window;
     const blocks: BlockId[] = [];
     const keys = new Set<BlockKey>();
     for (const { id, hash } of this.#view.iterFreeBlockIdsWithHash(window)) {
@@ -235,8 +237,17 @@ export default class CpuOffload extends KvConnector {
     this.#store(blocks, [...keys]);
   }
 
+  /** Blocks that may be stored now. What is stored is forgotten for others only once the pool can grow no more. */
+  #mostToStore(mayForget: boolean): number {
+    const { transfers, pages } = this.#context;
+    const { numFree } = transfers;
+    const room = pages.numFree;
+    if (numFree <= room || !mayForget || pages.isGrowing) return Math.min(numFree, room);
+    return Math.min(numFree, room + this.#cache.size - this.#cache.numPinned);
+  }
+
   /** Blocks from the head of the free queue that are handed out before a copy begun later would have ended. */
-  #window(): number {
+  #windowNow(): number {
     const { groups, maxBatchedTokens, transfers } = this.#context;
     const latency = this.#stepMs === 0 ? 0 : transfers.rates.storeMs / this.#stepMs;
     const least = 2 * groups.length * Math.ceil(maxBatchedTokens / this.#view.blockSize);
@@ -325,14 +336,14 @@ export default class CpuOffload extends KvConnector {
       return;
     }
     const now = this.#context.now();
-    const weight = 0.1;
     if (!Number.isNaN(this.#lastStepAt))
-      this.#stepMs += weight * (now - this.#lastStepAt - this.#stepMs);
+      this.#stepMs += STEP_WEIGHT * (now - this.#lastStepAt - this.#stepMs);
     this.#lastStepAt = now;
     // A burst counts at once, and is forgotten slowly.
     this.#allocatedPerStep = Math.max(
       numAllocatedBlocks,
-      this.#allocatedPerStep + weight * (numAllocatedBlocks - this.#allocatedPerStep),
+      this.#allocatedPerStep + BURST_WEIGHT * (numAllocatedBlocks - this.#allocatedPerStep),
     );
+    this.#window = this.#windowNow();
   }
 }

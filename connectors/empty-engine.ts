@@ -71,6 +71,7 @@ function createContext(name: string, now: () => number): SchedulerContext {
     pages: {
       pageBytes: 1024,
       numPages: 0,
+      isGrowing: false,
       numFree: 0,
       alloc: (count) => (count === 0 ? [] : undefined),
       free(pages): void {

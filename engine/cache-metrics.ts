@@ -67,7 +67,7 @@ export function addCacheMetrics(source: StatsSource, registers: Registry[]): voi
   counter(
     "vllm:prompt_tokens_cached_total",
     "Prompt tokens that were not computed",
-    (stats) => stats.cachedPromptTokens + loadedOf(stats),
+    (stats) => stats.prefixHits + loadedOf(stats),
   );
   counters(
     "vllm:prompt_tokens_by_source_total",
@@ -75,7 +75,7 @@ export function addCacheMetrics(source: StatsSource, registers: Registry[]): voi
     "source",
     (stats) => ({
       local_compute: computedOf(stats),
-      local_cache_hit: stats.cachedPromptTokens,
+      local_cache_hit: stats.prefixHits,
       external_kv_transfer: loadedOf(stats),
     }),
   );
@@ -113,5 +113,5 @@ function loadedOf({ loadedPromptTokens }: EngineStats): number {
 }
 
 function computedOf(stats: EngineStats): number {
-  return stats.promptTokens - stats.cachedPromptTokens - loadedOf(stats);
+  return stats.promptTokens - stats.prefixHits - loadedOf(stats);
 }

@@ -2,9 +2,10 @@
 
 import type { EngineConfig } from "./config.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
-import { HangWatchdog } from "./connectors/hang-watchdog.ts";
+import { hangError, HangWatchdog } from "./connectors/hang-watchdog.ts";
 import { createHookWord } from "./connectors/hook-turn.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
+import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
 import type {
   EngineInfo,
@@ -23,6 +24,8 @@ export type { TokenSource };
 export interface PrefixCacheReset {
   readonly resetExternal?: boolean;
 }
+/** Sees an event, and when the engine had it (as `epochMs`). Must not throw. */
+export type Observe = (event: TokenEvent, at: number) => void;
 
 export interface EngineClient {
   readonly info: EngineInfo;
@@ -35,9 +38,9 @@ export interface EngineClient {
   /**
    * Queues a request at once. Throws, before anything is queued, when it can never be served (`invalid_request`,
    * `context_length_exceeded`) or nothing is served any more (`unavailable`). The events can be read once; the last has
-   * `finish`, also after an error. Leaving them early aborts the request.
+   * `finish`, also after an error. Leaving them early aborts the request. `observe` sees them as they come, until they are left.
    */
-  generate(request: GenerateRequest): TokenSource;
+  generate(request: GenerateRequest, observe?: Observe): TokenSource;
   /** Ends a live request of this id; its stream ends with reason `abort`. */
   abort(id: string): void;
   /**
@@ -78,6 +81,7 @@ const MAX_UNTOLD = 8;
 interface LiveRequest {
   readonly request: GenerateRequest;
   readonly stream: TokenStream;
+  readonly observe: Observe | undefined;
 }
 
 class WorkerEngineClient implements EngineClient {
@@ -150,7 +154,7 @@ class WorkerEngineClient implements EngineClient {
     return this.#stats;
   }
 
-  generate(request: GenerateRequest): TokenSource {
+  generate(request: GenerateRequest, observe?: Observe): TokenSource {
     this.#checkAlive();
     if (this.#stopping || this.#limits === undefined) {
       throw new KvEngineError("unavailable", "the engine takes no requests", {
@@ -165,7 +169,7 @@ class WorkerEngineClient implements EngineClient {
     }
     const handle = this.#nextHandle++;
     const stream = new TokenStream(() => this.#abandon(handle));
-    this.#live.set(handle, { request, stream });
+    this.#live.set(handle, { request, stream, observe });
     this.#handles.set(request.id, handle);
     this.#post({ type: "add", handle, request: withOwnPrompt(request) });
     return stream;
@@ -214,17 +218,18 @@ class WorkerEngineClient implements EngineClient {
     if (this.#stopped) throw new KvEngineError("unavailable", "the engine has stopped");
   }
 
-  #createWatchdog({ kvConnector, kvConnectorHangTimeout }: EngineConfig): HangWatchdog {
+  #createWatchdog(config: EngineConfig): HangWatchdog {
     return new HangWatchdog({
       word: this.#hookWord,
-      timeoutMs: kvConnectorHangTimeout * 1000,
+      timeoutMs: config.kvConnectorHangTimeout * 1000,
       isAwaited: () => this.#isAwaited(),
-      onHang: (place, hook) =>
-        this.#die({
-          code: "connector_hung",
-          message: `the connector ${kvConnector[place]} has not returned from ${hook} for ${kvConnectorHangTimeout} s`,
-          hint: "nothing can interrupt it: the process ends; --kv-connector-hang-timeout says when",
-        }),
+      ping: () => {
+        // To load a model takes its time.
+        if (this.#info === undefined) return false;
+        this.#worker.postMessage({ type: "ping" } satisfies ToEngine);
+        return true;
+      },
+      onHang: (hang) => this.#die(hangError(hang, config)),
     });
   }
 
@@ -241,6 +246,7 @@ class WorkerEngineClient implements EngineClient {
   }
 
   #receive(message: FromEngine): void {
+    this.#watchdog?.heard();
     switch (message.type) {
       case "ready":
         this.#info = message.info;
@@ -251,7 +257,7 @@ class WorkerEngineClient implements EngineClient {
       case "events":
         this.#stats = message.stats;
         for (const callback of this.#onStats) callback(message.stats);
-        this.#deliver(message.events);
+        this.#deliver(message.events, message.at);
         this.#tellSoon();
         break;
       case "prefixCacheReset":
@@ -264,6 +270,8 @@ class WorkerEngineClient implements EngineClient {
       case "log":
         this.#log(message.level, message.message);
         break;
+      case "pong":
+        break;
       case "stopped":
         this.#end();
         break;
@@ -273,7 +281,7 @@ class WorkerEngineClient implements EngineClient {
     }
   }
 
-  #deliver(events: StepEvents): void {
+  #deliver(events: StepEvents, at: number): void {
     const { handles, tokenStart, tokenIds, logprobs, tops, cached, prompts, finishes } = events;
     let [nextTop, nextCached, nextPrompt, nextFinish] = [0, 0, 0, 0];
     for (let i = 0; i < handles.length; i++) {
@@ -284,7 +292,7 @@ class WorkerEngineClient implements EngineClient {
       const hit = cached[nextCached]?.index === i ? cached[nextCached++] : undefined;
       const prompt = prompts[nextPrompt]?.index === i ? prompts[nextPrompt++] : undefined;
       const finish = finishes[nextFinish]?.index === i ? finishes[nextFinish++] : undefined;
-      this.#push(handles[i] as number, {
+      this.#push(handles[i] as number, at, {
         tokenIds: slice(tokenIds, from, to),
         logprobs: slice(logprobs, from, to),
         ...(firstTop === nextTop ? {} : { tops: tops.slice(firstTop, nextTop).map(topOf) }),
@@ -296,9 +304,10 @@ class WorkerEngineClient implements EngineClient {
   }
 
   /** Events of a request that its reader has left are dropped. */
-  #push(handle: number, event: TokenEvent): void {
+  #push(handle: number, at: number, event: TokenEvent): void {
     const live = this.#live.get(handle);
     if (live === undefined) return;
+    live.observe?.(event, at);
     if (event.finish !== undefined) this.#forget(handle, live);
     live.stream.push(event);
     this.#untold.add(live.stream);
@@ -324,7 +333,7 @@ class WorkerEngineClient implements EngineClient {
     const usage = { promptTokens, completionTokens: 0, cachedTokens: 0 };
     const timing = { queued: 0, prefill: 0, decode: 0 };
     const finish: Finish = { reason: "error", error, usage, timing };
-    this.#push(handle, { tokenIds: [], logprobs: [], finish });
+    this.#push(handle, epochMs(), { tokenIds: [], logprobs: [], finish });
   }
 
   #abandon(handle: number): void {

@@ -12,6 +12,8 @@ export type ToEngine =
   | { readonly type: "start"; readonly config: EngineConfig; readonly hookWord: SharedArrayBuffer }
   | { readonly type: "add"; readonly handle: number; readonly request: GenerateRequest }
   | { readonly type: "abort"; readonly handle: number }
+  /** Answered by `pong` at once: the thread is not held up. */
+  | { readonly type: "ping" }
   /** Answered by `prefixCacheReset`, in order. */
   | { readonly type: "resetPrefixCache"; readonly resetExternal: boolean }
   /** Aborts what runs; answered by `stopped`, after which nothing comes. */
@@ -24,14 +26,20 @@ export type FromEngine =
       readonly limits: RequestLimits;
       readonly stats: EngineStats;
     }
-  /** What one step, or an abort, brought. */
-  | { readonly type: "events"; readonly events: StepEvents; readonly stats: EngineStats }
+  /** What one step, or an abort, brought; without requests when numbers have changed and nothing else. `at`: as `epochMs`. */
+  | {
+      readonly type: "events";
+      readonly events: StepEvents;
+      readonly stats: EngineStats;
+      readonly at: number;
+    }
   /** The request was not queued. */
   | { readonly type: "refused"; readonly handle: number; readonly error: ErrorData }
   /** `generation`: of the cached KV that is found from here on. */
   | { readonly type: "prefixCacheReset"; readonly generation: number }
   /** A line for people, of a connector or about one. */
   | { readonly type: "log"; readonly level: LogLevel; readonly message: string }
+  | { readonly type: "pong" }
   | { readonly type: "stopped" }
   /** The engine could not start, or cannot go on. */
   | { readonly type: "fatal"; readonly error: ErrorData };

@@ -11,7 +11,7 @@ import { type ModelRunner, QUEUE_DEPTH } from "./runner/model-runner.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
 import { NO_EVENTS, type StepEvents } from "./scheduler/step-events.ts";
 
-/** Receives what each committed step, and each abort, brought. Must not throw. */
+/** Receives what each committed step, and each abort, brought, and numbers that have changed. Must not throw. */
 export type Publish = (events: StepEvents, stats: EngineStats) => void;
 
 /** Time that connectors get to end, once nothing runs any more. */
@@ -20,14 +20,19 @@ const CONNECTOR_SHUTDOWN_MS = 5000;
 /** Time that page copies under way get to end. */
 const TRANSFER_SHUTDOWN_MS = 5000;
 
+/** Of `EngineStats`, what may change although no request has news. */
+type Gauges = Pick<EngineStats, "running" | "waiting" | "usedBlocks">;
+
 export class Engine {
   readonly #scheduler: Scheduler;
   readonly #runner: ModelRunner;
-  readonly #publish: Publish;
+  readonly #onEvents: Publish;
   readonly #connectors: ConnectorHost | undefined;
   readonly #transfers: Pick<PageTransfers, "stop"> | undefined;
   /** Ends the sleep of an idle loop. */
   #wake: (() => void) | undefined;
+  /** The numbers that were published last. */
+  #published: Gauges = { running: 0, waiting: 0, usedBlocks: 0 };
   #stopping = false;
   /** What was thrown while steps were submitted, whoever asked for it: it ends the loop, not its caller. */
   #fault: KvEngineError | undefined;
@@ -42,7 +47,7 @@ export class Engine {
     this.#transfers = transfers;
     this.#scheduler = scheduler;
     this.#runner = runner;
-    this.#publish = publish;
+    this.#onEvents = publish;
     this.#connectors = connectors?.numConnectors === 0 ? undefined : connectors;
   }
 
@@ -61,6 +66,7 @@ export class Engine {
   /** Something that requests wait for has happened: connectors hear of it at once, and requests are looked at again. */
   news(): void {
     this.#fill();
+    this.#publishChanged();
     this.#wake?.();
   }
 
@@ -70,14 +76,16 @@ export class Engine {
       throw new KvEngineError("unavailable", "the engine is stopping", { subject: request.id });
     this.#scheduler.add(handle, request);
     this.#fill();
+    this.#publishChanged();
     this.#wake?.();
   }
 
   /** Ends a request; its last event is published before this returns. One that has ended is left alone. */
   abort(handle: number): void {
     const events = this.#scheduler.abort(handle);
-    if (events.handles.length > 0) this.#publish(events, this.takeStats());
+    if (events.handles.length > 0) this.#publish(events);
     this.#fill();
+    this.#publishChanged();
   }
 
   /**
@@ -98,13 +106,13 @@ export class Engine {
         // The device gets its next step before anybody reads about the last one.
         this.#fill();
         // The step that frees an aborted request's blocks has no events; its numbers must not wait for the next request.
-        if (events.handles.length > 0 || this.#runner.queued === 0)
-          this.#publish(events, this.takeStats());
+        if (events.handles.length > 0 || this.#runner.queued === 0) this.#publish(events);
+        else this.#publishChanged();
       }
     } catch (thrown) {
       this.#stopping = true;
       const { code, message } = toKvEngineError(thrown);
-      this.#publish(this.#scheduler.endAll("error", { code, message }), this.takeStats());
+      this.#publish(this.#scheduler.endAll("error", { code, message }));
       throw thrown;
     }
   }
@@ -113,7 +121,7 @@ export class Engine {
   async stop(): Promise<void> {
     this.#stopping = true;
     const events = this.#scheduler.endAll("abort");
-    if (events.handles.length > 0) this.#publish(events, this.takeStats());
+    if (events.handles.length > 0) this.#publish(events);
     this.#wake?.();
     await this.#connectors?.shutdown(CONNECTOR_SHUTDOWN_MS);
     // Before the runner: its memory is what they copy.
@@ -125,7 +133,22 @@ export class Engine {
   #publishNews(): void {
     if (this.#connectors === undefined) return;
     const stats = this.takeStats();
-    if (stats.connectors !== undefined) this.#publish(NO_EVENTS, stats);
+    if (stats.connectors !== undefined) this.#onEvents(NO_EVENTS, stats);
+  }
+
+  #publish(events: StepEvents): void {
+    const stats = this.takeStats();
+    const { running, waiting, usedBlocks } = stats;
+    this.#published = { running, waiting, usedBlocks };
+    this.#onEvents(events, stats);
+  }
+
+  /** Prompts may be computed for long before a request has news: who reads the numbers is not to wait for that. */
+  #publishChanged(): void {
+    const { numRunning, numWaiting, pool } = this.#scheduler;
+    const { running, waiting, usedBlocks } = this.#published;
+    if (numRunning === running && numWaiting === waiting && pool.numUsed === usedBlocks) return;
+    this.#publish(NO_EVENTS);
   }
 
   /** Keeps steps submitted, as long as there is something to compute. */

@@ -80,6 +80,8 @@ export interface GenerateRequest {
   readonly priority: number;
   /** Requests share cached KV only with those of the same salt. */
   readonly cacheSalt?: string;
+  /** What the client has for KV connectors, as JSON. */
+  readonly transferParams?: Readonly<Record<string, unknown>>;
   /** Id of the request with the same prompt whose KV this one shares: the first of `n` choices. */
   readonly leader?: string;
 }
@@ -173,14 +175,13 @@ export interface EngineStats {
   readonly promptTokens: number;
   readonly generationTokens: number;
   readonly steps: number;
-  /** Tokens that were looked up in the prefix cache at admission, and those that were there. */
+  /** Tokens that were looked up in the prefix cache at admission, and those that were there: of sequences that got their first token. */
   readonly prefixQueries: number;
   readonly prefixHits: number;
   /** Tokens that connectors were asked for, the device having none of them, and those that they brought. */
   readonly externalQueries: number;
   readonly externalHits: number;
-  /** Of `promptTokens`: those found on the device, and those that connectors brought, by tier. The others were computed. */
-  readonly cachedPromptTokens: number;
+  /** The latter by tier. Of `promptTokens`, what was neither on the device nor brought was computed. */
   readonly loadedPromptTokens: Readonly<Record<string, number>>;
   /** Estimate of what computing those would have taken longer than bringing them, in milliseconds. */
   readonly savedMs: number;

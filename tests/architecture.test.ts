@@ -104,6 +104,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/request.ts",
       "engine/request-limits.ts",
       "engine/config.ts",
+      "engine/epoch.ts",
       "engine/errors.ts",
       "engine/metrics.ts",
       "engine/nearest.ts",

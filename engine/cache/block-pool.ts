@@ -1,7 +1,7 @@
 /**
  * The device's KV blocks as ids: references, free order, and what content a block holds (its hash). It knows no tokens,
  * requests or steps: who may free when is the scheduler's rule. Everything lies in typed arrays, and no operation looks
- * at more blocks than it is given.
+ * at more blocks than it is given and, when it hands some out, at those in flight before them.
  *
  * A block with a hash keeps its content while it is free, until it is handed out: the free queue is also the order of
  * eviction. Blocks without a hash are handed out first, then the longest unused, of one table the tail before the head.
@@ -28,6 +28,7 @@ export class BlockPool {
   readonly #map: BlockMap;
   readonly #onEvicted: ((id: number) => void)[] = [];
   #numAllocated = 0;
+  #numGains = 0;
   #operations = 0;
 
   /** `numBlocks` counts the null block, so a pool of 2 has one block to give. */
@@ -74,6 +75,14 @@ export class BlockPool {
   /** Times that a block was handed out, since the start. */
   get numAllocated(): number {
     return this.#numAllocated;
+  }
+
+  /**
+   * Times, since the start, that a block was given a hash or a free one was referenced again: what may make a request need one block
+   * fewer than before.
+   */
+  get numGains(): number {
+    return this.#numGains;
   }
 
   /** Turns of all loops since the start, so that a test can hold them against the size of the pool. */
@@ -152,7 +161,10 @@ export class BlockPool {
     const state = this.#state;
     for (let i = 0; i < count; i++) {
       const at = (ids[i] as number) * WORDS;
-      if (state[at + REFERENCES] === 0) this.#queue.remove(ids[i] as number);
+      if (state[at + REFERENCES] === 0) {
+        this.#queue.remove(ids[i] as number);
+        this.#numGains++;
+      }
       state[at + REFERENCES] = (state[at + REFERENCES] as number) + 1;
     }
     this.#operations += count;
@@ -195,6 +207,7 @@ export class BlockPool {
     }
     this.#state[state + GENERATION] = generation | HASHED;
     this.#map.insert(id, words, at, group, step);
+    this.#numGains++;
   }
 
   /** Reads ahead what `insert` will look at for `count` hashes in a row, the first at word `at`, so that its cache misses overlap. */

@@ -8,7 +8,7 @@ import { RefusedError } from "../../connectors/errors.ts";
 import { checkBlockId, readBlockIds } from "./block-ids.ts";
 import { checkBlockKey } from "./block-key.ts";
 import { BlockKeys } from "./block-keys.ts";
-import type { BlockPool } from "./block-pool.ts";
+import { type BlockPool, NULL_BLOCK } from "./block-pool.ts";
 import { CommittedContent } from "./committed-content.ts";
 import { FreeBlockScan } from "./free-block-scan.ts";
 import { LeaseLedger, type LeaseLedgerOptions } from "./leases.ts";
@@ -28,6 +28,8 @@ export interface ConnectorBlocksOptions extends Omit<LeaseLedgerOptions, "conten
 export class ConnectorBlocks {
   readonly view: GpuBlockPoolView;
   readonly ledger: LeaseLedger;
+  /** What the connector may see of the pool. */
+  readonly content: CommittedContent;
   readonly #scan: FreeBlockScan;
   readonly #marks: SafeMarks;
   #numLost = 0;
@@ -41,6 +43,7 @@ export class ConnectorBlocks {
     pool.onEvicted((id) => {
       if (!marks.has(id)) this.#numLost++;
     });
+    this.content = content;
     this.ledger = new LeaseLedger({ ...options, content });
     this.#scan = new FreeBlockScan(pool, content, marks);
     this.view = createView({
@@ -119,7 +122,7 @@ function createView({
     blockOfHash: (key) => {
       checkOpen();
       const id = content.find(key);
-      return id === 0 ? undefined : id;
+      return id === NULL_BLOCK ? undefined : id;
     },
     iterFreeBlockIdsWithHash: (within = Infinity) => {
       checkOpen();
@@ -137,7 +140,8 @@ function createView({
     clearSafe: (keys) => {
       checkOpen();
       for (const key of readBlockKeys(keys))
-        for (const id of content.blocksOf(key)) marks.clear(id);
+        for (let id = content.first(key); id !== NULL_BLOCK; id = pool.findNext(id))
+          marks.clear(id);
     },
   });
 }

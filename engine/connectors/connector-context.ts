@@ -36,7 +36,8 @@ export function createContext(
 ): SchedulerContext {
   const { name, connector, log, metrics, maxBatchedTokens, isEnabled, isInHook, wake } = parts;
   const checkEnabled = (): void => {
-    if (!isEnabled()) throw new RefusedError("closed", `connector ${name} is disabled`);
+    if (!isEnabled())
+      throw new RefusedError("closed", `connector ${name} was disabled or shut down`);
   };
   const transfers: Transfers = {
     store: (blocks, pages) => {
@@ -71,11 +72,17 @@ export function createContext(
     get numFree(): number {
       return connectors.pages.numFree;
     },
+    get isGrowing(): boolean {
+      return connectors.hostPool.isGrowing;
+    },
     alloc: (count): PageId[] | undefined => {
       checkEnabled();
       return connectors.pages.alloc(connector, count);
     },
-    free: (ids): void => connectors.pages.free(connector, listOf(ids)),
+    free: (ids): void => {
+      checkEnabled();
+      connectors.pages.free(connector, listOf(ids));
+    },
   };
   return Object.freeze({
     name,

@@ -81,6 +81,13 @@ export class Flights {
     return this.#byId.get(id);
   }
 
+  /** Milliseconds for which the oldest store has been under way; 0 = there is none. */
+  get oldestStoreMs(): number {
+    for (const { kind, beganAt } of this.#byId.values())
+      if (kind === "store") return this.#now() - beganAt;
+    return 0;
+  }
+
   all(): IterableIterator<Flight> {
     return this.#byId.values();
   }

@@ -29,7 +29,7 @@ export function joinScheduler(
           ...own,
           connector: place,
           maxBatchedTokens: options.maxBatchedTokens,
-          isEnabled: () => !host.isDisabled(place),
+          isEnabled: () => !host.isDisabled(place) && !connectors.isClosed,
           isInHook: () => host.isCalling(place),
           wake,
         },
@@ -37,6 +37,7 @@ export function joinScheduler(
         connectors,
       ),
     onDisabled: (place) => connectors.disable(place),
+    onShutdown: () => connectors.close(),
   });
   host.watch((samples, names) => new TransferSeries(samples, connectors, names, side.now));
   return connectors;

@@ -11,13 +11,14 @@ import type {
   TransferResult,
 } from "../../connectors/connector.ts";
 import { RefusedError } from "../../connectors/connector.ts";
+import { readBlockIds } from "../cache/block-ids.ts";
 import { BlockKeys } from "../cache/block-keys.ts";
 import type { LoadingEntry } from "../cache/kv-cache.ts";
-import type { PageTransfers, TransferStats } from "../cache/page-transfers.ts";
-import { KvEngineError } from "../errors.ts";
+import type { PageTransfers } from "../cache/page-transfers.ts";
 import type { HostPoolState } from "../request.ts";
 import type { SchedulerConnectors, SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
+import { Backoffs } from "./backoffs.ts";
 import { BlockOffers } from "./block-offers.ts";
 import { CompletedBlocks } from "./completed-blocks.ts";
 import type { ConnectorCalls } from "./connector-calls.ts";
@@ -26,8 +27,10 @@ import { HostPages } from "./host-pages.ts";
 import { Ledgers, type LedgerOptions } from "./ledgers.ts";
 import { decideLoad } from "./load-cost.ts";
 import { Loads } from "./loads.ts";
-import { SequenceView } from "./request-view.ts";
+import { PendingLookUps } from "./pending-look-ups.ts";
+import { type SequenceView, SequenceViews } from "./request-view.ts";
 import { TransferCounts } from "./transfer-counts.ts";
+import { hostPoolOf, ratesOf } from "./transfer-rates.ts";
 
 export interface KvConnectorsOptions extends LedgerOptions {
   /** How long a look-up may stay `pending`, in milliseconds: then it is a miss. */
@@ -40,12 +43,10 @@ export interface KvConnectorsOptions extends LedgerOptions {
   readonly onEvents?: (connector: string, events: readonly KvEvent[]) => void;
 }
 
-/** How long a connector that did not bring its blocks in time is not asked again: doubled each time, up to the second. */
-const LEAST_BACKOFF_MS = 1_000;
-const MOST_BACKOFF_MS = 60_000;
-const STORE_WEIGHT = 0.1;
 /** Where stores go: pages of the host. */
 const STORE_TIER = "host";
+/** A store that takes long counts at once and is forgotten slowly: what is to be stored in time must reckon with the next one. */
+const STORE_WEIGHT = 0.02;
 /** Rates until the first transfers have ended: those of a slow memory, and of a slow processor. */
 const FIRST_BYTES_PER_SECOND = 1e9;
 const FIRST_MS_PER_TOKEN = 1;
@@ -63,16 +64,14 @@ export class KvConnectors implements SchedulerConnectors {
   readonly #transfers: PageTransfers;
   readonly #options: KvConnectorsOptions;
   readonly #completed: CompletedBlocks;
-  readonly #views = new WeakMap<Sequence, SequenceView>();
-  /** Requests whose look-up is not answered, and since when. */
-  readonly #pending = new Map<Sequence, number>();
-  /** Requests whose look-up took too long: it is a miss, and stays one. */
-  readonly #overdue = new WeakSet<Sequence>();
-  readonly #backoffs: { until: number; ms: number }[];
+  readonly #views: SequenceViews;
+  readonly #pending: PendingLookUps;
+  readonly #backoffs: Backoffs;
   /** Disabled in the middle of hooks: what they held and promised is still to end. */
   readonly #newlyDisabled: number[] = [];
   #numAllocated = 0;
-  /** From the call to the result: a moving average. */
+  #isClosed = false;
+  /** From the call to the result. */
   #storeMs = 0;
   /** For metrics: times that it was decided to load, to compute, or both; what flights came to. */
   readonly decisions = { load: 0, compute: 0, both: 0 };
@@ -110,7 +109,9 @@ export class KvConnectors implements SchedulerConnectors {
     this.coming = new BlockOffers(kv.pool, this.loads.blocks, kv.groups.length, kv.blockSize);
     this.isLoading = (id) => this.loads.blocks.has(id);
     this.#completed = new CompletedBlocks(kv.pool);
-    this.#backoffs = Array.from({ length: numConnectors }, () => ({ until: -Infinity, ms: 0 }));
+    this.#views = new SequenceViews(kv.groups.length);
+    this.#pending = new PendingLookUps(options.lookupTimeoutMs);
+    this.#backoffs = new Backoffs(numConnectors);
   }
 
   get isBusy(): boolean {
@@ -123,39 +124,25 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   nextDeadline(): number {
-    let next = Math.min(this.loads.nextDeadline(), this.ledgers.nextDeadline());
-    for (const since of this.#pending.values())
-      next = Math.min(next, since + this.#options.lookupTimeoutMs);
-    return next;
+    return Math.min(
+      this.loads.nextDeadline(),
+      this.ledgers.nextDeadline(),
+      this.#pending.nextDeadline,
+    );
   }
 
   get hostPool(): HostPoolState {
-    const { numPages, numUsed } = this.pages;
-    const { numReady, pageBytes } = this.#transfers;
-    const isGrowing = numReady < numPages && this.#transfers.stats().growing;
-    return { numPages, numReady, numUsed, pageBytes, isGrowing };
+    return hostPoolOf(this.#transfers, this.pages);
   }
 
   get pageBytes(): number {
     return this.#transfers.pageBytes;
   }
 
-  /** What transfers have cost lately, as of when it is read. */
+  /** What transfers have cost lately. */
   get rates(): TransferRates {
-    const stats = (): TransferStats => this.#transfers.stats();
-    const storeMs = this.#storeMs;
-    return {
-      storeMs,
-      get loadBytesPerSecond(): number {
-        return stats().loadBytesPerSecond;
-      },
-      get storeBytesPerSecond(): number {
-        return stats().storeBytesPerSecond;
-      },
-      get latencyMs(): number {
-        return stats().loadLatencyMicros / 1000;
-      },
-    };
+    // A slow one is not waited for to be known.
+    return ratesOf(this.#transfers, Math.max(this.#storeMs, this.flights.oldestStoreMs));
   }
 
   heldIds(): number[] {
@@ -163,22 +150,14 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   viewOf(sequence: Sequence): SequenceView {
-    let view = this.#views.get(sequence);
-    if (view === undefined) {
-      view = new SequenceView(sequence, this.#side.kv.groups.length);
-      this.#views.set(sequence, view);
-    }
-    return view;
+    return this.#views.of(sequence);
   }
 
   /** Copies blocks of the device that are complete to pages of a connector. Throws `RefusedError`. */
   store(connector: number, ids: readonly number[], pages: readonly number[]): FlightId {
     Flights.check(ids, pages);
     const { kv, committedStep } = this.#side;
-    const keys = ids.map((id) => {
-      if (id === 0) throw new RefusedError("null", "block 0 is the null block");
-      if (!(Number.isInteger(id) && id > 0 && id < kv.pool.numBlocks))
-        throw new RefusedError("invalid", `${id} is no block`);
+    const keys = Array.from(readBlockIds(ids, kv.pool.numBlocks), (id) => {
       const key = kv.pool.publishedStep(id) > committedStep() ? undefined : this.#keys.of(id);
       if (key === undefined)
         throw new RefusedError("stale", `block ${id} has no content that a connector may see`);
@@ -199,6 +178,18 @@ export class KvConnectors implements SchedulerConnectors {
     this.#newlyDisabled.push(connector);
   }
 
+  /** Whether the connectors were shut down. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** No connector is called any more: what they hold ends, and every call of theirs is refused. */
+  close(): void {
+    this.#isClosed = true;
+    for (let connector = 0; connector < this.#calls.numConnectors; connector++)
+      this.ledgers.disable(connector);
+  }
+
   added(sequence: Sequence): void {
     this.#calls.newRequest(this.viewOf(sequence));
   }
@@ -212,28 +203,25 @@ export class KvConnectors implements SchedulerConnectors {
     const offers = this.coming;
     const view = this.viewOf(sequence);
     const numBlocks = Math.min(maxBlocks, sequence.blocks.numHashes);
-    const isLeftOut = (connector: number): boolean => now < this.#backoffs[connector]!.until;
+    const isLeftOut = (connector: number): boolean => this.#backoffs.isWaiting(connector, now);
     offers.open(sequence.blocks.hashes, numBlocks, numDeviceBlocks, isLeftOut);
     const isPending = this.#calls.findBlocks(view, view, offers) === "pending";
-    if (isPending && this.#mayWait(sequence, now)) return "pending";
-    this.#pending.delete(sequence);
+    const onOverdue = (ms: number): void => this.#calls.lookUpOverdue(ms);
+    if (isPending && this.#pending.mayWait(sequence, now, onOverdue)) return "pending";
+    this.#pending.end(sequence);
     return offers.numMarked > 0 || this.loads.blocks.size > 0 ? "some" : "none";
   }
 
-  /** Whether a request whose look-up is not answered waits on. */
-  #mayWait(sequence: Sequence, now: number): boolean {
-    if (this.#overdue.has(sequence)) return false;
-    const since = this.#pending.get(sequence);
-    if (since === undefined) this.#pending.set(sequence, now);
-    else if (now - since >= this.#options.lookupTimeoutMs) this.#overdue.add(sequence);
-    return !this.#overdue.has(sequence);
-  }
-
-  firstToLoad(numDeviceBlocks: number, numBlocks: number, numToLoad: number): number {
+  firstToLoad(
+    numDeviceBlocks: number,
+    numBlocks: number,
+    numToLoad: number,
+    numLoading: number,
+  ): number {
     const { kv, microsPerPromptToken, queuedPromptTokens } = this.#side;
     const stats = this.#transfers.stats();
     const numMissing = numBlocks - numDeviceBlocks;
-    if (numMissing <= 0 || numToLoad === 0) return numBlocks;
+    if (numMissing <= 0 || numToLoad + numLoading === 0) return numBlocks;
     const { numComputed } = decideLoad({
       numTokens: numMissing * kv.blockSize,
       blockSize: kv.blockSize,
@@ -241,6 +229,7 @@ export class KvConnectors implements SchedulerConnectors {
       loadBytesPerSecond:
         stats.loadBytesPerSecond || stats.storeBytesPerSecond || FIRST_BYTES_PER_SECOND,
       loadLatencyMs: stats.loadLatencyMicros / 1000,
+      // Those of the blocks that are loading for others among them.
       queuedLoadBytes: stats.pendingLoadBytes,
       msPerPromptToken: microsPerPromptToken() / 1000 || FIRST_MS_PER_TOKEN,
       queuedPromptTokens: queuedPromptTokens(),
@@ -250,7 +239,7 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   admitted(sequence: Sequence, entries: readonly LoadingEntry[]): Readonly<Record<string, number>> {
-    this.#pending.delete(sequence);
+    this.#pending.end(sequence);
     const plans = this.loads.plan(sequence, entries, this.coming, this.#calls.numConnectors);
     const tokensByTier = this.#tokensByTier(entries);
     this.#calls.afterAlloc(this.viewOf(sequence), (place) => plans[place] as LoadPlan);
@@ -266,7 +255,7 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   finished(sequence: Sequence): Readonly<Record<string, unknown>> | undefined {
-    this.#pending.delete(sequence);
+    this.#pending.end(sequence);
     const blocks = sequence.blocks.tables.map(({ entries }) => Array.from(entries));
     return this.#calls.finished(this.viewOf(sequence), blocks);
   }
@@ -294,11 +283,11 @@ export class KvConnectors implements SchedulerConnectors {
   settle(): void {
     this.#endDisabled();
     if (this.flights.numEnded > 0) this.#settleFlights();
-    this.ledgers.expire();
-    if (this.loads.blocks.size === 0) return;
-    const now = this.#side.now();
-    for (const { connector } of this.loads.drop(({ deadline }) => deadline <= now))
-      this.#backOff(connector, now);
+    this.ledgers.expire((connector, count) => {
+      const text = `left ${count} holds of blocks to end at their deadline`;
+      this.#calls.fault(connector, "held", undefined, text);
+    });
+    if (this.loads.blocks.size > 0) this.#dropLate(this.#side.now());
   }
 
   #settleFlights(): void {
@@ -331,6 +320,9 @@ export class KvConnectors implements SchedulerConnectors {
       completed: this.#completed.take(),
     });
     this.flights.isPressed = false;
+    this.ledgers.scheduled();
+    // No commit follows soon.
+    if (stepId < 0) this.committed();
     return this.#endDisabled();
   }
 
@@ -342,10 +334,7 @@ export class KvConnectors implements SchedulerConnectors {
 
   checkIntegrity(): void {
     this.ledgers.checkIntegrity();
-    for (const { id, waiters, flight } of this.loads.blocks.all()) {
-      if (waiters.length === 0 && flight === undefined)
-        throw new KvEngineError("internal", `block ${id} is loading for nobody`);
-    }
+    this.loads.checkIntegrity();
   }
 
   /** A block that is loading in several groups counts once. */
@@ -366,7 +355,8 @@ export class KvConnectors implements SchedulerConnectors {
     const bytes = (flight.blocks.length - failed.size) * this.pageBytes;
     this.counts.arrived(flight.connector, "store", STORE_TIER, bytes);
     if (isStale) return;
-    this.#storeMs += STORE_WEIGHT * (this.#side.now() - flight.beganAt - this.#storeMs);
+    const ms = this.#side.now() - flight.beganAt;
+    this.#storeMs = Math.max(ms, this.#storeMs + STORE_WEIGHT * (ms - this.#storeMs));
     const safe: number[] = [];
     for (const [i, id] of flight.blocks.entries()) {
       if (failed.has(i)) continue;
@@ -379,14 +369,21 @@ export class KvConnectors implements SchedulerConnectors {
 
   #landed(ended: EndedFlight, isStale: boolean): void {
     this.loads.landed(ended, isStale);
-    if (ended.failed.size === 0 && !isStale) this.#backoffs[ended.flight.connector]!.ms = 0;
+    if (ended.failed.size === 0 && !isStale) this.#backoffs.worked(ended.flight.connector);
   }
 
-  #backOff(connector: number, now: number): void {
-    const backoff = this.#backoffs[connector]!;
-    if (now < backoff.until) return;
-    backoff.ms = Math.min(MOST_BACKOFF_MS, Math.max(LEAST_BACKOFF_MS, backoff.ms * 2));
-    backoff.until = now + backoff.ms;
+  /** What did not come in time is computed, and whoever promised it is not asked for a while. */
+  #dropLate(now: number): void {
+    const late = this.loads.drop(({ deadline }) => deadline <= now);
+    // A flight that takes too long is not the connector's doing.
+    const neverLoaded = late.filter(({ flight }) => flight === undefined);
+    for (const connector of new Set(late.map((loading) => loading.connector))) {
+      const wait = `it is not asked for ${this.#backoffs.late(connector, now) - now} ms`;
+      const count = neverLoaded.filter((loading) => loading.connector === connector).length;
+      if (count === 0) continue;
+      const text = `promised ${count} blocks and did not load them in time: they are computed, and ${wait}`;
+      this.#calls.fault(connector, "late", "findBlocks", text);
+    }
   }
 
   /** Outside of any hook: what disabled connectors held and promised ends. Answers whether there were any. */

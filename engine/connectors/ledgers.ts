@@ -31,8 +31,13 @@ export class Ledgers {
   readonly #recallMs: number;
   /** Of each connector: recalls while it held anything. */
   readonly #numRecalls: number[];
+  /** Of each connector: holds that ended at their deadline, as last seen. */
+  readonly #numExpired: number[];
   /** The recall under way ends here. */
   #recallUntil = -Infinity;
+  /** Whether a request lacks what is held: in this `schedule()`, and in the last one. */
+  #isLacking = false;
+  #wasLacking = false;
 
   constructor(numConnectors: number, side: SchedulerSide, keys: BlockKeys, options: LedgerOptions) {
     const { kv, now, committedStep } = side;
@@ -40,6 +45,7 @@ export class Ledgers {
     this.#now = now;
     this.#recallMs = options.recallMs;
     this.#numRecalls = Array.from({ length: numConnectors }, () => 0);
+    this.#numExpired = Array.from({ length: numConnectors }, () => 0);
     this.#all = Array.from(
       { length: numConnectors },
       () =>
@@ -50,7 +56,8 @@ export class Ledgers {
           committedStep,
           maxHeld: options.maxHeld === 0 ? half : options.maxHeld,
           holdTtlMs: options.holdTtlMs,
-          isPressed: () => this.#isRecalling(),
+          isPressed: () => this.#isRecalling() || this.#isLacking || this.#wasLacking,
+          numSpare: side.numSpareBlocks,
           now,
         }),
     );
@@ -88,13 +95,23 @@ export class Ledgers {
     return Math.min(...this.#all.map(({ ledger }) => ledger.nextDeadline ?? Infinity));
   }
 
-  /** Ends what is due. */
-  expire(): void {
-    for (const { ledger } of this.#all) ledger.expire();
+  /** Ends what is due. `onExpired` hears of each connector whose holds ended so since the last call, and how many. */
+  expire(onExpired: (place: number, count: number) => void): void {
+    for (const [place, { ledger }] of this.#all.entries()) {
+      ledger.expire();
+      const count = ledger.numExpired - (this.#numExpired[place] as number);
+      if (count === 0) continue;
+      this.#numExpired[place] = ledger.numExpired;
+      onExpired(place, count);
+    }
   }
 
-  /** What is held now cannot be renewed for much longer. Answers until when; undefined = a recall is under way already. */
+  /**
+   * A request lacks what is held: until a `schedule()` in which none does, nothing more can be held, and what is held now cannot be
+   * renewed for much longer. Answers until when; undefined = a recall is under way already.
+   */
   recall(): number | undefined {
+    this.#isLacking = true;
     if (this.#isRecalling()) return undefined;
     this.#recallUntil = this.#now() + this.#recallMs;
     for (const [place, { ledger }] of this.#all.entries()) {
@@ -102,6 +119,12 @@ export class Ledgers {
       ledger.recall(this.#recallUntil);
     }
     return this.#recallUntil;
+  }
+
+  /** The end of a `schedule()`. */
+  scheduled(): void {
+    this.#wasLacking = this.#isLacking;
+    this.#isLacking = false;
   }
 
   /** The blocks' content has a copy of the connector's. */

@@ -13,6 +13,7 @@ import {
 import { HASH_WORDS } from "../cache/block-hash.ts";
 import { blockKey } from "../cache/block-key.ts";
 import type { LoadingEntry } from "../cache/kv-cache.ts";
+import { KvEngineError } from "../errors.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
 import type { BlockOffers } from "./block-offers.ts";
@@ -165,6 +166,14 @@ export class Loads {
     const ids: number[] = [];
     for (const flight of this.#flights.all()) if (holdsBlocks(flight)) ids.push(...flight.blocks);
     return ids;
+  }
+
+  /** Throws `internal` unless each block is loading for somebody, or in flight. */
+  checkIntegrity(): void {
+    for (const { id, waiters, flight } of this.blocks.all()) {
+      if (waiters.length === 0 && flight === undefined)
+        throw new KvEngineError("internal", `block ${id} is loading for nobody`);
+    }
   }
 
   #promise(

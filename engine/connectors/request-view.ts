@@ -36,6 +36,10 @@ export class SequenceView implements RequestView, BlockHashes {
     return this.#sequence.request.arrivalTime;
   }
 
+  transferParams(): Readonly<Record<string, unknown>> | undefined {
+    return structuredClone(this.#sequence.request.transferParams);
+  }
+
   tokenIds(): Int32Array {
     return this.#sequence.tokenIds.slice(0, this.#sequence.numTokens);
   }
@@ -53,5 +57,24 @@ export class SequenceView implements RequestView, BlockHashes {
       );
     const index = block * numGroups + group;
     return (this.#keys[index] ??= blockKey(this.#sequence.blocks.hashes, block * 8, group));
+  }
+}
+
+/** The views of live sequences, one each. */
+export class SequenceViews {
+  readonly #views = new WeakMap<Sequence, SequenceView>();
+  readonly #numGroups: number;
+
+  constructor(numGroups: number) {
+    this.#numGroups = numGroups;
+  }
+
+  of(sequence: Sequence): SequenceView {
+    let view = this.#views.get(sequence);
+    if (view === undefined) {
+      view = new SequenceView(sequence, this.#numGroups);
+      this.#views.set(sequence, view);
+    }
+    return view;
   }
 }

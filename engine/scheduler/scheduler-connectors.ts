@@ -11,6 +11,8 @@ export interface SchedulerSide {
   readonly now: () => number;
   /** The newest step whose result was taken; -1 = none. */
   readonly committedStep: () => number;
+  /** Free blocks that no prefilling request is to get. */
+  readonly numSpareBlocks: () => number;
   /** Microseconds that a prompt token has cost lately; 0 = not known. */
   readonly microsPerPromptToken: () => number;
   /** Prompt tokens of running sequences that no step has computed yet. */
@@ -47,9 +49,15 @@ export interface SchedulerConnectors {
   ): "some" | "none" | "pending";
   /**
    * Where loading is to begin, in blocks, when the device has the first `numDeviceBlocks` and `numBlocks` could be there after
-   * loading `numToLoad`: what is before it is computed. `numBlocks` = nothing is to be loaded.
+   * loading `numToLoad`, and `numLoading` that are loading for others: what is before it is computed. `numBlocks` = nothing is to be
+   * loaded or waited for.
    */
-  firstToLoad(numDeviceBlocks: number, numBlocks: number, numToLoad: number): number;
+  firstToLoad(
+    numDeviceBlocks: number,
+    numBlocks: number,
+    numToLoad: number,
+    numLoading: number,
+  ): number;
   /** Whether a device block is being filled. */
   readonly isLoading: (id: number) => boolean;
   /** The sequence was admitted, and waits for these entries. Answers how many tokens that are, by tier. */

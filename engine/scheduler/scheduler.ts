@@ -59,6 +59,8 @@ export interface SchedulerTools {
   readonly noneHash: Int32Array;
   /** Milliseconds, for the timing of requests; nothing is decided by it. */
   readonly now: () => number;
+  /** Id of the first step; 0 when left out. */
+  readonly firstStepId?: number;
   /** Makes the KV connectors, where there are any. */
   readonly createConnectors?: (side: SchedulerSide) => SchedulerConnectors;
 }
@@ -91,6 +93,7 @@ export class Scheduler {
     this.limits = limits;
     this.#options = options;
     this.#tools = tools;
+    this.#nextStepId = tools.firstStepId ?? 0;
     this.kv = new KvCache({
       numBlocks: limits.numBlocks + 1,
       blockSize: limits.blockSize,
@@ -100,12 +103,7 @@ export class Scheduler {
     this.#live = new LiveSequences(this.kv, maxNumSeqs, tools.now);
     const budget = new StepBudget(maxNumBatchedTokens, options.maxSamples);
     this.#sizer = new ChunkSizer(options.tpotSlo);
-    this.#admission = new Admission(
-      this.#live,
-      budget,
-      this.#cacheCounts,
-      limits.maxInFlightTokens,
-    );
+    this.#admission = new Admission(this.#live, budget, limits.maxInFlightTokens);
     this.#planner = new StepPlanner(
       this.#live,
       budget,
@@ -138,6 +136,14 @@ export class Scheduler {
     return this.#live.length;
   }
 
+  get numRunning(): number {
+    return this.#live.running.length;
+  }
+
+  get numWaiting(): number {
+    return this.#live.length - this.#live.running.length;
+  }
+
   /** Whether requests may wait although no step is submitted: connectors are at work, or hold what is needed. */
   get isBusy(): boolean {
     return this.#live.connectors?.isBusy ?? false;
@@ -157,8 +163,8 @@ export class Scheduler {
     const cache = this.#cacheCounts;
     const hostPool = this.#live.connectors?.hostPool;
     return {
-      running: this.#live.running.length,
-      waiting: this.#live.length - this.#live.running.length,
+      running: this.numRunning,
+      waiting: this.numWaiting,
       usedBlocks: this.pool.numUsed,
       totalBlocks: this.limits.numBlocks,
       preemptions: this.#live.numPreemptions,
@@ -169,7 +175,6 @@ export class Scheduler {
       prefixHits: cache.hits,
       externalQueries: cache.externalQueries,
       externalHits: cache.externalHits,
-      cachedPromptTokens: cache.cachedPromptTokens,
       loadedPromptTokens: cache.loadedPromptTokens,
       savedMs: cache.savedMs,
       drafts: this.#committer.numDrafts,
@@ -236,6 +241,7 @@ export class Scheduler {
     const again = connectors?.scheduled(isEmpty ? -1 : batch.stepId, batch.numTokens) ?? false;
     if (isEmpty) {
       inFlight.pop();
+      batch.clear();
       this.#idleBatches.push(batch);
       return again ? this.schedule() : undefined;
     }
@@ -258,8 +264,7 @@ export class Scheduler {
     this.#committedStep = batch.stepId;
     this.#numSteps++;
     this.#stepTokens.push(batch.numTokens);
-    // What drafts cost is neither a decode's time nor a prompt token's.
-    if (result.error === undefined && batch.drafts.length === 0) {
+    if (result.error === undefined) {
       this.#sizer.observe({
         decodes: batch.numDecodes,
         promptTokens: batch.numTokens - batch.numDecodes,
@@ -280,12 +285,10 @@ export class Scheduler {
       kv: this.kv,
       now: this.#tools.now,
       committedStep: () => this.#committedStep,
+      numSpareBlocks: () => Math.max(0, this.pool.numFree - live.numReservedBlocks),
       microsPerPromptToken: () => this.#sizer.microsPerToken,
       queuedPromptTokens: () => live.numQueuedPromptTokens(),
-      resume: (sequence) => {
-        live.resume(sequence);
-        if (sequence.blocks.numLoading === 0) this.#cacheCounts.arrived(sequence);
-      },
+      resume: (sequence) => live.resume(sequence),
       computeInstead: (sequence) => this.#admission.computeInstead(sequence),
       byId: (id) => live.byId(id),
     };

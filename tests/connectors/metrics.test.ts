@@ -55,7 +55,7 @@ class Series {
 }
 
 function keyOf(name: string, labels: Readonly<Record<string, string>>): string {
-  return `${name} ${JSON.stringify(Object.entries(labels).toSorted())}`;
+  return `${name} ${JSON.stringify(Object.entries(labels).toSorted(([a], [b]) => (a < b ? -1 : 1)))}`;
 }
 
 const OURS = { connector: "cpu-offload" };
@@ -83,7 +83,6 @@ describe("counts of what connectors brought", () => {
       externalQueries: before.externalQueries + 24,
       externalHits: 20,
       promptTokens: before.promptTokens + 24,
-      cachedPromptTokens: 0,
       loadedPromptTokens: { host: 20 },
     });
     const { pageBytes } = world.desk!;
@@ -119,7 +118,6 @@ describe("counts of what connectors brought", () => {
       externalQueries: before.externalQueries + 24,
       externalHits: 0,
       promptTokens: before.promptTokens + 24,
-      cachedPromptTokens: before.cachedPromptTokens,
       loadedPromptTokens: {},
     });
     const failed = { ...OURS, kind: "load", outcome: "failed" };
@@ -144,7 +142,7 @@ describe("counts of what connectors brought", () => {
     expect(stats).toMatchObject({
       externalQueries: 0,
       externalHits: 0,
-      cachedPromptTokens: 20,
+      prefixHits: 20,
       loadedPromptTokens: {},
     });
     expect(stats.hostPool).toBeUndefined();

@@ -1,8 +1,11 @@
 /** The faults that `mutate.ts` plants: small, plausible mistakes in what decides over blocks and steps. */
 
+import { HOLD_FAULTS } from "./hold-faults.ts";
+import { PACE_FAULTS } from "./pace-faults.ts";
 import type { Fault } from "./plan.ts";
 
 const ONE_ANSWER = "tests/unit/scheduler/one-answer.test.ts";
+const PREFIX_CACHE = "tests/unit/scheduler/prefix-cache.test.ts";
 const HELD_BLOCKS = "tests/unit/scheduler/held-blocks.test.ts";
 
 const CACHE_FAULTS: readonly Fault[] = [
@@ -10,9 +13,9 @@ const CACHE_FAULTS: readonly Fault[] = [
     name: "missed-reference",
     breaks: "the last block of a found prefix gets no reference and may be handed out to others",
     file: "engine/cache/kv-cache.ts",
-    from: "      this.pool.touch(scratch, count);\n",
-    to: "      this.pool.touch(scratch, Math.max(0, count - 1));\n",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts"],
+    from: "    this.pool.touch(scratch, count);\n",
+    to: "    this.pool.touch(scratch, Math.max(0, count - 1));\n",
+    tests: [PREFIX_CACHE],
   },
   {
     name: "shared-block-freed",
@@ -26,7 +29,7 @@ const CACHE_FAULTS: readonly Fault[] = [
     name: "evicted-from-the-head",
     breaks:
       "of a sequence's cached blocks the first is evicted first, and the rest are worth nothing",
-    file: "engine/cache/block-pool.ts",
+    file: "engine/cache/free-queue.ts",
     from: "    for (let i = count - 1; i >= 0; i--) {\n",
     to: "    for (let i = 0; i < count; i++) {\n",
     tests: ["tests/unit/cache/block-pool.test.ts"],
@@ -34,8 +37,8 @@ const CACHE_FAULTS: readonly Fault[] = [
   {
     name: "cached-evicted-first",
     breaks: "a freed block with content is evicted before those without, and before older ones",
-    file: "engine/cache/block-pool.ts",
-    from: "const previous = isHashed ? (state[end + PREVIOUS] as number) : front;\n      const next = isHashed ? sentinel : (",
+    file: "engine/cache/free-queue.ts",
+    from: "const previous = isHashed ? (state[end * WORDS + PREVIOUS] as number) : front;\n      const next = isHashed ? end : (",
     to: "const previous = front;\n      const next = (",
     tests: ["tests/unit/cache/block-pool.test.ts"],
   },
@@ -101,7 +104,7 @@ const CACHE_FAULTS: readonly Fault[] = [
     file: "engine/cache/kv-cache.ts",
     from: "if (!this.prefixCaching || blocks.generation !== this.#generation) return;",
     to: "if (!this.prefixCaching) return;",
-    tests: ["tests/unit/cache", "tests/unit/scheduler/prefix-cache.test.ts"],
+    tests: ["tests/unit/cache", PREFIX_CACHE],
   },
 ];
 
@@ -112,7 +115,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/prompt-hasher.ts",
     from: "blocks.hashes.subarray((known - 1) * HASH_WORDS, known * HASH_WORDS)",
     to: "blocks.hashes.subarray(0, HASH_WORDS)",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "salt-forgotten",
@@ -120,7 +123,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/prompt-hasher.ts",
     from: "const salt = known === 0 ? request.cacheSalt : undefined;",
     to: "const salt = known < 0 ? request.cacheSalt : undefined;",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts"],
+    tests: [PREFIX_CACHE],
   },
   {
     name: "whole-prompt-from-cache",
@@ -128,15 +131,15 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/admission.ts",
     from: "Math.floor((numTokens - 1) / kv.blockSize)",
     to: "Math.floor(numTokens / kv.blockSize)",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts"],
+    tests: [PREFIX_CACHE],
   },
   {
     name: "read-in-the-step-that-fills",
     breaks: "a request reads blocks in the very step that fills them",
     file: "engine/scheduler/admission.ts",
-    from: 'if (match.newestStep === batch.stepId) return "aside";',
-    to: 'if (match.newestStep > batch.stepId) return "aside";',
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    from: "    while (match.newestStep === batch.stepId) {\n",
+    to: "    while (match.newestStep > batch.stepId) {\n",
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "reservation-ignored",
@@ -169,7 +172,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/step-committer.ts",
     from: "      kv.withdraw(sequence.blocks, batch.stepId);\n",
     to: "",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "readers-of-a-failed-step-go-on",
@@ -177,7 +180,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/step-committer.ts",
     from: "    this.#recompute(damaged, batch.stepId);\n",
     to: "",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "void-results-count",
@@ -185,7 +188,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/step-committer.ts",
     from: 'if (sequence.state === "finished" || batch.stepId <= sequence.voidUntilStep) continue;\n      this.#commitRow(',
     to: 'if (sequence.state === "finished") continue;\n      this.#commitRow(',
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "resumed-with-no-samples",
@@ -247,4 +250,9 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
   },
 ];
 
-export const FAULTS: readonly Fault[] = [...CACHE_FAULTS, ...SCHEDULER_FAULTS];
+export const FAULTS: readonly Fault[] = [
+  ...CACHE_FAULTS,
+  ...HOLD_FAULTS,
+  ...SCHEDULER_FAULTS,
+  ...PACE_FAULTS,
+];

@@ -3,7 +3,8 @@
  * was asked of it is recorded.
  */
 
-import type { PrefixCacheReset, EngineClient } from "../../engine/engine-client.ts";
+import type { EngineClient, Observe, PrefixCacheReset } from "../../engine/engine-client.ts";
+import { epochMs } from "../../engine/epoch.ts";
 import { KvEngineError } from "../../engine/errors.ts";
 import type {
   EngineInfo,
@@ -79,7 +80,6 @@ export const NO_STATS: EngineStats = {
   prefixHits: 0,
   externalQueries: 0,
   externalHits: 0,
-  cachedPromptTokens: 0,
   loadedPromptTokens: {},
   savedMs: 0,
   drafts: 0,
@@ -94,17 +94,27 @@ class FakeSequence extends TokenStream {
   returned = false;
   /** Events that nobody has taken yet. */
   untaken = 0;
+  readonly #observe: Observe | undefined;
 
-  constructor(request: GenerateRequest, onLeave: () => void) {
+  constructor(request: GenerateRequest, observe: Observe | undefined, onLeave: () => void) {
     super(() => {
       this.returned = true;
       onLeave();
     });
     this.request = request;
+    this.#observe = observe;
   }
 
   send(...events: readonly TokenEvent[]): void {
-    for (const event of events) this.push(event);
+    this.sendAt(epochMs(), ...events);
+  }
+
+  /** Events that the engine had at this time. */
+  sendAt(at: number, ...events: readonly TokenEvent[]): void {
+    for (const event of events) {
+      if (!this.returned) this.#observe?.(event, at);
+      this.push(event);
+    }
     this.untaken += events.length;
     this.tell();
   }
@@ -177,11 +187,11 @@ export class FakeEngineClient implements EngineClient {
     return Promise.resolve(this.resets);
   }
 
-  generate(request: GenerateRequest): FakeSequence {
+  generate(request: GenerateRequest, observe?: Observe): FakeSequence {
     if (this.sequences.some((one) => one.request.id === request.id))
       throw new Error(`the id ${request.id} is not unique`);
     const events = this.script?.(request) ?? [];
-    const sequence = new FakeSequence(request, () => this.abort(request.id));
+    const sequence = new FakeSequence(request, observe, () => this.abort(request.id));
     this.sequences.push(sequence);
     sequence.send(...events);
     for (const tell of this.#arrivals.splice(0)) tell();

@@ -170,7 +170,7 @@ impl Transfers {
     /// # Errors
     /// The core's, as JSON `{code, message}` in the message.
     #[napi]
-    pub fn store(&self, id: i64, blocks: &[i32], pages: &[i32], after_step: i32) -> napi::Result<()> {
+    pub fn store(&self, id: i64, blocks: &[i32], pages: &[i32], after_step: i64) -> napi::Result<()> {
         self.core.store(id, blocks, pages, after_step).map_err(to_js)
     }
 
@@ -179,7 +179,7 @@ impl Transfers {
     /// # Errors
     /// The core's, as JSON `{code, message}` in the message.
     #[napi]
-    pub fn load(&self, id: i64, pages: &[i32], blocks: &[i32], after_step: i32) -> napi::Result<()> {
+    pub fn load(&self, id: i64, pages: &[i32], blocks: &[i32], after_step: i64) -> napi::Result<()> {
         self.core.load(id, pages, blocks, after_step).map_err(to_js)
     }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// What a step came to.
 #[derive(Clone, Debug)]
 pub struct StepResult {
-    /// The engine's number of the step.
+    /// The step's number, as its words have it.
     pub step_id: i32,
     /// One entry a sampled position; empty on failure.
     pub sampled: Vec<Sampled>,

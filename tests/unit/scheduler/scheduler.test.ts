@@ -128,7 +128,6 @@ describe("scheduling", () => {
       prefixHits: 0,
       externalQueries: 0,
       externalHits: 0,
-      cachedPromptTokens: 0,
       loadedPromptTokens: {},
       savedMs: 0,
       drafts: 0,

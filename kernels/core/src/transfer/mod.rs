@@ -153,7 +153,7 @@ impl Transfers {
     ///
     /// # Errors
     /// `internal` for an id in use, an index out of range, lists of different lengths, and after [`Self::stop`].
-    pub fn store(&self, id: i64, blocks: &[i32], pages: &[i32], after: i32) -> Result<()> {
+    pub fn store(&self, id: i64, blocks: &[i32], pages: &[i32], after: i64) -> Result<()> {
         self.move_blocks(id, Kind::Store, blocks, pages, after)
     }
 
@@ -162,11 +162,11 @@ impl Transfers {
     ///
     /// # Errors
     /// As [`Self::store`].
-    pub fn load(&self, id: i64, pages: &[i32], blocks: &[i32], after: i32) -> Result<()> {
+    pub fn load(&self, id: i64, pages: &[i32], blocks: &[i32], after: i64) -> Result<()> {
         self.move_blocks(id, Kind::Load, blocks, pages, after)
     }
 
-    fn move_blocks(&self, id: i64, kind: Kind, blocks: &[i32], pages: &[i32], after: i32) -> Result<()> {
+    fn move_blocks(&self, id: i64, kind: Kind, blocks: &[i32], pages: &[i32], after: i64) -> Result<()> {
         // Block 0 is the null block: nobody's content.
         let blocks = indices(id, blocks, 1, self.shared.copier.device.num_pages(), "block")?;
         let pages = indices(id, pages, 0, self.num_ready(), "host page")?;
@@ -212,7 +212,7 @@ impl Transfers {
         self.start(self.file_threads, "kv-file", |shared| shared.work(Crew::Files))
     }
 
-    fn submit(&self, plan: Plan, after: i32) -> Result<()> {
+    fn submit(&self, plan: Plan, after: i64) -> Result<()> {
         let (id, num_pages, num_far) = (plan.id, plan.pages.len(), plan.far.len());
         if num_pages == 0 || num_far != num_pages {
             return Err(Failure::internal(format!(

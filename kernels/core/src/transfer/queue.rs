@@ -47,7 +47,7 @@ struct Flight {
     plan: Arc<Plan>,
     /// Place in the order of calls.
     number: u64,
-    after: i32,
+    after: i64,
     submitted: Instant,
     /// Since when its step has ended.
     due: Option<Instant>,
@@ -78,7 +78,7 @@ pub(super) struct Queue {
     pub(super) pace: Pace,
     flights: HashMap<i64, Flight>,
     /// Flights whose step has not ended: step, number, id.
-    waiting: BTreeSet<(i32, u64, i64)>,
+    waiting: BTreeSet<(i64, u64, i64)>,
     /// Of each kind, flights that may go and have entries left to hand out: number, id.
     ready: [BTreeSet<(u64, i64)>; 4],
     claims: Claims,
@@ -111,7 +111,7 @@ impl Queue {
     }
 
     /// Takes in a flight whose indices are in range. False when its id is in use.
-    pub(super) fn submit(&mut self, plan: Plan, after: i32, now: Instant) -> bool {
+    pub(super) fn submit(&mut self, plan: Plan, after: i64, now: Instant) -> bool {
         if self.flights.contains_key(&plan.id) {
             return false;
         }
@@ -137,7 +137,7 @@ impl Queue {
     }
 
     /// All steps up to this one have ended.
-    pub(super) fn step_finished(&mut self, step: i32, now: Instant) {
+    pub(super) fn step_finished(&mut self, step: i64, now: Instant) {
         while let Some(&(after, number, id)) = self.waiting.first() {
             if after > step {
                 return;
@@ -153,7 +153,7 @@ impl Queue {
     }
 
     /// The earliest step that a flight waits for.
-    pub(super) fn awaited(&self) -> Option<i32> {
+    pub(super) fn awaited(&self) -> Option<i64> {
         self.waiting.first().map(|first| first.0)
     }
 
