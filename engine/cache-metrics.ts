@@ -1,8 +1,15 @@
 /** What `/metrics` shows of the prefix cache and of KV that connectors bring. vLLM's names where it has one. */
 
 import { Counter, Gauge, type Registry } from "prom-client";
-import type { StatsSource } from "./metrics.ts";
-import type { EngineStats, HostPoolState } from "./request.ts";
+import type { EngineInfo, EngineStats, HostPoolState } from "./request.ts";
+
+/** Where numbers of the moment come from. */
+export interface StatsSource {
+  readonly info: EngineInfo;
+  stats(): EngineStats;
+  /** Calls back with the numbers of each message from the engine. */
+  onStats(callback: (stats: EngineStats) => void): void;
+}
 
 export function addCacheMetrics(source: StatsSource, registers: Registry[]): void {
   /** Of values by one label. */

@@ -4,18 +4,10 @@
  */
 
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import { addCacheMetrics } from "./cache-metrics.ts";
+import { addCacheMetrics, type StatsSource } from "./cache-metrics.ts";
 import { ConnectorMetrics } from "./connector-metrics.ts";
 import type { EngineInfo, EngineStats, Timing, Usage } from "./request.ts";
 import { TokenHistogram } from "./token-histogram.ts";
-
-/** Where numbers of the moment come from. */
-export interface StatsSource {
-  readonly info: EngineInfo;
-  stats(): EngineStats;
-  /** Calls back with the numbers of each message from the engine. */
-  onStats(callback: (stats: EngineStats) => void): void;
-}
 
 export interface SequenceEnd {
   readonly reason: "stop" | "length";
