@@ -55,6 +55,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
                 checksums: true,
                 storeShare: config.kvOffloadStoreShare,
                 linkBytesPerSecond: config.kvOffloadLink,
+                guardSteps: false,
                 manual: false,
               },
               onResults,

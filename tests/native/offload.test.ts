@@ -92,6 +92,7 @@ class Play {
           checksums: true,
           storeShare: 0.5,
           linkBytesPerSecond: 0,
+          guardSteps: true,
           manual: false,
         },
         (results) => {

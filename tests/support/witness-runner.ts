@@ -98,6 +98,7 @@ export class WitnessRunner implements ModelRunner {
         checksums: true,
         storeShare: 1,
         linkBytesPerSecond: 0,
+        guardSteps: true,
         manual: true,
       },
       onResults,

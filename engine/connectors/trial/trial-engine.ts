@@ -31,6 +31,7 @@ const MANUAL = {
   checksums: true,
   storeShare: 1,
   linkBytesPerSecond: 0,
+  guardSteps: true,
   manual: true,
 } as const;
 /** Milliseconds of an engine whose steps take one. A hold that lasts to its deadline was forgotten. */

@@ -110,6 +110,15 @@ pub struct Transfers {
 
 #[napi]
 impl Runner {
+    /// How many pages a host pool could have now.
+    ///
+    /// # Errors
+    /// The core's, as JSON `{code, message}` in the message.
+    #[napi]
+    pub fn host_pages_that_fit(&self) -> napi::Result<f64> {
+        self.core.host_pages_that_fit().map(|pages| pages as f64).map_err(to_js)
+    }
+
     /// Opens a host pool and starts the threads that copy between it and this runner's KV blocks. `onResults` is called with
     /// what has ended since the last call, which may be nothing; it keeps the process alive until `stop`.
     ///

@@ -1,9 +1,10 @@
 //! The pages of host memory that blocks are kept in. The pool is mapped at once and grows in the background: the system gives
 //! memory when a page is first touched, and a large pool takes seconds.
-#![expect(unsafe_code, reason = "touches pages that nobody may use yet")]
+#![expect(unsafe_code, reason = "touches pages that nobody may use yet, on a thread of low priority")]
 
 use super::seal::Seals;
 use crate::error::{Failure, Result};
+use crate::memory;
 use crate::pages::Pages;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -13,8 +14,15 @@ const SPARE: u64 = 64 << 20;
 const ROUND: usize = 64 << 20;
 /// Bytes touched before pages are counted as ready; also of the system's large pages.
 const TOUCHED: usize = 2 << 20;
+/// Of the growing thread, where others have 0: about a tenth of their share of a busy processor.
+const NICE: i32 = 10;
 /// The smallest page the system gives.
 const SMALL_PAGE: usize = 4096;
+
+/// Pages that `available` bytes hold.
+pub(super) fn pages_that_fit(page_bytes: usize, available: u64) -> u64 {
+    available.saturating_sub(SPARE) / page_bytes as u64
+}
 
 /// See the module. Page ids are the caller's business.
 #[derive(Debug)]
@@ -31,11 +39,11 @@ impl HostPool {
     /// # Errors
     /// `out_of_memory` where `available` bytes do not hold it, with the number of pages that would fit.
     pub(super) fn map(page_bytes: usize, num_pages: usize, checksums: bool, available: u64) -> Result<Self> {
-        let fit = available.saturating_sub(SPARE) / page_bytes as u64;
+        let fit = pages_that_fit(page_bytes, available);
         if num_pages as u64 > fit {
             return Err(Failure::out_of_memory(format!(
                 "host pool: {num_pages} pages of {page_bytes} bytes are more than the {available} bytes of memory \
-                 that are available; {fit} pages fit"
+                 that are available beside the KV blocks; {fit} pages fit"
             )));
         }
         Ok(Self {
@@ -56,8 +64,15 @@ impl HostPool {
         self.growing.load(Ordering::Relaxed)
     }
 
+    /// The growing thread: gives way to those that serve.
+    pub(super) fn work(&self) {
+        // SAFETY: changes nothing but the priority of the calling thread. Refused, it stays as it is.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+        self.grow(memory::available);
+    }
+
     /// Touches all pages in order. Ends early where memory runs short or when told to stop.
-    pub(super) fn grow(&self, mut available: impl FnMut() -> Result<u64>) {
+    fn grow(&self, mut available: impl FnMut() -> Result<u64>) {
         let (page_bytes, num_pages) = (self.pages.page_bytes(), self.pages.num_pages());
         let mut left = 0;
         for first in (0..num_pages).step_by(TOUCHED.div_ceil(page_bytes)) {
