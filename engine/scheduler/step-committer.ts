@@ -240,6 +240,19 @@ export class StepCommitter {
         if (sequence.state === "running") this.#live.preempt(sequence);
       }
     }
+    this.#recomputeWaiting(damaged, failedStep);
+  }
+
+  /** As `#recompute`, for those that run and are in no step: they wait for what connectors bring behind such a block. */
+  #recomputeWaiting(damaged: ReadonlySet<number>, failedStep: number): void {
+    const { kv, running } = this.#live;
+    let next: Sequence | undefined;
+    for (let one = running.first; one !== undefined; one = next) {
+      next = one.next;
+      if (!holdsAny(one, damaged)) continue;
+      kv.withdraw(one.blocks, failedStep);
+      this.#live.preempt(one);
+    }
   }
 }
 

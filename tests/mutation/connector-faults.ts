@@ -140,6 +140,14 @@ export const CONNECTOR_FAULTS: readonly Fault[] = [
     tests: [JOINED],
   },
   {
+    name: "waits-behind-a-failed-step",
+    breaks: "who waits for a load reads blocks that a failed step was to fill",
+    file: "engine/scheduler/step-committer.ts",
+    from: "    this.#recomputeWaiting(damaged, failedStep);\n",
+    to: "",
+    tests: ["tests/connectors/failed-steps.test.ts"],
+  },
+  {
     name: "load-at-any-price",
     breaks: "a request waits for a load when computing is quicker",
     file: "engine/connectors/load-cost.ts",
