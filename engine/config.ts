@@ -6,6 +6,8 @@
 
 import type { CommandName, Option, OptionGroup } from "./option.ts";
 import { BENCH_OPTIONS } from "./options/bench-options.ts";
+import { BENCH_LOAD_OPTIONS } from "./options/bench-load-options.ts";
+import { BENCH_SERVE_OPTIONS } from "./options/bench-serve-options.ts";
 import { ENGINE_OPTIONS } from "./options/engine-options.ts";
 import { MODEL_OPTIONS } from "./options/model-options.ts";
 import { OUTPUT_OPTIONS } from "./options/output-options.ts";
@@ -17,12 +19,16 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   typeof MODEL_OPTIONS &
   typeof SAMPLING_OPTIONS &
   typeof BENCH_OPTIONS &
+  typeof BENCH_LOAD_OPTIONS &
+  typeof BENCH_SERVE_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
   ...SERVER_OPTIONS,
   ...MODEL_OPTIONS,
   ...SAMPLING_OPTIONS,
   ...BENCH_OPTIONS,
+  ...BENCH_LOAD_OPTIONS,
+  ...BENCH_SERVE_OPTIONS,
   ...OUTPUT_OPTIONS,
 };
 
@@ -44,9 +50,11 @@ type ValueOf<O> = O extends { readonly type: "boolean" }
       ? readonly number[]
       : O extends { readonly type: "pair" }
         ? readonly [low: number, high: number]
-        : O extends { readonly type: "text" | "path" }
-          ? string
-          : number;
+        : O extends { readonly type: "texts" }
+          ? readonly string[]
+          : O extends { readonly type: "text" | "path" }
+            ? string
+            : number;
 
 /** A value for each option, under its name in camel case. */
 export type OptionValues = { readonly [N in OptionName as CamelCase<N>]: ValueOf<Row<N>> };

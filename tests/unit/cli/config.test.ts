@@ -6,6 +6,7 @@ import {
   parseValue,
   resolveConfig,
 } from "../../../engine/config-values.ts";
+import { describeDefault } from "../../../cli/flags.ts";
 import { nearest } from "../../../engine/nearest.ts";
 import { toKvEngineError } from "../../../engine/errors.ts";
 import { COMMANDS, GROUPS, type CommandName, type Option } from "../../../engine/option.ts";
@@ -114,6 +115,14 @@ describe("precedence", () => {
   });
 });
 
+describe("defaults", () => {
+  test("are the command's own where it has one", () => {
+    const temperature = (command: CommandName): number => resolve({}, command).values.temperature;
+    expect([temperature("run"), temperature("bench serve")]).toEqual([0.7, 0]);
+    expect(describeDefault(OPTIONS.temperature)).toBe("0.7; bench serve: 0; bench throughput: 0");
+  });
+});
+
 describe("values", () => {
   const parse = (name: OptionName, text: unknown): unknown =>
     parseValue(OPTIONS[name], text, `--${name}`);
@@ -153,6 +162,20 @@ describe("values", () => {
     expect(parse("n-prompt", "128,512")).toEqual([128, 512]);
     expect(parse("n-prompt", [1, 2])).toEqual([1, 2]);
     for (const bad of ["", ",", "1,", "1;2", "a"]) expect(() => parse("n-prompt", bad)).toThrow();
+  });
+
+  test("numbers without an end, where there is none", () => {
+    for (const text of ["inf", "Infinity", "INF"])
+      expect(parse("request-rate", text)).toBe(Number.POSITIVE_INFINITY);
+    expect(messageOf(() => parse("request-rate", "0"))).toContain("0.000001 to inf");
+    expect(() => parse("temperature", "inf")).toThrow();
+    expect(describeDefault(OPTIONS["request-rate"])).toBe("inf");
+  });
+
+  test("several texts, of flags and of a file", () => {
+    expect(parse("metadata", ["a=1", "b=2"])).toEqual(["a=1", "b=2"]);
+    expect(parse("metadata", "a=1")).toEqual(["a=1"]);
+    for (const bad of ["", [""], [1], 1, {}]) expect(() => parse("metadata", bad)).toThrow();
   });
 
   test("pairs, the lower first", () => {

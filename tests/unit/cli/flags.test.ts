@@ -50,6 +50,11 @@ describe("what is read", () => {
     expect(parseCommandLine("run", ["m", "--seed", "-1"], [MODEL]).flags.get("seed")).toBe("-1");
   });
 
+  test("a flag that may be given several times, each time", () => {
+    const { flags } = parseCommandLine("bench serve", ["--peer", "a=1", "--peer=b=2"], []);
+    expect(flags.get("peer")).toEqual(["a=1", "b=2"]);
+  });
+
   test("after -- all is text", () => {
     expect(parseCommandLine("run", ["--", "--port"], [MODEL]).positionals).toEqual(["--port"]);
   });
