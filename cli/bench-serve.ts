@@ -20,6 +20,8 @@ import { chooseSides } from "./bench/serve/sides.ts";
 import { openTokenizer } from "./bench/serve/tokenizer.ts";
 import { parseSloTargets, type SloTargets } from "./bench/slo.ts";
 import { runSloSearch, sloReport } from "./bench/slo-run.ts";
+import type { Workload } from "./bench/types.ts";
+import { exitCode } from "./bench/exit-code.ts";
 import { defineOurCommand } from "./command.ts";
 import { EXIT } from "./output.ts";
 import { findModel } from "./session.ts";
@@ -58,9 +60,15 @@ export function benchServeCommand(parts: BenchParts): CommandDef {
       countTokens: (text) => tokenizer.encode(text, { parseSpecial: true }).length,
     });
     const bench = { values, sides, targets, options, tokenizer, parts, interrupt, log };
-    const outcome = await runBench(bench);
-    const code = await parts.report(outcome, values);
-    return interrupt.signal.aborted ? EXIT.interrupted : code;
+    try {
+      const outcome = await runBench(bench);
+      const code = await parts.report(outcome, values);
+      return interrupt.signal.aborted ? EXIT.interrupted : exitCode(outcome, code);
+    } catch (thrown) {
+      // Who interrupts before there is anything to report gets nothing else to read.
+      if (interrupt.signal.aborted) return EXIT.interrupted;
+      throw thrown;
+    }
   });
 }
 
@@ -105,6 +113,14 @@ async function runInTurn(
   return { runs: runs.map(({ result }) => result), sides: sides.map(({ label }) => label) };
 }
 
+function refuseTimed({ name, conversations }: Workload): void {
+  if (conversations.every(({ at }) => at === undefined)) return;
+  throw new KvEngineError("bad_config", `${name} has times of its own, so no rate can be tried`, {
+    subject: "--slo-search",
+    hint: "use --no-self-timed",
+  });
+}
+
 async function searchSlo(bench: Bench): Promise<BenchOutcome> {
   const { values, sides, targets, options, tokenizer, parts } = bench;
   const [side] = sides;
@@ -117,6 +133,7 @@ async function searchSlo(bench: Bench): Promise<BenchOutcome> {
       latency: parts.latency,
       run: async ({ rate, numPrompts, seed, saturation }) => {
         const workload = await parts.makeWorkload(values, { seed, numPrompts }, tokenizer);
+        refuseTimed(workload);
         const plan = loadPlan({ ...values, requestRate: rate }, workload.clients);
         return runOn(open, workload, plan, REAL_CLOCK, { ...options, saturation });
       },

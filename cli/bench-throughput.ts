@@ -3,6 +3,7 @@
 import type { CommandDef } from "citty";
 import type { OptionValues } from "../engine/config.ts";
 import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
+import { exitCode } from "./bench/exit-code.ts";
 import { listenForInterrupt } from "./bench/interrupt.ts";
 import { REAL_CLOCK } from "./bench/load/clock.ts";
 import { type OfflineEngine, offlineSend } from "./bench/offline.ts";
@@ -26,8 +27,9 @@ export function benchThroughputCommand(parts: BenchParts): CommandDef {
         log.info("ending; what was measured is kept, and once more ends at once"),
       );
       const run = await runOffline(session, values, parts, interrupt.signal);
-      const code = await parts.report({ runs: [run], sides: [] }, values);
-      return interrupt.signal.aborted ? EXIT.interrupted : code;
+      const outcome = { runs: [run], sides: [] };
+      const code = await parts.report(outcome, values);
+      return interrupt.signal.aborted ? EXIT.interrupted : exitCode(outcome, code);
     } finally {
       await session.client.shutdown(0);
     }

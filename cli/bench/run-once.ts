@@ -10,7 +10,7 @@ import type { Send } from "./load/send.ts";
 import type { RunOptions } from "./run-options.ts";
 import { openSide, type OpenSide } from "./servers/open-side.ts";
 import type { Side } from "./servers/side.ts";
-import type { Clock, LoadPlan, Run, Workload } from "./types.ts";
+import type { ClientCost, Clock, LoadPlan, Run, Workload } from "./types.ts";
 import { runWarnings } from "./warnings.ts";
 import { warmUpConversations, warmUpPlan } from "./warm-up.ts";
 
@@ -103,9 +103,11 @@ export async function measure(
   const numRequests = workload.conversations.reduce((sum, { turns }) => sum + turns.length, 0);
   observer?.begin(label, numRequests);
   const startedAt = new Date().toISOString();
-  const cost = watchClientCost();
+  const endWatch = watchClientCost();
+  let client: ClientCost;
+  let result: LoadResult;
   try {
-    const result = await runLoad(workload, plan, {
+    result = await runLoad(workload, plan, {
       clock,
       send,
       signal,
@@ -113,11 +115,11 @@ export async function measure(
       onSent: () => observer?.sent(),
       onRecord: (record) => observer?.ended(record),
     });
-    return { ...result, startedAt, client: cost() };
   } finally {
-    cost();
+    client = endWatch();
     observer?.end();
   }
+  return { ...result, startedAt, client };
 }
 
 export async function warmUp(

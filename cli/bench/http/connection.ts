@@ -1,7 +1,7 @@
 /** One connection, which carries one request at a time. */
 
 import type { Socket } from "bun";
-import { ConnectionLost, unreachable } from "./failure.ts";
+import { ConnectionLost, unreachable, UnreachableError } from "./failure.ts";
 import { ResponseParser, type ResponseReader } from "./response-parser.ts";
 
 export interface Address {
@@ -41,6 +41,10 @@ const HANDLERS = {
   end(socket: Socket<Connection>): void {
     socket.data.ended();
   },
+  handshake(socket: Socket<Connection>, _success: boolean, error: Error | null): void {
+    if (error !== null)
+      socket.data.close(new UnreachableError(`TLS failed: ${error.message}`, { cause: error }));
+  },
   // The promise of `Bun.connect` rejects with it.
   connectError(): void {},
 };
@@ -68,13 +72,13 @@ export class Connection {
    * threw; the connection is closed then.
    */
   async exchange(request: Uint8Array, reader: ResponseReader): Promise<void> {
+    if (!this.#open) throw new ConnectionLost(true);
     const exchange: Exchange = {
       parser: new ResponseParser(reader),
       whole: Promise.withResolvers(),
       answered: false,
     };
     this.#exchange = exchange;
-    if (!this.#open) throw new ConnectionLost(true);
     this.#unsent = request;
     this.flush();
     await exchange.whole.promise;

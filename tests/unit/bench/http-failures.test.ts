@@ -13,6 +13,19 @@ describe("a request that fails", () => {
     expect(record.error).toBe(`cannot connect to 127.0.0.1:${port}: connection refused`);
   });
 
+  test("because TLS is spoken to a server that does not is unreachable", async () => {
+    const plain = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: { data: (socket) => void socket.write("HTTP/1.1 400 Bad Request\r\n\r\n") },
+    });
+    using client = new TestClient({ url: `https://127.0.0.1:${plain.port}` });
+    const { record, unreachable } = await client.send();
+    plain.stop(true);
+    expect([unreachable, record.outcome]).toEqual([true, "error"]);
+    expect(record.error).toMatch(/^(TLS failed|cannot connect to 127.0.0.1:\d+): /);
+  });
+
   test("with a status has the message of the body, in each server's form", async () => {
     const cases = [
       [
