@@ -57,9 +57,9 @@ async function runOffline(
     workload: { name: workload.name, seed: workload.seed, parameters: workload.parameters },
     load: plan,
     target: {
-      baseUrl: "",
+      baseUrl: "this process",
       model: client.info.modelName,
-      server: `kvengine ${VERSION}, ${client.info.backend}, in this process`,
+      server: `kvengine ${VERSION}, ${client.info.backend}`,
     },
     cacheState: "cold",
     ...measured,

@@ -139,7 +139,7 @@ describe("bench throughput", () => {
       rawArgs: [MODEL, "--backend", "null", "--num-warmups", "2"],
     });
     const [run] = parts.outcomes[0]?.runs ?? [];
-    expect([result, run?.cacheState, run?.target.baseUrl]).toEqual([0, "cold", ""]);
+    expect([result, run?.cacheState, run?.target.baseUrl]).toEqual([0, "cold", "this process"]);
     expect(run === undefined ? [] : outcomes(run)).toEqual(["ok 5"]);
     expect(run?.records.every(({ chunks }) => chunks.length === 5)).toBe(true);
   }, 60_000);
