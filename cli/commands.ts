@@ -66,6 +66,43 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     ],
     load: async () => (await import("./bench-engine.ts")).default,
   },
+  "bench serve": {
+    summary: "Measure a server as its clients see it: kvengine, or any with the OpenAI API",
+    positionals: [
+      {
+        name: "model",
+        help: `${MODEL_HELP}; without one, smollm2-135m. With --base-url, whose tokens prompts are made of`,
+        required: false,
+      },
+    ],
+    examples: [
+      ["kvengine bench serve smollm2-135m --request-rate 4", "starts kvengine for the run"],
+      [
+        "kvengine bench serve ./model.gguf --base-url http://127.0.0.1:8000 --max-concurrency 16",
+        "",
+      ],
+      [
+        "kvengine bench serve smollm2-135m --slo-search ttft:500,tpot:50",
+        "the largest rate that holds",
+      ],
+      [
+        'kvengine bench serve smollm2-135m --peer llama-server=./llama-server --ab "a:" --ab "b: llama-server -np 32"',
+        "kvengine against a peer",
+      ],
+    ],
+    load: async () => (await import("./bench-serve.ts")).default,
+  },
+  "bench throughput": {
+    summary: "Measure a workload straight in the engine, without HTTP",
+    positionals: [
+      { name: "model", help: `${MODEL_HELP}; without one, smollm2-135m`, required: false },
+    ],
+    examples: [
+      ["kvengine bench throughput smollm2-135m", ""],
+      ["kvengine bench throughput ./model.gguf --threads 2 --max-concurrency 64 --json", ""],
+    ],
+    load: async () => (await import("./bench-throughput.ts")).default,
+  },
   "bench scheduler": {
     summary: "Measure what deciding costs: steps that compute nothing",
     positionals: [],

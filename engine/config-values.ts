@@ -13,12 +13,15 @@ import {
 } from "./config.ts";
 import { KvEngineError } from "./errors.ts";
 import { nearest } from "./nearest.ts";
-import type { CommandName, Option } from "./option.ts";
+import { type CommandName, defaultOf, type Option } from "./option.ts";
+
+/** What stood behind a flag; several texts where the flag was given several times. */
+export type FlagValue = string | boolean | readonly string[];
 
 /** What the user wrote, by option name. The first source that has a name wins. */
 export interface ConfigSources {
   /** Names must be options of the command (cli/flags.ts sees to it). */
-  readonly flags: ReadonlyMap<OptionName, string | boolean | readonly string[]>;
+  readonly flags: ReadonlyMap<OptionName, FlagValue>;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** A parsed config file and its path for messages. Options of other commands are allowed in it. */
   readonly file?: { readonly path: string; readonly table: Readonly<Record<string, unknown>> };
@@ -47,8 +50,10 @@ export function resolveConfig(command: CommandName, sources: ConfigSources): Res
   }
   for (const [name, option] of optionsOf(command)) {
     const written = lookUp(name, sources);
-    if (written !== undefined)
-      values[camelCase(name)] = parseValue(option, written.value, written.subject);
+    values[camelCase(name)] =
+      written === undefined
+        ? defaultOf(option, command)
+        : parseValue(option, written.value, written.subject);
   }
   return { values: values as OptionValues, warnings: unknownVariables(sources.env) };
 }
@@ -188,6 +193,7 @@ function parseNumber(text: string, type: "integer" | "number" | "bytes"): number
     const value = /^-?\d[\d_]*$/.test(text) ? Number(text.replaceAll("_", "")) : Number.NaN;
     return Number.isSafeInteger(value) ? value : Number.NaN;
   }
+  if (/^inf(inity)?$/i.test(text)) return Number.POSITIVE_INFINITY;
   return /^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
 }
 
@@ -214,7 +220,8 @@ export function allowed(option: Option): string {
     case "texts":
       return `a ${option.hint}, or several of them joined by commas or as a JSON list`;
     default: {
-      const range = `${option.min} to ${option.max}${option.unit ? ` ${option.unit}` : ""}`;
+      const most = option.max === Number.POSITIVE_INFINITY ? "inf" : option.max;
+      const range = `${option.min} to ${most}${option.unit ? ` ${option.unit}` : ""}`;
       if (option.type === "list") return `integers of ${range} joined by commas`;
       if (option.type === "pair")
         return `two integers of ${range} joined by a comma, the lower first`;

@@ -6,6 +6,8 @@
 
 import type { CommandName, Option, OptionGroup } from "./option.ts";
 import { BENCH_OPTIONS } from "./options/bench-options.ts";
+import { BENCH_LOAD_OPTIONS } from "./options/bench-load-options.ts";
+import { BENCH_SERVE_OPTIONS } from "./options/bench-serve-options.ts";
 import { CONNECTOR_OPTIONS } from "./options/connector-options.ts";
 import { ENGINE_OPTIONS } from "./options/engine-options.ts";
 import { MODEL_OPTIONS } from "./options/model-options.ts";
@@ -19,6 +21,8 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   typeof MODEL_OPTIONS &
   typeof SAMPLING_OPTIONS &
   typeof BENCH_OPTIONS &
+  typeof BENCH_LOAD_OPTIONS &
+  typeof BENCH_SERVE_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
   ...CONNECTOR_OPTIONS,
@@ -26,6 +30,8 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   ...MODEL_OPTIONS,
   ...SAMPLING_OPTIONS,
   ...BENCH_OPTIONS,
+  ...BENCH_LOAD_OPTIONS,
+  ...BENCH_SERVE_OPTIONS,
   ...OUTPUT_OPTIONS,
 };
 

@@ -6,6 +6,8 @@ export const COMMANDS = [
   "run",
   "chat",
   "bench engine",
+  "bench serve",
+  "bench throughput",
   "bench scheduler",
   "inspect",
   "pull",
@@ -44,6 +46,8 @@ interface NumericOption extends OptionBase {
   /** `bytes` also takes a unit (`512MiB`), `list` several integers joined by commas, `pair` two, the lower first. */
   readonly type: "integer" | "number" | "bytes" | "list" | "pair";
   readonly default: number | readonly number[];
+  /** Of commands whose default is another one. */
+  readonly defaults?: Readonly<Partial<Record<CommandName, number>>>;
   readonly min: number;
   readonly max: number;
   /** What one is: `tokens`, `seconds`. */
@@ -82,3 +86,13 @@ interface BooleanOption extends OptionBase {
 }
 
 export type Option = NumericOption | ChoiceOption | TextOption | TextsOption | BooleanOption;
+
+/** Options whose flag may be given several times; the values are taken together. */
+export function isRepeatable({ type }: Pick<Option, "type">): boolean {
+  return type === "texts";
+}
+
+/** What a command takes where nothing was written. */
+export function defaultOf(option: Option, command: CommandName): Option["default"] {
+  return ("defaults" in option ? option.defaults?.[command] : undefined) ?? option.default;
+}

@@ -27,8 +27,8 @@ export const SERVER_OPTIONS = {
     type: "text",
     default: "",
     hint: "name",
-    commands: ["serve"],
-    help: "Name of the model in the API, instead of the one it was asked for by",
+    commands: ["serve", "bench serve"],
+    help: "Name of the model in the API, instead of the one it was asked for by; for bench serve, instead of the first that the server lists",
     example: "my-model",
   },
   "api-key": {
@@ -37,8 +37,8 @@ export const SERVER_OPTIONS = {
     default: "",
     hint: "key",
     secret: true,
-    commands: ["serve"],
-    help: "Key that requests under /v1 and /reset_prefix_cache must carry as a bearer token; prefer the variable, a flag shows in `ps`",
+    commands: ["serve", "bench serve"],
+    help: "Key that requests under /v1 and /reset_prefix_cache must carry as a bearer token, and that bench serve sends; prefer the variable, a flag shows in `ps`",
     example: "secret",
   },
   "max-body-size": {

@@ -6,6 +6,7 @@ import {
   parseValue,
   resolveConfig,
 } from "../../../engine/config-values.ts";
+import { describeDefault } from "../../../cli/flags.ts";
 import { nearest } from "../../../engine/nearest.ts";
 import { toKvEngineError } from "../../../engine/errors.ts";
 import { COMMANDS, GROUPS, type CommandName, type Option } from "../../../engine/option.ts";
@@ -114,6 +115,14 @@ describe("precedence", () => {
   });
 });
 
+describe("defaults", () => {
+  test("are the command's own where it has one", () => {
+    const temperature = (command: CommandName): number => resolve({}, command).values.temperature;
+    expect([temperature("run"), temperature("bench serve")]).toEqual([0.7, 0]);
+    expect(describeDefault(OPTIONS.temperature)).toBe("0.7; bench serve: 0; bench throughput: 0");
+  });
+});
+
 describe("values", () => {
   const parse = (name: OptionName, text: unknown): unknown =>
     parseValue(OPTIONS[name], text, `--${name}`);
@@ -162,6 +171,14 @@ describe("values", () => {
     expect(parse("kv-connector", '["./a,b.ts", "null"]')).toEqual(["./a,b.ts", "null"]);
     for (const bad of ["", ",", "a,", "[", "[1]", '[""]', [""], [1], { a: 1 }, 7, true])
       expect(() => parse("kv-connector", bad)).toThrow("joined by commas or as a JSON list");
+  });
+
+  test("numbers without an end, where there is none", () => {
+    for (const text of ["inf", "Infinity", "INF"])
+      expect(parse("request-rate", text)).toBe(Number.POSITIVE_INFINITY);
+    expect(messageOf(() => parse("request-rate", "0"))).toContain("0.000001 to inf");
+    expect(() => parse("temperature", "inf")).toThrow();
+    expect(describeDefault(OPTIONS["request-rate"])).toBe("inf");
   });
 
   test("pairs, the lower first", () => {
