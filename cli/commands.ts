@@ -1,6 +1,7 @@
 /** What `--help` says of each command, and where its code lies. Loaded at once; the code only when it runs. */
 
 import type { CommandDef } from "citty";
+import { KvEngineError } from "../engine/errors.ts";
 import type { CommandName } from "../engine/option.ts";
 import type { Positional } from "./flags.ts";
 
@@ -14,6 +15,10 @@ export interface CommandUsage {
 
 const MODEL_HELP = "a GGUF file, an alias (smollm2-135m), or hf:org/repo[:quant|/file.gguf]";
 const MODEL: Positional = { name: "model", help: MODEL_HELP, required: true };
+
+/** Of commands whose client is not in this branch yet. */
+const notYet = (): Promise<CommandDef> =>
+  Promise.reject(new KvEngineError("unsupported", "this command has no client yet"));
 
 export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
   serve: {
@@ -65,6 +70,18 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
       ["kvengine bench engine ./model.gguf -p 128,512 -n 64 -r 10 --threads 2 --json", ""],
     ],
     load: async () => (await import("./bench-engine.ts")).default,
+  },
+  "bench serve": {
+    summary: "Measure a server as its clients see it",
+    positionals: [],
+    examples: [["kvengine bench serve --dataset-name random --num-prompts 100", ""]],
+    load: notYet,
+  },
+  "bench throughput": {
+    summary: "Measure a model without HTTP",
+    positionals: [],
+    examples: [["kvengine bench throughput --dataset-name random --num-prompts 100", ""]],
+    load: notYet,
   },
   "bench scheduler": {
     summary: "Measure what deciding costs: steps that compute nothing",

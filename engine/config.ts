@@ -5,6 +5,8 @@
  */
 
 import type { CommandName, Option, OptionGroup } from "./option.ts";
+import { BENCH_DATA_OPTIONS } from "./options/bench-data-options.ts";
+import { BENCH_PROMPT_OPTIONS } from "./options/bench-prompt-options.ts";
 import { BENCH_OPTIONS } from "./options/bench-options.ts";
 import { ENGINE_OPTIONS } from "./options/engine-options.ts";
 import { MODEL_OPTIONS } from "./options/model-options.ts";
@@ -17,12 +19,16 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   typeof MODEL_OPTIONS &
   typeof SAMPLING_OPTIONS &
   typeof BENCH_OPTIONS &
+  typeof BENCH_DATA_OPTIONS &
+  typeof BENCH_PROMPT_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
   ...SERVER_OPTIONS,
   ...MODEL_OPTIONS,
   ...SAMPLING_OPTIONS,
   ...BENCH_OPTIONS,
+  ...BENCH_DATA_OPTIONS,
+  ...BENCH_PROMPT_OPTIONS,
   ...OUTPUT_OPTIONS,
 };
 
@@ -59,6 +65,9 @@ type ValuesOfGroup<G extends OptionGroup> = {
 export type EngineConfig = { readonly modelPath: string } & ValuesOfGroup<"engine">;
 /** What `kvengine serve` reads. */
 export type ServeConfig = ValuesOfGroup<"engine" | "server" | "model" | "output">;
+
+/** What a workload of `kvengine bench` is made from. */
+export type DatasetConfig = ValuesOfGroup<"dataset">;
 
 /** `max-num-seqs` → `maxNumSeqs`. */
 export function camelCase(name: string): string {

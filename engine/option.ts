@@ -6,6 +6,8 @@ export const COMMANDS = [
   "run",
   "chat",
   "bench engine",
+  "bench serve",
+  "bench throughput",
   "bench scheduler",
   "inspect",
   "pull",
@@ -14,7 +16,15 @@ export const COMMANDS = [
 export type CommandName = (typeof COMMANDS)[number];
 
 /** What a group of options sets; also the headings of `--help`. */
-export const GROUPS = ["engine", "server", "sampling", "model", "bench", "output"] as const;
+export const GROUPS = [
+  "engine",
+  "server",
+  "sampling",
+  "model",
+  "bench",
+  "dataset",
+  "output",
+] as const;
 export type OptionGroup = (typeof GROUPS)[number];
 
 interface OptionBase {

@@ -59,6 +59,8 @@ export interface Workload {
   /** What it was made from, for the report. */
   readonly parameters: Readonly<Record<string, string | number | boolean>>;
   readonly conversations: readonly Conversation[];
+  /** Conversations at a time that it stands for, where it says so; a load with a limit of its own goes before it. */
+  readonly clients?: number;
 }
 
 /** How a workload is sent. */
