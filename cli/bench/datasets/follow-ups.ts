@@ -16,23 +16,24 @@ export interface Joined {
 
 export function joinFollowUps(rows: readonly RecordedRow[]): Joined {
   const conversations: Rows[] = [];
-  /** By the hash of the last block that a request and its output filled: the conversations that end with such a request. */
+  /** Conversations by the hash of the last block that they fill, where an answer is in it or before it. */
   const open = new Map<number, Rows[]>();
-  const continued = new Set<number>();
+  /** Hashes that were in `open` and are not, because the conversation went on. */
+  const passed = new Set<number>();
   let branches = 0;
   for (const row of rows.toSorted((a, b) => a.timeMs - b.timeMs)) {
     const before = findBefore(row, open);
     if (before === undefined) {
-      if (row.hashes.some((hash) => continued.has(hash))) branches++;
+      if (row.hashes.some((hash) => passed.has(hash))) branches++;
       conversations.push([row]);
     } else {
-      const key = lastHash(before.at(-1) as RecordedRow);
-      if (key !== undefined) continued.add(key);
+      const key = lastHash(before);
+      if (key !== undefined) passed.add(key);
       remove(open, key, before);
       before.push(row);
     }
     const own = before ?? (conversations.at(-1) as Rows);
-    const key = lastHash(row);
+    const key = lastHash(own);
     if (key !== undefined) open.set(key, [...(open.get(key) ?? []), own]);
   }
   return { conversations, branches };
@@ -54,9 +55,12 @@ function findBefore(
   return undefined;
 }
 
-/** Undefined where the output filled no block: then no later prompt can be told from one that only begins alike. */
-function lastHash({ outputHashes }: RecordedRow): number | undefined {
-  return outputHashes.at(-1);
+/** Undefined where no answer filled a block yet: then a later prompt cannot be told from one that only begins alike. */
+function lastHash(rows: Rows): number | undefined {
+  const { outputHashes, hashes, inputLen, blockSize } = rows.at(-1) as RecordedRow;
+  if (outputHashes.length > 0) return outputHashes.at(-1);
+  // A later prompt holds the answers before it.
+  return rows.length > 1 ? hashes[Math.floor(inputLen / blockSize) - 1] : undefined;
 }
 
 function remove(open: Map<number, Rows[]>, key: number | undefined, rows: Rows): void {

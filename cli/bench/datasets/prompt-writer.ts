@@ -11,7 +11,7 @@ import type { Answer, ChatMessage, Prompt } from "../types.ts";
 import { exactText } from "./exact-text.ts";
 import { BlocksPiece, DrawnPiece, type Drawing, type Piece, TextPiece } from "./pieces.ts";
 import { type Streams, streams } from "./random-numbers.ts";
-import { findWords, type Words } from "./words.ts";
+import { wordsOf } from "./words.ts";
 
 export type PromptForm = DatasetConfig["promptForm"];
 
@@ -28,7 +28,6 @@ export class PromptWriter {
   /** What the server puts before a text. */
   readonly special: Int32Array;
   readonly #tokenizer: Tokenizer;
-  #words: Words | undefined;
 
   constructor(tokenizer: Tokenizer, form: PromptForm) {
     this.form = form;
@@ -141,19 +140,14 @@ export class PromptWriter {
     if (pieces.some(({ isDrawn }) => !isDrawn)) return joined;
     // Chat templates trim messages; a drawn one begins with a word that is one token without its blank too.
     const text = this.form === "chat" ? joined.trimStart() : joined;
-    const { exact, all } = this.#findWords();
+    const { exact, all } = wordsOf(this.#tokenizer);
     if (exact) return text;
     const wanted = pieces.reduce((sum, { numTokens }) => sum + numTokens, 0) - unwritten;
     return exactText(this.#tokenizer, text, wanted, streams(0, text)(0), all);
   }
 
   #drawing(before: Int32Array): Drawing {
-    return { tokenizer: this.#tokenizer, words: this.#findWords(), before };
-  }
-
-  /** Not before they are needed: a large vocabulary takes a moment. */
-  #findWords(): Words {
-    return (this.#words ??= findWords(this.#tokenizer));
+    return { tokenizer: this.#tokenizer, words: wordsOf(this.#tokenizer), before };
   }
 
   #checkRoom(numTokens: number): void {

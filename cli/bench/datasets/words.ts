@@ -28,8 +28,17 @@ const FEWEST_WORDS = 64;
 /** Words of the text that `exact` is judged by. */
 const SAMPLE = 4096;
 
+/** Each tokenizer's, once found: a large vocabulary takes a moment, and both sides of a comparison have the same. */
+const known = new WeakMap<Tokenizer, Words>();
+
 /** Throws `unsupported` where the vocabulary has neither words nor letters. */
-export function findWords(tokenizer: Tokenizer): Words {
+export function wordsOf(tokenizer: Tokenizer): Words {
+  const words = known.get(tokenizer) ?? findWords(tokenizer);
+  known.set(tokenizer, words);
+  return words;
+}
+
+function findWords(tokenizer: Tokenizer): Words {
   const words = stable(tokenizer, WORD);
   const all = words.length >= FEWEST_WORDS ? words : stable(tokenizer, LETTER);
   if (all.length < 2) {

@@ -98,7 +98,7 @@ export function* elements(source: DataSource): Generator<RecordPlace> {
     source,
     depth < 0
       ? "is empty; it must be a JSON array"
-      : `ends inside the array, after ${number} elements: it was cut off`,
+      : `ends inside the array, after ${number} elements: it was cut off, or a bracket or quote is missing`,
   );
 }
 
