@@ -132,7 +132,8 @@ function lastBlock(
 function hashNumbers(hashes: Int32Array, from: number, to: number): number[] {
   const numbers: number[] = [];
   for (let block = from; block < to; block++) {
-    const [low = 0, high = 0] = hashes.subarray(block * HASH_WORDS, block * HASH_WORDS + 2);
+    const low = hashes[block * HASH_WORDS] as number;
+    const high = hashes[block * HASH_WORDS + 1] as number;
     numbers.push((low >>> 0) + (high & 0x1f_ffff) * 2 ** 32);
   }
   return numbers;

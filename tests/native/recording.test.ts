@@ -1,7 +1,7 @@
 /** `serve --record` over real sockets: what the lines say, and that replaying them is the same traffic again. */
 
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { join } from "node:path";
 import { joinFollowUps } from "../../cli/bench/datasets/follow-ups.ts";
 import { loadWorkload } from "../../cli/bench/datasets/registry.ts";
@@ -126,11 +126,12 @@ describe("a line", () => {
       await post(server, "/v1/completions", { prompt: ["one", "two!"], n: 2, max_tokens: 2 });
     }
     const lines = await readTrace(path);
-    expect(lines.map((line) => [line.input_length, line.choice]).toSorted()).toEqual([
-      [3, 0],
-      [3, 1],
-      [4, 0],
-      [4, 1],
+    const found = lines.map((line) => `${line.input_length} tokens, choice ${line.choice}`);
+    expect(found.toSorted()).toEqual([
+      "3 tokens, choice 0",
+      "3 tokens, choice 1",
+      "4 tokens, choice 0",
+      "4 tokens, choice 1",
     ]);
     expect(new Set(lines.map((line) => line.hash_ids[0])).size).toBe(2);
   });

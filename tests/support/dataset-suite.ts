@@ -1,7 +1,7 @@
 /** What holds of every generated data set, whatever the tokenizer: run for the byte tokenizer and for a real one. */
 
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import type { Tokenizer } from "../../engine/tokenizer/tokenizer.ts";
 import { propertyRuns } from "./property-runs.ts";
 import {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { wordsOf } from "../../../cli/bench/datasets/words.ts";
 import type { Tokenizer } from "../../../engine/tokenizer/tokenizer.ts";
 import { ByteTokenizer } from "../../support/byte-tokenizer.ts";

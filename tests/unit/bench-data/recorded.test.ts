@@ -125,11 +125,12 @@ describe("a recorded request that continues another", () => {
 
 describe("a recorded trace", () => {
   test("is sent when it came, from its earliest request on", () => {
-    const lines = [5, 2, 9].map((second, i) => ({
+    const at = (timestamp: number, hash: number): TraceLine => ({
       ...FIRST,
-      timestamp: second * 1000,
-      hash_ids: [i, 50 + i],
-    }));
+      timestamp,
+      hash_ids: [hash, 50 + hash],
+    });
+    const lines = [at(5000, 11), at(2000, 12), at(9000, 13)];
     const made = recorded(lines);
     expect(made.conversations.map(({ id, at }) => [id, at])).toEqual([
       ["line-2", 0],
