@@ -10,26 +10,34 @@ export interface TraceFile {
   close(): Promise<void>;
 }
 
+/** Of a file that is open for appending. */
+export type AppendableFile = Pick<FileHandle, "truncate" | "close"> & {
+  write(bytes: Uint8Array, offset: number): Promise<{ readonly bytesWritten: number }>;
+};
+
 /** Rejects with `bad_config` where the file cannot be written. It is readable for its owner only. */
 export async function openTraceFile(path: string): Promise<TraceFile> {
-  let file: FileHandle;
-  let size: number;
   try {
-    file = await open(path, "a", 0o600);
-    ({ size } = await file.stat());
+    const file = await open(path, "a", 0o600);
+    return traceFile(path, file, (await file.stat()).size);
   } catch (cause) {
     throw new KvEngineError("bad_config", `the trace ${path} cannot be written`, {
       subject: "--record",
       cause,
     });
   }
+}
+
+/** `bytes`: what is in the file already. */
+export function traceFile(path: string, file: AppendableFile, bytes: number): TraceFile {
+  let size = bytes;
   return {
     path,
     async append(text): Promise<void> {
-      const bytes = Buffer.from(text);
+      const lines = new TextEncoder().encode(text);
       let done = 0;
       try {
-        while (done < bytes.length) done += (await file.write(bytes, done)).bytesWritten;
+        while (done < lines.length) done += (await file.write(lines, done)).bytesWritten;
         size += done;
       } catch (error) {
         // A part of a line would spoil the next one.
@@ -41,7 +49,7 @@ export async function openTraceFile(path: string): Promise<TraceFile> {
   };
 }
 
-async function truncate(file: FileHandle, size: number, because: unknown): Promise<void> {
+async function truncate(file: AppendableFile, size: number, because: unknown): Promise<void> {
   try {
     await file.truncate(size);
   } catch (error) {

@@ -25,8 +25,8 @@ const MOST_WORDS = 8192;
 const MOST_FIRST = 2048;
 /** Below this, words repeat so much that letters are no worse. */
 const FEWEST_WORDS = 64;
-/** Words of the text that `exact` is judged by. */
-const SAMPLE = 4096;
+/** Texts that `exact` is judged by, and words of each. */
+const [NUM_SAMPLES, SAMPLE_WORDS] = [64, 64];
 
 /** Each tokenizer's, once found: a large vocabulary takes a moment, and both sides of a comparison have the same. */
 const known = new WeakMap<Tokenizer, Words>();
@@ -54,12 +54,20 @@ function findWords(tokenizer: Tokenizer): Words {
     const bare = tokenizer.decode([id]).trimStart();
     if (encode(tokenizer, bare).length === 1) first.push(id);
   }
-  const sample = drawn(streams(0, "words")(0), all, SAMPLE);
   return {
     all,
     first: first.length === 0 ? all : Int32Array.from(first),
-    exact: first.length > 0 && same(encode(tokenizer, tokenizer.decode(sample)), sample),
+    exact: first.length > 0 && stayApart(tokenizer, all),
   };
+}
+
+function stayApart(tokenizer: Tokenizer, words: Int32Array): boolean {
+  const samples = streams(0, "words");
+  for (let i = 0; i < NUM_SAMPLES; i++) {
+    const ids = drawn(samples(i), words, SAMPLE_WORDS);
+    if (!same(encode(tokenizer, tokenizer.decode(ids)), ids)) return false;
+  }
+  return true;
 }
 
 /** `count` words. */

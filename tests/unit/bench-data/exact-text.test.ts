@@ -62,6 +62,16 @@ describe("texts of a tokenizer that joins words", () => {
     );
   });
 
+  test("are found where what was cut off would come back", () => {
+    const { conversations } = workload(new VowelTokenizer(), "random", {
+      "num-prompts": 100,
+      "random-input-len": 6,
+      "prompt-form": "text",
+    });
+    for (const { turns } of conversations)
+      expect(engineIds(new VowelTokenizer(), turns[0]!.prompt([]))).toHaveLength(6);
+  });
+
   test("are the same at every call", () => {
     const make = (): unknown =>
       everything(workload(joining, "multi-turn", { "num-prompts": 3, "prompt-form": "text" }), {
@@ -95,5 +105,13 @@ class OddTokenizer extends ByteTokenizer implements Tokenizer {
   override encode(...args: Parameters<ByteTokenizer["encode"]>): Int32Array {
     const ids = super.encode(...args);
     return ids.length % 2 === 1 || ids.length === 0 ? ids : Int32Array.of(...ids, 32);
+  }
+}
+
+/** A text that ends in a vowel has a token more, one without bytes. */
+class VowelTokenizer extends ByteTokenizer implements Tokenizer {
+  override encode(...args: Parameters<ByteTokenizer["encode"]>): Int32Array {
+    const ids = super.encode(...args);
+    return ids.length > 1 && /[aeiou]$/.test(args[0]) ? Int32Array.of(...ids, 258) : ids;
   }
 }

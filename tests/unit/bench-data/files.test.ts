@@ -1,6 +1,9 @@
 import { describe, expect, test } from "bun:test";
+import * as fc from "fast-check";
 import { join } from "node:path";
 import { loadWorkload } from "../../../cli/bench/datasets/registry.ts";
+import { scaledBlocks } from "../../../cli/bench/datasets/scale.ts";
+import { propertyRuns } from "../../support/property-runs.ts";
 import { ByteTokenizer } from "../../support/byte-tokenizer.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { thrownBy } from "../../support/thrown.ts";
@@ -263,6 +266,25 @@ describe("mooncake and timed_trace", () => {
     expect(made.conversations.map(({ turns }) => turns[0]!.maxTokens)).toEqual([3, 1]);
     const larger = firstPrompts(bytes, from("mooncake", published, { "length-scale": 2 }));
     expect([larger[0]!.length, commonPrefix(larger[0]!, larger[1]!)]).toEqual([13_910, 12 * 1024]);
+  });
+
+  test("have as many blocks at any scale, and as many tokens for each as there can be", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 600 }),
+        fc.integer({ min: 1, max: 5000 }),
+        fc.double({ min: 0.0001, max: 100, noNaN: true }),
+        (blockSize, named, scale) => {
+          const scaled = scaledBlocks({ blockSize, named, unnamed: 0 }, scale);
+          const numBlocks = Math.ceil(named / blockSize);
+          expect(Math.ceil(scaled.named / scaled.blockSize)).toBe(numBlocks);
+          expect(scaled.blockSize).toBe(Math.max(1, Math.round(blockSize * scale)));
+          if (Math.ceil(Math.round(named * scale) / scaled.blockSize) === numBlocks)
+            expect(scaled.named).toBe(Math.round(named * scale));
+        },
+      ),
+      propertyRuns(500),
+    );
   });
 
   test("of vLLM's form have seconds, and blocks of the size that is given", () => {

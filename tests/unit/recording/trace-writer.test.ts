@@ -1,7 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { openTraceFile, type TraceFile } from "../../../engine/recording/trace-file.ts";
+import {
+  type AppendableFile,
+  openTraceFile,
+  type TraceFile,
+  traceFile,
+} from "../../../engine/recording/trace-file.ts";
 import type { FinishedRequest } from "../../../engine/recording/trace-line.ts";
 import { MAX_WAITING_TOKENS, TraceWriter } from "../../../engine/recording/trace-writer.ts";
 import type { KvEngineError } from "../../../engine/errors.ts";
@@ -49,6 +54,38 @@ class FakeDisk implements TraceFile {
     this.closed = true;
     return Promise.resolve();
   }
+}
+
+/** A file that takes a few bytes at a time, as long as there is room. */
+class SmallDisk implements AppendableFile {
+  content = "";
+  canTruncate = true;
+  readonly #room: number;
+
+  constructor(room: number) {
+    this.#room = room;
+  }
+
+  async write(bytes: Uint8Array, offset: number): Promise<{ readonly bytesWritten: number }> {
+    const part = bytes.subarray(offset, offset + Math.min(4, this.#room - this.content.length));
+    if (part.length === 0) throw new Error("no space left");
+    this.content += new TextDecoder().decode(part);
+    return { bytesWritten: part.length };
+  }
+
+  async truncate(length: number): Promise<void> {
+    if (!this.canTruncate) throw new Error("no");
+    this.content = this.content.slice(0, length);
+  }
+
+  async close(): Promise<void> {}
+}
+
+function failureOf(call: Promise<void>): Promise<string> {
+  return call.then(
+    () => "nothing was thrown",
+    (error: unknown) => (error instanceof Error ? error.message : String(error)),
+  );
 }
 
 function writerOf(disk: TraceFile): { writer: TraceWriter; troubles: KvEngineError[] } {
@@ -168,6 +205,23 @@ describe("a trace file", () => {
       expect([error.code, error.subject]).toEqual(["bad_config", "--record"]);
       expect(error.message).toBe(`the trace ${path} cannot be written`);
     }
+  });
+
+  test("takes back what was written of lines that did not fit, so that the next ones are whole", async () => {
+    const disk = new SmallDisk(10);
+    const file = traceFile("small.jsonl", disk, 0);
+    await file.append("12345\n");
+    expect(await failureOf(file.append("abcdefgh\n"))).toBe("no space left");
+    expect(disk.content).toBe("12345\n");
+    await file.append("ab\n");
+    expect(disk.content).toBe("12345\nab\n");
+  });
+
+  test("says so where that fails, too", async () => {
+    const disk = new SmallDisk(10);
+    disk.canTruncate = false;
+    const file = traceFile("small.jsonl", disk, 0);
+    expect(await failureOf(file.append("abcdefghijkl\n"))).toContain("could not be taken back");
   });
 
   test("on a disk without room rejects, and the writer goes on", async () => {
