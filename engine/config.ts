@@ -5,6 +5,8 @@
  */
 
 import type { CommandName, Option, OptionGroup } from "./option.ts";
+import { BENCH_DATA_OPTIONS } from "./options/bench-data-options.ts";
+import { BENCH_PROMPT_OPTIONS } from "./options/bench-prompt-options.ts";
 import { BENCH_OPTIONS } from "./options/bench-options.ts";
 import { BENCH_LOAD_OPTIONS } from "./options/bench-load-options.ts";
 import { BENCH_SERVE_OPTIONS } from "./options/bench-serve-options.ts";
@@ -23,6 +25,8 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   typeof BENCH_OPTIONS &
   typeof BENCH_LOAD_OPTIONS &
   typeof BENCH_SERVE_OPTIONS &
+  typeof BENCH_DATA_OPTIONS &
+  typeof BENCH_PROMPT_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
   ...CONNECTOR_OPTIONS,
@@ -32,6 +36,8 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   ...BENCH_OPTIONS,
   ...BENCH_LOAD_OPTIONS,
   ...BENCH_SERVE_OPTIONS,
+  ...BENCH_DATA_OPTIONS,
+  ...BENCH_PROMPT_OPTIONS,
   ...OUTPUT_OPTIONS,
 };
 
@@ -70,6 +76,9 @@ type ValuesOfGroup<G extends OptionGroup> = {
 export type EngineConfig = { readonly modelPath: string } & ValuesOfGroup<"engine" | "connectors">;
 /** What `kvengine serve` reads. */
 export type ServeConfig = ValuesOfGroup<"engine" | "connectors" | "server" | "model" | "output">;
+
+/** What a workload of `kvengine bench` is made from. */
+export type DatasetConfig = ValuesOfGroup<"dataset">;
 
 /** `max-num-seqs` → `maxNumSeqs`. */
 export function camelCase(name: string): string {

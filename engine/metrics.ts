@@ -14,6 +14,8 @@ export interface StatsSource {
   stats(): EngineStats;
   /** Calls back with the numbers of each message from the engine. */
   onStats(callback: (stats: EngineStats) => void): void;
+  /** Requests in the recorded trace, and missing in it, where one is recorded. */
+  recording?(): { readonly written: number; readonly lost: number };
 }
 
 export interface SequenceEnd {
@@ -77,6 +79,7 @@ export function createMetrics(source: StatsSource, modelName: string): Metrics {
   registry.setDefaultLabels({ model_name: modelName, engine: "0" });
   const registers = [registry];
   addEngineMetrics(source, registers);
+  addRecordingMetrics(source, registers);
 
   const success = new Counter({
     name: "vllm:request_success_total",
@@ -249,6 +252,31 @@ function addEngineMetrics(source: StatsSource, registers: Registry[]): void {
   addCacheConfig(source.info, registers);
   gauge("process_resident_memory_bytes", "Resident memory size in bytes.", () =>
     process.memoryUsage.rss(),
+  );
+}
+
+function addRecordingMetrics(source: StatsSource, registers: Registry[]): void {
+  const counts = source.recording?.bind(source);
+  if (counts === undefined) return;
+  const counter = (name: string, help: string, read: () => number): Counter =>
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    });
+  counter(
+    "kvengine:recorded_requests_total",
+    "Requests written to the recorded trace",
+    () => counts().written,
+  );
+  counter(
+    "kvengine:unrecorded_requests_total",
+    "Requests missing in the recorded trace",
+    () => counts().lost,
   );
 }
 

@@ -26,6 +26,7 @@ export const GROUPS = [
   "sampling",
   "model",
   "bench",
+  "dataset",
   "output",
 ] as const;
 export type OptionGroup = (typeof GROUPS)[number];

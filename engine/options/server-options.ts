@@ -52,6 +52,23 @@ export const SERVER_OPTIONS = {
     help: "Largest request body",
     example: "4MiB",
   },
+  record: {
+    group: "server",
+    type: "path",
+    default: "",
+    hint: "file",
+    commands: ["serve"],
+    help: "Write a line for each request that ends: when it came, its lengths, and salted hashes of its blocks, so that `bench serve --dataset-name recorded` can send the like again",
+    example: "trace.jsonl",
+  },
+  "record-content": {
+    group: "server",
+    type: "boolean",
+    default: false,
+    commands: ["serve"],
+    help: "Put the prompts and the answers themselves into the lines of --record",
+    example: "true",
+  },
   "shutdown-timeout": {
     group: "server",
     type: "number",
