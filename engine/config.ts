@@ -6,6 +6,7 @@
 
 import type { CommandName, Option, OptionGroup } from "./option.ts";
 import { BENCH_OPTIONS } from "./options/bench-options.ts";
+import { BENCH_REPORT_OPTIONS } from "./options/bench-report-options.ts";
 import { ENGINE_OPTIONS } from "./options/engine-options.ts";
 import { MODEL_OPTIONS } from "./options/model-options.ts";
 import { OUTPUT_OPTIONS } from "./options/output-options.ts";
@@ -17,12 +18,14 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   typeof MODEL_OPTIONS &
   typeof SAMPLING_OPTIONS &
   typeof BENCH_OPTIONS &
+  typeof BENCH_REPORT_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
   ...SERVER_OPTIONS,
   ...MODEL_OPTIONS,
   ...SAMPLING_OPTIONS,
   ...BENCH_OPTIONS,
+  ...BENCH_REPORT_OPTIONS,
   ...OUTPUT_OPTIONS,
 };
 

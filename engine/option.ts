@@ -7,6 +7,7 @@ export const COMMANDS = [
   "chat",
   "bench engine",
   "bench scheduler",
+  "bench compare",
   "inspect",
   "pull",
   "doctor",

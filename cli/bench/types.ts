@@ -112,6 +112,8 @@ export interface RequestRecord {
   readonly outcome: Outcome;
   /** Why it was cut or failed. */
   readonly error?: string;
+  /** What is odd about a whole answer; what stands before the colon is the same for all requests that it befell. */
+  readonly warning?: string;
   readonly text: string;
 }
 
@@ -150,6 +152,8 @@ export interface Run {
   readonly stopped?: string;
   readonly records: readonly RequestRecord[];
   readonly client: ClientCost;
+  /** For people: what makes the figures less than they seem. */
+  readonly warnings?: readonly string[];
   /** Differences of the server's counters (`/metrics`) over the run, where it has them. */
   readonly counters: Readonly<Record<string, number>>;
 }

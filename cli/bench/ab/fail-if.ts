@@ -20,7 +20,11 @@ export interface Condition {
 }
 
 /** Milliseconds of a unit. */
-const TIME_UNITS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000 };
+const TIME_UNITS: ReadonlyMap<string, number> = new Map([
+  ["us", 0.001],
+  ["ms", 1],
+  ["s", 1000],
+]);
 
 /** Throws `bad_config` naming what is wrong. An empty text has no condition. */
 export function parseFailIf(text: string): Condition[] {
@@ -54,10 +58,10 @@ function parseCondition(text: string): Condition {
 /** What a number with this unit is multiplied by. */
 function factorOf(unit: string, metric: MetricKind, text: string): number {
   if (unit === "x" || unit === "" || unit === metric.unit) return 1;
-  const from = TIME_UNITS[unit];
-  const to = TIME_UNITS[metric.unit];
+  const from = TIME_UNITS.get(unit);
+  const to = TIME_UNITS.get(metric.unit);
   if (from !== undefined && to !== undefined) return from / to;
-  const allowed = to === undefined ? [metric.unit] : Object.keys(TIME_UNITS);
+  const allowed = to === undefined ? [metric.unit] : [...TIME_UNITS.keys()];
   const units = ["x", ...allowed.filter((one) => one !== "")].join(", ");
   throw refusal(`\`${unit}\` in \`${text}\` is no unit of ${metric.name}; units are ${units}`);
 }

@@ -1,5 +1,7 @@
 /** What is said of a set of values, with numpy's arithmetic, which is vLLM's: population deviation, linear interpolation. */
 
+import { KvEngineError } from "../../../engine/errors.ts";
+
 export interface Distribution {
   readonly count: number;
   readonly mean: number;
@@ -52,4 +54,18 @@ export function sum(values: Iterable<number>): number {
   let total = 0;
   for (const value of values) total += value;
   return total;
+}
+
+/** `50,90,99.9`, as `--metric-percentiles` has it: ascending, each once. Throws `bad_config`. */
+export function parsePercentiles(text: string): number[] {
+  const percents = text.split(",").map((part) => {
+    const word = part.trim();
+    const percent = /^\d+(\.\d+)?$/.test(word) ? Number(word) : Number.NaN;
+    if (percent >= 0 && percent <= 100) return percent;
+    throw new KvEngineError("bad_config", `--metric-percentiles: \`${word}\` is no percentile`, {
+      subject: "--metric-percentiles",
+      hint: "percentiles are numbers of 0 to 100 joined by commas: 50,90,99.9",
+    });
+  });
+  return [...new Set(percents)].sort((a, b) => a - b);
 }

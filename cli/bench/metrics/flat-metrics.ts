@@ -64,21 +64,23 @@ const BY_KEY = new RegExp(`^(${STATISTIC})_(${LATENCY})_ms$`);
 const BY_NAME = new RegExp(`^(${LATENCY})_(${STATISTIC})$`);
 
 /** All but latencies. */
-const OTHERS: Readonly<Record<string, Pick<MetricKind, "unit" | "better">>> = {
-  duration: { unit: "s", better: "lower" },
-  completed: { unit: "requests", better: "higher" },
-  failed: { unit: "requests", better: "lower" },
-  lost_output_tokens: { unit: "tokens", better: "lower" },
-  request_throughput: { unit: "requests/s", better: "higher" },
-  request_goodput: { unit: "requests/s", better: "higher" },
-  input_throughput: { unit: "tokens/s", better: "higher" },
-  output_throughput: { unit: "tokens/s", better: "higher" },
-  total_token_throughput: { unit: "tokens/s", better: "higher" },
-  max_output_tokens_per_s: { unit: "tokens/s", better: "higher" },
-  steady_request_throughput: { unit: "requests/s", better: "higher" },
-  steady_input_throughput: { unit: "tokens/s", better: "higher" },
-  steady_output_throughput: { unit: "tokens/s", better: "higher" },
-};
+const OTHERS = new Map<string, Pick<MetricKind, "unit" | "better">>(
+  Object.entries({
+    duration: { unit: "s", better: "lower" },
+    completed: { unit: "requests", better: "higher" },
+    failed: { unit: "requests", better: "lower" },
+    lost_output_tokens: { unit: "tokens", better: "lower" },
+    request_throughput: { unit: "requests/s", better: "higher" },
+    request_goodput: { unit: "requests/s", better: "higher" },
+    input_throughput: { unit: "tokens/s", better: "higher" },
+    output_throughput: { unit: "tokens/s", better: "higher" },
+    total_token_throughput: { unit: "tokens/s", better: "higher" },
+    max_output_tokens_per_s: { unit: "tokens/s", better: "higher" },
+    steady_request_throughput: { unit: "requests/s", better: "higher" },
+    steady_input_throughput: { unit: "tokens/s", better: "higher" },
+    steady_output_throughput: { unit: "tokens/s", better: "higher" },
+  } satisfies Record<string, Pick<MetricKind, "unit" | "better">>),
+);
 
 /** What names look like, for messages. */
 export const METRIC_EXAMPLES: readonly string[] = [
@@ -86,7 +88,7 @@ export const METRIC_EXAMPLES: readonly string[] = [
   "tpot_median",
   "itl_p99.9",
   "e2el_mean",
-  ...Object.keys(OTHERS),
+  ...OTHERS.keys(),
 ];
 
 /** `tpot_p99`, `p99_tpot_ms`, `output_throughput`; undefined for what is no metric. */
@@ -103,6 +105,6 @@ export function metricKind(text: string): MetricKind | undefined {
       better: "lower",
     };
   }
-  const other = OTHERS[text];
+  const other = OTHERS.get(text);
   return other === undefined ? undefined : { key: text, name: text, ...other };
 }

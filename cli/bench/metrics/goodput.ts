@@ -8,10 +8,10 @@ const LIMITED = ["ttft", "tpot", "e2el"] as const;
 /** Milliseconds. */
 export type GoodputLimits = Readonly<Partial<Record<(typeof LIMITED)[number], number>>>;
 
-/** `ttft:200 tpot:50`, also with commas. Throws `bad_config`. An empty text sets no limit. */
-export function parseGoodput(text: string): GoodputLimits {
+/** `ttft:200 tpot:50`, parted by blanks or commas or as several texts. Throws `bad_config`. No text sets no limit. */
+export function parseGoodput(texts: readonly string[]): GoodputLimits {
   const limits: Partial<Record<(typeof LIMITED)[number], number>> = {};
-  for (const part of text.split(/[\s,]+/).filter((word) => word !== "")) {
+  for (const part of texts.flatMap((text) => text.split(/[\s,]+/)).filter((word) => word !== "")) {
     const [name, value = "", ...rest] = part.split(":");
     const known = LIMITED.find((one) => one === name);
     const milliseconds = /^\d+(\.\d+)?$/.test(value) ? Number(value) : Number.NaN;

@@ -70,6 +70,8 @@ export interface Summary {
   readonly countedBy: Readonly<Partial<Record<RequestRecord["countedBy"], number>>>;
   readonly sources: PromptSources;
   readonly client: ClientLoad;
+  /** Of the run and of its whole answers, those alike counted together. */
+  readonly warnings: readonly string[];
   /** By seconds. */
   readonly series: TimeSeries;
 }
@@ -107,6 +109,7 @@ export function summarize(run: Run, options: SummaryOptions = DEFAULT_SUMMARY): 
     countedBy: countBy(completed.map((record) => record.countedBy)),
     sources: promptSources(run),
     client: clientLoad(run, latencies),
+    warnings: [...(run.warnings ?? []), ...answerWarnings(completed)],
     series,
   };
 }
@@ -150,6 +153,17 @@ function itlBasis(times: readonly RequestTimes[]): Summary["itlOf"] {
   const told = withGaps.filter(({ perToken }) => perToken).length;
   if (told === 0) return "chunks";
   return told === withGaps.length ? "tokens" : "tokens and chunks";
+}
+
+/** Those that begin alike, up to a colon, are of one kind: the first of them stands for all. */
+function answerWarnings(records: readonly RequestRecord[]): string[] {
+  const found = records.flatMap(({ warning }) => warning ?? []);
+  const kindOf = (warning: string): string => warning.split(":")[0] ?? warning;
+  const counts = countBy(found.map(kindOf));
+  return Object.entries(counts).map(([kind, count]) => {
+    const first = found.find((warning) => kindOf(warning) === kind) ?? kind;
+    return `${count} ${count === 1 ? "answer" : "answers"}: ${first}`;
+  });
 }
 
 function countBy<T extends string>(words: readonly T[]): Partial<Record<T, number>> {

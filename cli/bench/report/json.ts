@@ -68,12 +68,38 @@ export function runsCsv({ runs, metadata }: BenchReport): string {
     ...metadata,
     ...flatMetrics(summary),
   }));
+  return csvTable(rows);
+}
+
+/** A row a metric of each comparison. */
+export function comparisonsCsv({ comparisons }: BenchReport): string {
+  return csvTable(
+    comparisons.flatMap(({ a, b, design, metrics }) =>
+      metrics.map((row) => ({
+        a,
+        b,
+        design,
+        metric: row.metric.name,
+        unit: row.metric.unit,
+        value_a: row.a,
+        value_b: row.b,
+        ratio: row.interval?.ratio ?? "",
+        low: row.interval?.low ?? "",
+        high: row.interval?.high ?? "",
+        p: row.interval?.p ?? "",
+        verdict: row.verdict,
+      })),
+    ),
+  );
+}
+
+function csvTable(rows: readonly Readonly<Record<string, string | number>>[]): string {
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const lines = [columns, ...rows.map((row) => columns.map((column) => row[column] ?? ""))];
   return lines.map((line) => `${line.map((cell) => csvCell(String(cell))).join(",")}\r\n`).join("");
 }
 
 /** RFC 4180. */
-export function csvCell(text: string): string {
+function csvCell(text: string): string {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -51,7 +51,7 @@ export function runResult(
     counted_by: summary.countedBy,
     prompt_tokens_told_by: summary.sources.toldBy,
     failures: summary.failures,
-    client_warnings: summary.client.warnings,
+    warnings: [...summary.warnings, ...summary.client.warnings],
     counters: run.counters,
     ...(detailed ? detailsOf(run.records) : {}),
   };

@@ -47,8 +47,12 @@ function overview({ run, summary }: RunReport): Section {
     columns: ["", ""],
     rows,
     textual: true,
-    notes:
-      run.stopped === undefined ? [] : [`The run ended before its workload did: ${run.stopped}.`],
+    notes: [
+      ...(run.stopped === undefined
+        ? []
+        : [`The run ended before its workload did: ${run.stopped}.`]),
+      ...summary.warnings.map((warning) => `Warning: ${warning}.`),
+    ],
   };
 }
 

@@ -102,7 +102,9 @@ function cards(runs: readonly RunReport[]): string {
 function warnings({ runs, comparisons }: BenchReport): string {
   const all = [
     ...runs.flatMap(({ run, summary }) => [
-      ...summary.client.warnings.map((warning) => `${run.label}: ${warning}`),
+      ...[...summary.warnings, ...summary.client.warnings].map(
+        (warning) => `${run.label}: ${warning}`,
+      ),
       ...(run.stopped === undefined ? [] : [`${run.label}: ended early: ${run.stopped}`]),
     ]),
     ...comparisons.flatMap((comparison) => comparison.warnings),
