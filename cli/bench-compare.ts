@@ -24,11 +24,10 @@ const command: CommandDef = defineOurCommand(
     if (a === undefined) return EXIT.usage;
     const names = [...new Set([...COMPARED, ...conditions.map(({ metric }) => metric.name)])];
     const comparisons = others.map((b) => compareSides(a, b, names));
+    const failures = comparisons.flatMap((comparison) => failuresOf(conditions, comparison));
     const report: BenchReport = { version: VERSION, runs: [], comparisons, metadata: {} };
     process.stdout.write(values.json ? reportJson(report) : reportText(report));
     await writeReports(reports, report);
-
-    const failures = comparisons.flatMap((comparison) => failuresOf(conditions, comparison));
     for (const { condition, found } of failures) log.error(`--fail-if ${condition.text}: ${found}`);
     return failures.length === 0 ? EXIT.ok : EXIT.failed;
   },

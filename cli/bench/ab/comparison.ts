@@ -28,7 +28,7 @@ export type Design = "interleaved" | "apart" | "single";
 
 export interface MetricComparison {
   readonly metric: MetricKind;
-  /** Geometric mean over the side's runs; the arithmetic one where a run has 0. */
+  /** Geometric mean over the side's runs; the arithmetic one where a run of either side has 0. */
   readonly a: number;
   readonly b: number;
   /** The figure of each run, for plots. */
@@ -105,8 +105,8 @@ function compareMetric(
   const interval = positive ? intervalFor(valuesOfA, valuesOfB, valueOf, pairs) : undefined;
   return {
     metric,
-    a: centre(valuesOfA),
-    b: centre(valuesOfB),
+    a: centre(valuesOfA, positive),
+    b: centre(valuesOfB, positive),
     valuesOfA,
     valuesOfB,
     ...(interval === undefined ? {} : { interval }),
@@ -155,8 +155,7 @@ function pairRuns(
   return pairs;
 }
 
-function centre(values: readonly number[]): number {
-  const positive = values.every((value) => value > 0);
+function centre(values: readonly number[], positive: boolean): number {
   const sum = values.reduce((total, value) => total + (positive ? Math.log(value) : value), 0);
   return positive ? Math.exp(sum / values.length) : sum / values.length;
 }

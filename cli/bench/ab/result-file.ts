@@ -121,14 +121,19 @@ const CONDITIONS = [
 
 function conditionsOf(result: Result): Record<string, string> {
   // A run that ends by time has as many requests as it managed.
-  const names = result["max_duration"] == null ? [...CONDITIONS, "num_prompts"] : CONDITIONS;
-  const given = names.filter((name) => result[name] != null);
+  const names = isGiven(result["max_duration"]) ? CONDITIONS : [...CONDITIONS, "num_prompts"];
   return Object.fromEntries(
-    given.map((name) => {
-      const value = result[name];
-      return [name, typeof value === "string" ? value : JSON.stringify(value)];
-    }),
+    names
+      .filter((name) => isGiven(result[name]))
+      .map((name) => {
+        const value = result[name];
+        return [name, typeof value === "string" ? value : JSON.stringify(value)];
+      }),
   );
+}
+
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null;
 }
 
 /**

@@ -91,7 +91,7 @@ function gridSection(cells: readonly GridCell[]): Section {
   return {
     title: "Tokens a second",
     columns: ["test", ...sides],
-    rows: tests.map((test) => [test, ...sides.map((side) => cellText(test, side))]),
+    rows: tests.map((test) => [test].concat(sides.map((side) => cellText(test, side)))),
     notes: [
       "pp: prompt tokens by the time to the first token. tg: generated tokens by their time. ± is the deviation of the runs.",
     ],

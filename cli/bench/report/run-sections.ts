@@ -164,7 +164,7 @@ function failures(summary: Summary): Section[] {
       rows: summary.failures.map(({ name, count, example }) => [name, String(count), example]),
       textual: true,
       notes: [
-        `${summary.lostOutputTokens} output tokens came for them; they are in no latency and no throughput of the whole run.`,
+        `Output tokens that came for them: ${summary.lostOutputTokens}; they are in no latency and no throughput of the whole run.`,
       ],
     },
   ];

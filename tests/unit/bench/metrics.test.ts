@@ -48,7 +48,11 @@ describe("--goodput", () => {
 describe("prompt tokens by source", () => {
   test("are those of each usage, by tier where it is told", () => {
     const run = runOf([
-      recordOf(0, [1], { promptTokens: 100, cachedTokens: 60, cachedByTier: { device: 40, host: 16 } }),
+      recordOf(0, [1], {
+        promptTokens: 100,
+        cachedTokens: 60,
+        cachedByTier: { device: 40, host: 16 },
+      }),
       recordOf(0, [1], { promptTokens: 10, cachedByTier: { disk: 8, host: 0 } }),
       recordOf(0, [1], { promptTokens: 5 }),
       recordOf(0, [1], { promptTokens: 1000, cachedTokens: 1000, outcome: "cut" }),

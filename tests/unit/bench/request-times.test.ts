@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { requestTimes, tokensByChunk } from "../../../cli/bench/metrics/request-times.ts";
 import { recordOf } from "../../support/bench-runs.ts";
 import { propertyRuns } from "../../support/property-runs.ts";

@@ -100,11 +100,13 @@ describe("the summary of a run", () => {
   test("groups what is odd about answers by what stands before the colon", () => {
     const odd = ["no usage: counted by chunks", "no usage: counted by text", "late: 3 s"];
     const records = odd.map((warning, i) => recordOf(i, [i + 5], { warning }));
-    expect(summarize(runOf(records, { warnings: ["the cache was not emptied"] })).warnings).toEqual([
-      "the cache was not emptied",
-      "2 answers: no usage: counted by chunks",
-      "1 answer: late: 3 s",
-    ]);
+    expect(summarize(runOf(records, { warnings: ["the cache was not emptied"] })).warnings).toEqual(
+      [
+        "the cache was not emptied",
+        "2 answers: no usage: counted by chunks",
+        "1 answer: late: 3 s",
+      ],
+    );
   });
 
   test("says that ITL is per chunk, or both, where the server does not tell tokens", () => {

@@ -37,17 +37,17 @@ ${charts(data)}
 ${reportSections(report, options).map(sectionHtml).join("\n")}
 </div>
 <script type="application/json" id="data">${scriptJson(data)}</script>
-${data.runs.length === 0 ? "" : scripts()}
+${data.runs.length === 0 ? "" : script()}
 </body>
 </html>
 `;
 }
 
 /** uPlot is under the MIT licence, whose notice must travel with it. */
-function scripts(): string {
+function script(): string {
   return `<!-- uPlot, copyright (c) 2022 Leon Sorokin, MIT licence -->
-<script>${uplotScript}</script>
-<script>${pageScript}</script>`;
+<script>${uplotScript}
+${pageScript}</script>`;
 }
 
 function titleOf({ runs, comparisons }: BenchReport): string {

@@ -22,8 +22,10 @@
     ticks: { stroke: colour("line"), width: 1, size: 5 },
     ...more,
   });
+  /** null and undefined: there is no value under the pointer. */
   const number = (value) =>
-    value == null ? "–" : value.toLocaleString("en", { maximumSignificantDigits: 5 });
+    typeof value === "number" ? value.toLocaleString("en", { maximumSignificantDigits: 5 }) : "–";
+  const percent = (_, value) => (typeof value === "number" ? `${number(value)} %` : "–");
 
   function draw(place, options, values) {
     const size = () => ({ width: Math.max(200, place.clientWidth), height: options.height });
@@ -176,7 +178,7 @@
       width: 0,
       points: { show: false },
       paths: uPlot.paths.bars({ size: [1], align: -1 }),
-      value: (_, value) => (value == null ? "–" : `${number(value)} %`),
+      value: percent,
     }));
     const lines = sides.map(({ label }, i) => ({
       label: `${label}, cumulative`,
@@ -184,7 +186,7 @@
       stroke: sideColour(i),
       width: 2,
       points: { show: false },
-      value: (_, value) => (value == null ? "–" : `${number(value)} %`),
+      value: percent,
     }));
     draw(
       place,

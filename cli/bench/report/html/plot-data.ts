@@ -194,12 +194,13 @@ export function distributionPlot(
   };
 }
 
-/** The first edge lies below every value, the last one at the largest. */
+/** Ascending: the first edge lies below every value, the last one at the largest. */
 function binEdges(low: number, high: number, logarithmic: boolean): number[] {
   const [from, to] = logarithmic ? [Math.log(low), Math.log(high)] : [low, high];
-  const step = (to - from) / (NUM_BINS - 1) || Math.max(Math.abs(high), 1) / NUM_BINS;
-  const edges = Array.from({ length: NUM_BINS + 1 }, (_, i) => from + (i - 1) * step);
-  return edges.map((edge, i) => {
+  // One value has no span: any will do.
+  const step = (to - from) / (NUM_BINS - 1) || Math.max(Math.abs(to), 1) / NUM_BINS;
+  return Array.from({ length: NUM_BINS + 1 }, (_, i) => {
+    const edge = to - (NUM_BINS - i) * step;
     if (i === NUM_BINS) return high;
     return logarithmic ? Math.exp(edge) : edge;
   });
