@@ -13,7 +13,7 @@ const RESULT = z.looseObject({
   label: z.string().nullish(),
   date: z.string().nullish(),
   started_at: z.string().nullish(),
-  duration: z.number().positive(),
+  duration: z.number().nonnegative(),
   completed: z.int().nonnegative(),
 });
 type Result = z.infer<typeof RESULT>;
@@ -35,14 +35,9 @@ export async function readResultFile(path: string): Promise<ResultRow[]> {
 export function parseResults(text: string, path: string): ResultRow[] {
   const found = parseJson(text, path).flatMap(runsIn);
   if (found.length === 0) throw badFile(path, "holds no run");
-  const rows = found.map((value, i) => {
-    const place = found.length === 1 ? path : `${path}, run ${i + 1}`;
-    const checked = RESULT.safeParse(value);
-    if (checked.success) return rowOf(checked.data, path);
-    const [issue] = checked.error.issues;
-    const key = issue?.path.join(".") ?? "";
-    throw badFile(place, `${key === "" ? "" : `\`${key}\`: `}${issue?.message ?? "is malformed"}`);
-  });
+  const rows = found.map((value, i) =>
+    rowOfResult(value, path, found.length === 1 ? path : `${path}, run ${i + 1}`),
+  );
   if (rows.every(({ metrics }) => Object.keys(metrics).every((key) => !isCompared(key))))
     throw badFile(path, "has no throughput and no latency to compare");
   return rows;
@@ -83,13 +78,21 @@ function isCompared(key: string): boolean {
   return metricKind(key) !== undefined && key !== "duration" && key !== "completed";
 }
 
-function rowOf(result: Result, path: string): ResultRow {
+/** One run's object. `label` is for those that have none, `place` for messages. Throws `bad_config`. */
+export function rowOfResult(value: unknown, label: string, place: string = label): ResultRow {
+  const checked = RESULT.safeParse(value);
+  if (!checked.success) {
+    const [issue] = checked.error.issues;
+    const key = issue?.path.join(".") ?? "";
+    throw badFile(place, `${key === "" ? "" : `\`${key}\`: `}${issue?.message ?? "is malformed"}`);
+  }
+  const result = checked.data;
   const metrics = Object.entries(result).filter(
     (entry): entry is [string, number] => typeof entry[1] === "number",
   );
   const startedAt = startOf(result);
   return {
-    label: result.label ?? path,
+    label: result.label ?? label,
     ...(startedAt === undefined ? {} : { startedAt }),
     metrics: Object.fromEntries(metrics),
     conditions: conditionsOf(result),

@@ -12,6 +12,8 @@ export interface TimeSeries {
   readonly outputTokens: readonly number[];
   /** Requests that were open at some time of the bucket: vLLM's concurrency, which counts those that follow each other twice. */
   readonly openRequests: readonly number[];
+  /** Requests open at a time: the mean over the bucket. */
+  readonly concurrency: readonly number[];
   /** Prompt tokens of the requests whose first token came in the bucket, by where their KV came from. */
   readonly promptTokens: Readonly<Record<string, readonly number[]>>;
 }
@@ -25,12 +27,18 @@ export function timeSeries(records: readonly RequestRecord[], bucketMs: number):
 
   const outputTokens = zeros();
   const openRequests = zeros();
+  const concurrency = zeros();
   const promptTokens: Record<string, number[]> = {};
   for (const record of records) {
     const tokens = tokensByChunk(record);
     record.chunks.forEach(({ at }, i) => add(outputTokens, bucketOf(at), tokens[i] ?? 0));
-    for (let bucket = bucketOf(record.sentAt); bucket <= bucketOf(lastAt(record)); bucket++)
+    const last = lastAt(record);
+    for (let bucket = bucketOf(record.sentAt); bucket <= bucketOf(last); bucket++) {
+      const from = startAt + bucket * bucketMs;
       add(openRequests, bucket, 1);
+      const openMs = Math.min(last, from + bucketMs) - Math.max(record.sentAt, from);
+      add(concurrency, bucket, openMs / bucketMs);
+    }
     const first = record.chunks[0];
     if (first === undefined) continue;
     for (const [source, count] of Object.entries(sourcesOf(record)))
@@ -41,6 +49,7 @@ export function timeSeries(records: readonly RequestRecord[], bucketMs: number):
     startAt: records.length === 0 ? 0 : startAt,
     outputTokens,
     openRequests,
+    concurrency,
     promptTokens,
   };
 }

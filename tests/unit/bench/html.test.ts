@@ -3,7 +3,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { Window } from "happy-dom";
 import { compareSides } from "../../../cli/bench/ab/comparison.ts";
-import { flatMetrics } from "../../../cli/bench/metrics/flat-metrics.ts";
 import { summarize } from "../../../cli/bench/metrics/summary.ts";
 import { reportHtml } from "../../../cli/bench/report/html/html.ts";
 import {
@@ -12,40 +11,23 @@ import {
   type PlotData,
 } from "../../../cli/bench/report/html/plot-data.ts";
 import { ratioChart } from "../../../cli/bench/report/html/ratio-chart.ts";
-import type { BenchReport, RunReport } from "../../../cli/bench/report/report.ts";
+import { benchReport } from "../../../cli/bench/report/bench-report.ts";
+import type { BenchReport } from "../../../cli/bench/report/report.ts";
 import type { Run } from "../../../cli/bench/types.ts";
 import { recordOf, runOf, servedRecords } from "../../support/bench-runs.ts";
 import { sideInTurns } from "../../support/result-rows.ts";
 
-function runReport(seed: number, more: Partial<Run> = {}): RunReport {
-  const records = servedRecords({ requests: 40, concurrency: 4, seed, pace: 5 });
-  const run = runOf(records, more);
-  return { run, summary: summarize(run) };
+function served(seed: number, more: Partial<Run> = {}): Run {
+  return runOf(servedRecords({ requests: 40, concurrency: 4, seed, pace: 5 }), more);
 }
 
-const ONE: BenchReport = {
-  version: "0.1.0",
-  runs: [runReport(1)],
-  comparisons: [],
-  metadata: {},
-};
+const ONE: BenchReport = benchReport([served(1)], { version: "0.1.0" });
 
 function session(): BenchReport {
   const runs = ["a", "b", "b", "a"].map((label, i) =>
-    runReport(i, { label, startedAt: `2026-01-31T23:0${i}:00.000Z` }),
+    served(i, { label, startedAt: `2026-01-31T23:0${i}:00.000Z` }),
   );
-  const sideOf = (label: string) => ({
-    label,
-    runs: runs
-      .filter(({ run }) => run.label === label)
-      .map(({ run, summary }) => ({
-        label,
-        startedAt: Date.parse(run.startedAt),
-        metrics: flatMetrics(summary),
-        conditions: {},
-      })),
-  });
-  return { ...ONE, runs, comparisons: [compareSides(sideOf("a"), sideOf("b"))] };
+  return benchReport(runs, { version: "0.1.0" });
 }
 
 const open: Window[] = [];
@@ -189,7 +171,7 @@ describe("what charts show", () => {
   });
 
   test("are tokens a second in buckets that add up to all tokens", () => {
-    const { run } = runReport(2);
+    const run = served(2);
     const { series } = plotData([{ run, summary: summarize(run) }]).runs[0] ?? {};
     const time = series?.time ?? [];
     const seconds = (time[1] ?? 0) - (time[0] ?? 0);

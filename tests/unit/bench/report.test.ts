@@ -3,9 +3,8 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { parse } from "csv-parse/sync";
-import { compareSides, type ResultRow } from "../../../cli/bench/ab/comparison.ts";
+import { compareSides } from "../../../cli/bench/ab/comparison.ts";
 import { parseResults } from "../../../cli/bench/ab/result-file.ts";
-import { flatMetrics } from "../../../cli/bench/metrics/flat-metrics.ts";
 import { DEFAULT_SUMMARY, summarize } from "../../../cli/bench/metrics/summary.ts";
 import { VOCABULARY } from "../../../cli/bench/metrics/vocabulary.ts";
 import {
@@ -14,6 +13,7 @@ import {
   requestsJsonl,
   runsCsv,
 } from "../../../cli/bench/report/json.ts";
+import { benchReport } from "../../../cli/bench/report/bench-report.ts";
 import type { BenchReport, RunReport } from "../../../cli/bench/report/report.ts";
 import { resultsPage } from "../../../cli/bench/report/results-page.ts";
 import { sectionMarkdown, sectionText } from "../../../cli/bench/report/section.ts";
@@ -43,25 +43,16 @@ const ONE: BenchReport = {
 };
 
 /** Two runs a side, in turns. */
-const RUNS = ["a", "b", "b", "a"].map((label, i) =>
-  runReport({ label, startedAt: `2026-01-31T23:0${i}:00.000Z`, durationMs: 2000 + 10 * i }),
+const AB: BenchReport = benchReport(
+  ["a", "b", "b", "a"].map((label, i) =>
+    runOf(RECORDS, {
+      label,
+      startedAt: `2026-01-31T23:0${i}:00.000Z`,
+      durationMs: 2000 + 10 * i,
+    }),
+  ),
+  { version: "0.1.0" },
 );
-const AB: BenchReport = {
-  version: "0.1.0",
-  runs: RUNS,
-  comparisons: [compareSides(sideOf("a"), sideOf("b"))],
-  metadata: {},
-};
-
-function sideOf(label: string): { label: string; runs: ResultRow[] } {
-  const runs = RUNS.filter(({ run }) => run.label === label).map(({ run, summary }) => ({
-    label,
-    startedAt: Date.parse(run.startedAt),
-    metrics: flatMetrics(summary),
-    conditions: {},
-  }));
-  return { label, runs };
-}
 
 describe("JSON", () => {
   /** All that `vllm bench serve --save-result --save-detailed` writes for a text model. */
@@ -144,6 +135,38 @@ describe("JSON", () => {
       { label: "b", runs: rows.filter(({ label }) => label === "b") },
     );
     expect(again).toEqual(AB.comparisons[0] ?? again);
+  });
+});
+
+describe("a report", () => {
+  const runs = ["a", "b", "c", "c", "b", "a"].map((label, i) =>
+    runOf(RECORDS, {
+      label,
+      startedAt: `2026-01-31T23:0${i}:00.000Z`,
+      cacheState: i === 2 ? "warm" : "cold",
+    }),
+  );
+
+  test("compares each other side with the first, and more metrics where that is asked for", () => {
+    const { comparisons } = benchReport(runs, { version: "1", alsoCompared: ["ttft_max"] });
+    expect(comparisons.map(({ a, b }) => [a, b])).toEqual([
+      ["a", "b"],
+      ["a", "c"],
+    ]);
+    expect(comparisons[0]?.metrics.at(-1)?.metric.name).toBe("ttft_max");
+    expect(comparisons[1]?.warnings).toContain(
+      "cache_state differs: cold on side a, cold, warm on side b",
+    );
+  });
+
+  test("of one side compares nothing", () => {
+    expect(benchReport(runs.slice(0, 1), { version: "1" }).comparisons).toEqual([]);
+    expect(benchReport([], { version: "1" })).toEqual({
+      version: "1",
+      runs: [],
+      comparisons: [],
+      metadata: {},
+    });
   });
 });
 

@@ -73,7 +73,7 @@ describe("a result file", () => {
     ["has no run in it", '{"runs": []}', "x.json: holds no run"],
     ["is of another tool", '{"benchmarks": []}', "x.json: `duration`"],
     ["has text for a number", JSON.stringify({ ...VLLM, duration: "12" }), "x.json: `duration`"],
-    ["has no duration", JSON.stringify({ ...VLLM, duration: 0 }), "x.json: `duration`"],
+    ["has a negative duration", JSON.stringify({ ...VLLM, duration: -1 }), "x.json: `duration`"],
     [
       "has one bad run",
       JSON.stringify([VLLM, { ...VLLM, completed: -1 }]),

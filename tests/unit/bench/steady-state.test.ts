@@ -81,6 +81,8 @@ describe("the series", () => {
       startAt: 500,
       outputTokens: [2, 1, 2],
       openRequests: [2, 2, 2],
+      // 500–1500 and 900–1500; both whole seconds; 2500–2600 and 2500–3499.
+      concurrency: [1.6, 2, 1.099],
       promptTokens: { computed: [6, 0, 7], cached: [4, 0, 0] },
     });
   });

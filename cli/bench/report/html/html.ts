@@ -90,7 +90,7 @@ function cards(runs: readonly RunReport[]): string {
   const flat = flatMetrics(only.summary);
   const found = HEADLINES.flatMap((name) => metricKind(name) ?? []);
   const shown = [
-    [`${only.summary.completed}/${only.summary.requests}`, "requests completed"],
+    [String(only.summary.completed), `of ${only.summary.requests} requests completed`],
     ...found.map(({ key, name, unit }) => [
       formatNumber(flat[key]),
       `${name === "output_throughput" ? "output" : name.replaceAll("_", " ")}, ${unit}`,

@@ -96,7 +96,7 @@
     );
   }
 
-  function drawTokens(place, { time, outputTokens, openRequests }) {
+  function drawTokens(place, { time, outputTokens, concurrency }) {
     const line = (label, i, scale, fill) => ({
       label,
       scale,
@@ -123,7 +123,7 @@
         ],
         cursor: syncTime,
       },
-      [time, outputTokens, openRequests],
+      [time, outputTokens, concurrency],
     );
   }
 

@@ -26,7 +26,8 @@ export interface SeriesPlot {
   readonly time: readonly number[];
   /** A second. */
   readonly outputTokens: readonly number[];
-  readonly openRequests: readonly number[];
+  /** Requests open at a time. */
+  readonly concurrency: readonly number[];
   /** In coarser buckets: prompts come in lumps. */
   readonly promptTime: readonly number[];
   /** A second, by source. */
@@ -120,7 +121,7 @@ function series(records: readonly RequestRecord[]): SeriesPlot {
   return {
     time: fine.time,
     outputTokens: fine.perSecond(fine.buckets.outputTokens),
-    openRequests: fine.buckets.openRequests,
+    concurrency: fine.buckets.concurrency,
     promptTime: coarse.time,
     promptTokens: Object.entries(coarse.buckets.promptTokens).map(([source, values]) => ({
       source,

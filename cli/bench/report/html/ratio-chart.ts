@@ -55,6 +55,6 @@ function ratioRow(
     `<text x="${LEFT - 14}" y="${y + 4}" text-anchor="end">${escapeHtml(metric.name)}</text>`,
     `<line class="interval ${style}" x1="${from}" x2="${to}" y1="${y}" y2="${y}"/>`,
     `<circle class="${style}" cx="${x}" cy="${y}" r="4.5"/>`,
-    `<text class="label" x="${WIDTH - RIGHT + 14}" y="${y + 4}">${interval.ratio.toPrecision(4)} · ${escapeHtml(verdict)}</text>`,
+    `<text class="label" x="${WIDTH - RIGHT + 14}" y="${y + 4}">${interval.ratio.toFixed(3)} · ${escapeHtml(verdict)}</text>`,
   ].join("");
 }
