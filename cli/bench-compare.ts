@@ -25,7 +25,13 @@ const command: CommandDef = defineOurCommand(
     const names = [...new Set([...COMPARED, ...conditions.map(({ metric }) => metric.name)])];
     const comparisons = others.map((b) => compareSides(a, b, names));
     const failures = comparisons.flatMap((comparison) => failuresOf(conditions, comparison));
-    const report: BenchReport = { version: VERSION, runs: [], comparisons, metadata: {} };
+    const report: BenchReport = {
+      version: VERSION,
+      runs: [],
+      comparisons,
+      warnings: [],
+      metadata: {},
+    };
     process.stdout.write(values.json ? reportJson(report) : reportText(report));
     await writeReports(reports, report);
     for (const { condition, found } of failures) log.error(`--fail-if ${condition.text}: ${found}`);

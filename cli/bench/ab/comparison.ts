@@ -86,7 +86,12 @@ export function compareSides(a: Side, b: Side, names: readonly string[] = COMPAR
     design,
     metrics,
     different: differentMetrics(metrics),
-    warnings: [...designWarnings(design), ...conditionWarnings(a, b), ...failureWarnings([a, b])],
+    warnings: [
+      ...designWarnings(design),
+      ...conditionWarnings(a, b),
+      ...failureWarnings([a, b]),
+      ...missingWarnings(kinds, [...a.runs, ...b.runs]),
+    ],
   };
 }
 
@@ -204,5 +209,15 @@ function failureWarnings(sides: readonly Side[]): string[] {
     return failed === 0
       ? []
       : `${failed} requests of side ${"ab"[i]} failed; they are in no figure`;
+  });
+}
+
+/** A metric that no run has was not asked for; one that some have is missed. */
+function missingWarnings(kinds: readonly MetricKind[], runs: readonly ResultRow[]): string[] {
+  return kinds.flatMap(({ key, name }) => {
+    const without = runs.filter(({ metrics }) => metrics[key] === undefined).length;
+    return without === 0 || without === runs.length
+      ? []
+      : `${name} is not compared: ${without} of ${runs.length} runs do not have it`;
   });
 }

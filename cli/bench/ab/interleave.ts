@@ -53,6 +53,15 @@ export async function interleave<Result>(
   return { runs };
 }
 
+/** The runs of those rounds that every side has: a session that ended early may have a run without its like. */
+export function wholeRounds<Result>(
+  { runs }: Interleaved<Result>,
+  numSides: number,
+): readonly SideRun<Result>[] {
+  const sidesOf = (round: number): number => runs.filter((run) => run.round === round).length;
+  return runs.filter(({ round }) => sidesOf(round) === numSides);
+}
+
 /** The calls of a session, in order. */
 export function callsOf({
   numSides,

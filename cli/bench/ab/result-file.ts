@@ -120,6 +120,7 @@ const CONDITIONS = [
   "goodput",
   "cache_state",
   "itl_of",
+  "stopped",
 ];
 
 function conditionsOf(result: Result): Record<string, string> {

@@ -11,6 +11,7 @@ export interface ReportPlan {
   /** Of kvengine. */
   readonly version: string;
   readonly metadata?: BenchReport["metadata"];
+  readonly warnings?: readonly string[];
   readonly summary?: SummaryOptions;
   /** What is compared, beside the usual metrics: those of `--fail-if`. */
   readonly alsoCompared?: readonly string[];
@@ -18,18 +19,19 @@ export interface ReportPlan {
 
 /** Runs with the same label are one side; `runs` are in the order in which they ran. */
 export function benchReport(runs: readonly Run[], plan: ReportPlan): BenchReport {
-  const { version, metadata = {}, summary = DEFAULT_SUMMARY, alsoCompared = [] } = plan;
+  const { summary = DEFAULT_SUMMARY, alsoCompared = [] } = plan;
   const reports = runs.map((run): RunReport => ({ run, summary: summarize(run, summary) }));
   const [first, ...others] = [...new Set(runs.map(({ label }) => label))].map((label) =>
     sideOf(label, reports),
   );
   const names = [...new Set([...COMPARED, ...alsoCompared])];
   return {
-    version,
+    version: plan.version,
     runs: reports,
     comparisons:
       first === undefined ? [] : others.map((other) => compareSides(first, other, names)),
-    metadata,
+    warnings: plan.warnings ?? [],
+    metadata: plan.metadata ?? {},
   };
 }
 

@@ -10,10 +10,12 @@ import { type JsonObject, runResult } from "./run-result.ts";
 export function reportJson(report: BenchReport, options: ReportOptions = {}): string {
   const results = report.runs.map((run) => runResult(run, report.metadata, options));
   const [only, ...more] = results;
-  const alone = only !== undefined && more.length === 0 && report.comparisons.length === 0;
-  const document = alone
-    ? { ...only, kvengine_version: report.version }
-    : { kvengine_version: report.version, runs: results, comparisons: report.comparisons };
+  const { version, comparisons, warnings } = report;
+  const nothingElse = comparisons.length === 0 && warnings.length === 0;
+  const document =
+    only !== undefined && more.length === 0 && nothingElse
+      ? { ...only, kvengine_version: version }
+      : { kvengine_version: version, warnings, runs: results, comparisons };
   return `${JSON.stringify(document, null, 2)}\n`;
 }
 

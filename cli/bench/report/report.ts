@@ -17,6 +17,8 @@ export interface BenchReport {
   readonly runs: readonly RunReport[];
   /** Each other side against the first. */
   readonly comparisons: readonly Comparison[];
+  /** Of the whole session: why it ended early. */
+  readonly warnings: readonly string[];
   /** `--metadata`. */
   readonly metadata: Readonly<Record<string, string>>;
 }

@@ -15,7 +15,18 @@ export function reportSections(report: BenchReport, options: ReportOptions = {})
       : runs.length === 0
         ? []
         : [runsSection(runs)];
-  return [...ofRuns, ...comparisons.map(comparisonSection), definitions()];
+  return [
+    ...ofRuns,
+    ...comparisons.map(comparisonSection),
+    ...warningsSection(report),
+    definitions(),
+  ];
+}
+
+function warningsSection({ warnings }: BenchReport): Section[] {
+  if (warnings.length === 0) return [];
+  const notes = warnings.map((warning) => `Warning: ${warning}.`);
+  return [{ title: "The session", columns: [], rows: [], notes }];
 }
 
 export function reportText(report: BenchReport, options: ReportOptions = {}): string {

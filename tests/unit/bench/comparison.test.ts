@@ -52,7 +52,7 @@ describe("two sides", () => {
       metrics,
       conditions,
     }));
-    const alike = b.runs.map((run) => ({ ...run, startedAt: 0 }));
+    const alike = b.runs.map((run, i) => ({ ...run, startedAt: a.runs[i]?.startedAt ?? 0 }));
     for (const runs of [without, alike, b.runs.slice(1)])
       expect(compareSides(a, { label: "b", runs }).design).toBe("apart");
   });
@@ -78,6 +78,7 @@ describe("two sides", () => {
     );
     expect(found.metrics).toHaveLength(1);
     expect(found.metrics[0]).toMatchObject({ a: 1, b: 1.5, verdict: "unknown" });
+    expect(found.warnings).toContain("tpot_p99 is not compared: 1 of 4 runs do not have it");
   });
 
   test("are no difference where the interval holds 1", () => {

@@ -232,5 +232,9 @@ describe("the drawing of ratios", () => {
     expect(places).toHaveLength(2);
     expect((places[0] ?? 0) - one).toBeCloseTo(one - (places[1] ?? 0), 0);
     expect(places[0]).toBeLessThan(one);
+    const ticks = [...svg.matchAll(/class="(?:tick|one)" x1="([\d.]+)"/g)].map(([, x]) =>
+      Number(x),
+    );
+    expect(one - (ticks[0] ?? 0)).toBeCloseTo((ticks.at(-1) ?? 0) - one, 0);
   });
 });

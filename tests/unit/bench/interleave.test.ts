@@ -1,5 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { callsOf, interleave, type RunCall } from "../../../cli/bench/ab/interleave.ts";
+import {
+  callsOf,
+  interleave,
+  type RunCall,
+  wholeRounds,
+} from "../../../cli/bench/ab/interleave.ts";
 
 function order(numSides: number, rounds: number, warmUps = 0): string {
   const name = ({ side, warmUp }: RunCall): string => (warmUp ? "abc" : "ABC")[side] ?? "?";
@@ -64,6 +69,10 @@ describe("a session in turns", () => {
     });
     expect(session.runs.map(({ result }) => result)).toEqual([0, 1, 1]);
     expect(session.stopped).toBe(broken);
+    expect(wholeRounds(session, 2).map(({ side, round }) => [side, round])).toEqual([
+      [0, 0],
+      [1, 0],
+    ]);
   });
 
   test("ends before the next run when its signal aborts", async () => {

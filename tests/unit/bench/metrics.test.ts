@@ -156,7 +156,7 @@ describe("failures", () => {
 });
 
 describe("the client's load", () => {
-  const times = { ttft: distributionOf([100], []), tpot: distributionOf([20], []) };
+  const times = { ttft: distributionOf([100], []), tpot: distributionOf([15], []) };
   const load = (cpuSeconds: number, lagP99Ms: number) =>
     clientLoad({ durationMs: 10_000, client: { cpuSeconds, lagP99Ms, lagMaxMs: 50 } }, times);
 

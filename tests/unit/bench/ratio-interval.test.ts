@@ -77,13 +77,15 @@ describe("an interval", () => {
     expect(half?.ratio).toBeCloseTo(0.5, 15);
   });
 
-  test("is not widened by a steady drift", () => {
-    const width = (drift: number): number => {
+  test("of four pairs and more is not widened by a steady drift", () => {
+    const width = (numPairs: number, drift: number): number => {
       const noise = { run: 0.01, drift, wander: 0 };
-      const found = pairedInterval(simulatedPairs(randomNumbers(3), 8, noise));
+      const found = pairedInterval(simulatedPairs(randomNumbers(3), numPairs, noise));
       return Math.log(found?.high ?? 0) - Math.log(found?.low ?? 0);
     };
-    expect(width(0.05)).toBeCloseTo(width(0), 9);
+    for (const numPairs of [4, 5, 8])
+      expect(width(numPairs, 0.05)).toBeCloseTo(width(numPairs, 0), 9);
+    expect(width(3, 0.05)).toBeGreaterThan(2 * width(3, 0));
   });
 });
 

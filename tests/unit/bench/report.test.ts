@@ -13,6 +13,7 @@ import {
   requestsJsonl,
   runsCsv,
 } from "../../../cli/bench/report/json.ts";
+import { reportHtml } from "../../../cli/bench/report/html/html.ts";
 import { benchReport } from "../../../cli/bench/report/bench-report.ts";
 import type { BenchReport, RunReport } from "../../../cli/bench/report/report.ts";
 import { resultsPage } from "../../../cli/bench/report/results-page.ts";
@@ -39,6 +40,7 @@ const ONE: BenchReport = {
   version: "0.1.0",
   runs: [runReport()],
   comparisons: [],
+  warnings: [],
   metadata: { commit: "1a2b3c4" },
 };
 
@@ -159,12 +161,21 @@ describe("a report", () => {
     );
   });
 
+  test("says in every format why a session ended early", () => {
+    const warnings = ["it ended in round 3 of 6: the server died"];
+    const report = benchReport(runs, { version: "1", warnings });
+    expect(JSON.parse(reportJson(report))).toMatchObject({ warnings });
+    for (const text of [reportText(report), reportMarkdown(report), reportHtml(report)])
+      expect(text).toContain("it ended in round 3 of 6: the server died");
+  });
+
   test("of one side compares nothing", () => {
     expect(benchReport(runs.slice(0, 1), { version: "1" }).comparisons).toEqual([]);
     expect(benchReport([], { version: "1" })).toEqual({
       version: "1",
       runs: [],
       comparisons: [],
+      warnings: [],
       metadata: {},
     });
   });

@@ -20,7 +20,7 @@ describe("the steady state", () => {
     // Two at a time from 1000 to 5000; a ramp before and a tail after.
     const found = steadyState(
       [
-        open(0, 4000, [500, 1500, 2500, 3500]),
+        open(0, 4000, [500, 1000, 1500, 2500, 3500]),
         open(1000, 5000, [2000, 5000]),
         open(4000, 9000, [4500, 6000, 7000]),
       ],
@@ -32,7 +32,7 @@ describe("the steady state", () => {
       threshold: 2,
       // Those that ended at 4000 and at 5000.
       requestThroughput: 2 / 4,
-      // 1500, 2000, 2500, 3500, 4500, 5000.
+      // 1500, 2000, 2500, 3500, 4500, 5000; what came at 1000 came before.
       outputThroughput: 6 / 4,
       // First tokens at 2000 and 4500, of ten prompt tokens each.
       inputThroughput: 20 / 4,

@@ -99,8 +99,9 @@ function cards(runs: readonly RunReport[]): string {
   return `<div class="cards">${shown.map(([value = "", word = ""]) => `<div class="card"><b>${escapeHtml(value)}</b><span class="faint">${escapeHtml(word)}</span></div>`).join("")}</div>`;
 }
 
-function warnings({ runs, comparisons }: BenchReport): string {
+function warnings({ runs, comparisons, warnings }: BenchReport): string {
   const all = [
+    ...warnings,
     ...runs.flatMap(({ run, summary }) => [
       ...[...summary.warnings, ...summary.client.warnings].map(
         (warning) => `${run.label}: ${warning}`,
