@@ -112,6 +112,19 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     ],
     load: async () => (await import("./bench-scheduler.ts")).default,
   },
+  "bench compare": {
+    summary: "Compare result files: ratios with 95 % intervals, and an exit code for CI",
+    positionals: [
+      { name: "a", help: "a result file of bench serve, or of vllm bench serve", required: true },
+      { name: "b", help: "the same of the other side; without one, a holds both", required: false },
+    ],
+    examples: [
+      ["kvengine bench compare before.json after.json", "several runs in each file"],
+      ["kvengine bench compare ab.json --report ab.html", "a session of bench serve --ab"],
+      ["kvengine bench compare a.json b.json --fail-if 'tpot_p99>1.05x'", "exits with 1 if so"],
+    ],
+    load: async () => (await import("./bench-compare.ts")).default,
+  },
   inspect: {
     summary: "Show what is in a model",
     positionals: [MODEL],

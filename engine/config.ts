@@ -11,6 +11,7 @@ import { BENCH_OPTIONS } from "./options/bench-options.ts";
 import { BENCH_LOAD_OPTIONS } from "./options/bench-load-options.ts";
 import { BENCH_SERVE_OPTIONS } from "./options/bench-serve-options.ts";
 import { CONNECTOR_OPTIONS } from "./options/connector-options.ts";
+import { BENCH_REPORT_OPTIONS } from "./options/bench-report-options.ts";
 import { ENGINE_OPTIONS } from "./options/engine-options.ts";
 import { MODEL_OPTIONS } from "./options/model-options.ts";
 import { OUTPUT_OPTIONS } from "./options/output-options.ts";
@@ -27,6 +28,7 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   typeof BENCH_SERVE_OPTIONS &
   typeof BENCH_DATA_OPTIONS &
   typeof BENCH_PROMPT_OPTIONS &
+  typeof BENCH_REPORT_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
   ...CONNECTOR_OPTIONS,
@@ -38,6 +40,7 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   ...BENCH_SERVE_OPTIONS,
   ...BENCH_DATA_OPTIONS,
   ...BENCH_PROMPT_OPTIONS,
+  ...BENCH_REPORT_OPTIONS,
   ...OUTPUT_OPTIONS,
 };
 

@@ -9,6 +9,7 @@ export const COMMANDS = [
   "bench serve",
   "bench throughput",
   "bench scheduler",
+  "bench compare",
   "inspect",
   "pull",
   "connectors",
