@@ -6,6 +6,7 @@ import type { OptionValues } from "../engine/config.ts";
 import { KvEngineError, toKvEngineError } from "../engine/errors.ts";
 import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
 import type { Tokenizer } from "../engine/tokenizer/tokenizer.ts";
+import { interleave, type Interleaved, wholeRounds } from "./bench/ab/interleave.ts";
 import { type Interrupt, listenForInterrupt } from "./bench/interrupt.ts";
 import { REAL_CLOCK } from "./bench/load/clock.ts";
 import { type BenchOutcome, type BenchParts, PARTS } from "./bench/parts.ts";
@@ -19,8 +20,8 @@ import { runOptions } from "./bench/serve/run-options.ts";
 import { chooseSides } from "./bench/serve/sides.ts";
 import { openTokenizer } from "./bench/serve/tokenizer.ts";
 import { parseSloTargets, type SloTargets } from "./bench/slo.ts";
-import { runSloSearch, sloReport } from "./bench/slo-run.ts";
-import type { Workload } from "./bench/types.ts";
+import { rateSearch, runSloSearch } from "./bench/slo-run.ts";
+import type { Run, Workload } from "./bench/types.ts";
 import { exitCode } from "./bench/exit-code.ts";
 import { defineOurCommand } from "./command.ts";
 import { EXIT } from "./output.ts";
@@ -43,6 +44,7 @@ export function benchServeCommand(parts: BenchParts): CommandDef {
     // What is wrong with the flags is said before anything is loaded or started.
     loadPlan(values);
     const targets = parseSloTargets(values.sloSearch, "--slo-search");
+    const report = parts.reporter(values, log);
     const model = await modelPath(values, positionals[0], log);
     const sides = chooseSides(values, model);
     if (sides.length > 1 && Object.keys(targets).length > 0)
@@ -62,7 +64,7 @@ export function benchServeCommand(parts: BenchParts): CommandDef {
     const bench = { values, sides, targets, options, tokenizer, parts, interrupt, log };
     try {
       const outcome = await runBench(bench);
-      const code = await parts.report(outcome, values);
+      const code = await report(outcome);
       return interrupt.signal.aborted ? EXIT.interrupted : exitCode(outcome, code);
     } catch (thrown) {
       // Who interrupts before there is anything to report gets nothing else to read.
@@ -96,21 +98,41 @@ async function runBench(bench: Bench): Promise<BenchOutcome> {
 }
 
 async function runInTurn(
-  { values, sides, parts, interrupt, log }: Bench,
+  { values, sides, interrupt }: Bench,
   run: (side: Side) => ReturnType<RunOnce>,
 ): Promise<BenchOutcome> {
-  const { runs, stopped } = await parts.interleave({
+  const session = await interleave({
     numSides: sides.length,
     rounds: values.abRounds,
     warmUps: values.abWarmups,
     runOnce: ({ side }) => run(sides[side] as Side),
     signal: interrupt.signal,
   });
-  if (stopped !== undefined && !interrupt.signal.aborted) {
-    if (runs.length === 0) throw stopped;
-    log.error(`the comparison ended early: ${toKvEngineError(stopped).message}`);
-  }
-  return { runs: runs.map(({ result }) => result), sides: sides.map(({ label }) => label) };
+  const labels = sides.map(({ label }) => label);
+  if (!("stopped" in session))
+    return { runs: session.runs.map(({ result }) => result), sides: labels };
+  const reason = interrupt.signal.aborted
+    ? "it was interrupted"
+    : toKvEngineError(session.stopped).message;
+  return { sides: labels, ...endedEarly(session, labels.length, reason) };
+}
+
+/** Whole rounds can be compared; where there is none, what was measured is shown as it is. */
+function endedEarly(
+  session: Interleaved<Run>,
+  numSides: number,
+  reason: string,
+): Pick<BenchOutcome, "runs" | "warnings"> {
+  const ended = session.runs.filter(({ result }) => result.stopped !== "interrupted");
+  const whole = wholeRounds({ runs: ended }, numSides);
+  const kept = whole.length > 0 ? whole : session.runs;
+  if (kept.length === 0) throw session.stopped;
+  const dropped = session.runs.length - kept.length;
+  const left = dropped === 0 ? "" : `; ${dropped} of a round that did not end are left out`;
+  return {
+    runs: kept.map(({ result }) => result),
+    warnings: [`the comparison ended early: ${reason}${left}`],
+  };
 }
 
 function refuseTimed({ name, conversations }: Workload): void {
@@ -130,7 +152,6 @@ async function searchSlo(bench: Bench): Promise<BenchOutcome> {
     const result = await runSloSearch({
       targets,
       values,
-      latency: parts.latency,
       run: async ({ rate, numPrompts, seed, saturation }) => {
         const workload = await parts.makeWorkload(values, { seed, numPrompts }, tokenizer);
         refuseTimed(workload);
@@ -138,9 +159,12 @@ async function searchSlo(bench: Bench): Promise<BenchOutcome> {
         return runOn(open, workload, plan, REAL_CLOCK, { ...options, saturation });
       },
     });
-    process.stdout.write(sloReport(result, targets));
     const best = result.best ?? result.limit;
-    return { runs: best === undefined ? [] : [best.result], sides: [] };
+    return {
+      runs: best === undefined ? [] : [best.result],
+      sides: [],
+      search: rateSearch(result, targets, values.sloPercentile),
+    };
   } finally {
     await open.close();
   }

@@ -21,6 +21,7 @@ import { VERSION } from "./version.ts";
 export function benchThroughputCommand(parts: BenchParts): CommandDef {
   return defineOurCommand("bench throughput", async ({ values, positionals, log }) => {
     loadPlan(values);
+    const report = parts.reporter(values, log);
     const session = await openSession(positionals[0] ?? DEFAULT_MODEL, values, log);
     try {
       using interrupt = listenForInterrupt(() =>
@@ -28,7 +29,7 @@ export function benchThroughputCommand(parts: BenchParts): CommandDef {
       );
       const run = await runOffline(session, values, parts, interrupt.signal);
       const outcome = { runs: [run], sides: [] };
-      const code = await parts.report(outcome, values);
+      const code = await report(outcome);
       return interrupt.signal.aborted ? EXIT.interrupted : exitCode(outcome, code);
     } finally {
       await session.client.shutdown(0);

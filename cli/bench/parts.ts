@@ -1,9 +1,11 @@
-/** What `bench serve` and `bench throughput` take from the rest of the bench. */
+/** What stands before and behind the runs of `bench serve` and `bench throughput`: a workload, a report. Tests put their own there. */
 
+import type { ConsolaInstance } from "consola";
 import type { OptionValues } from "../../engine/config.ts";
-import { KvEngineError } from "../../engine/errors.ts";
 import type { Tokenizer } from "../../engine/tokenizer/tokenizer.ts";
-import type { SloMetric } from "./slo.ts";
+import { loadWorkload } from "./datasets/registry.ts";
+import type { RateSearch } from "./report/report.ts";
+import { createReporter } from "./report/reporter.ts";
 import type { Run, Workload } from "./types.ts";
 
 export interface BenchParts {
@@ -13,31 +15,16 @@ export interface BenchParts {
     change: WorkloadChange,
     tokenizer: Tokenizer,
   ) => Workload | Promise<Workload>;
-  /** A percentile of the requests that ended well, in milliseconds; undefined = no request has this time. */
-  readonly latency: (run: Run, metric: SloMetric, percentile: number) => number | undefined;
-  /** Runs sides in turn, `rounds` times each. */
-  readonly interleave: (plan: TurnPlan) => Promise<Turns>;
-  /** Prints the report and writes the files that are asked for. Answers the exit code: of `--fail-if`, else 0. */
-  readonly report: (outcome: BenchOutcome, values: OptionValues) => Promise<number>;
+  /** Throws `bad_config` for options of the report that are wrong, before anything is measured. */
+  readonly reporter: (values: OptionValues, log: ConsolaInstance) => Reporter;
 }
+
+/** Prints the report and writes the files that are asked for. Answers the exit code: of `--fail-if`, else 0. */
+export type Reporter = (outcome: BenchOutcome) => Promise<number>;
 
 export interface WorkloadChange {
   readonly seed: number;
   readonly numPrompts?: number;
-}
-
-export interface TurnPlan {
-  readonly numSides: number;
-  readonly rounds: number;
-  readonly warmUps: number;
-  readonly runOnce: (call: { readonly side: number }) => Promise<Run>;
-  readonly signal: AbortSignal;
-}
-
-export interface Turns {
-  readonly runs: readonly { readonly side: number; readonly result: Run }[];
-  /** Why it ended early. */
-  readonly stopped?: unknown;
 }
 
 export interface BenchOutcome {
@@ -45,15 +32,14 @@ export interface BenchOutcome {
   readonly runs: readonly Run[];
   /** Labels of the sides that are compared, the first one the base; empty = nothing is compared. */
   readonly sides: readonly string[];
+  /** Of a search for a rate, whose best run is in `runs`. */
+  readonly search?: RateSearch;
+  /** Why the session ended early. */
+  readonly warnings?: readonly string[];
 }
 
-const missing = (what: string): never => {
-  throw new KvEngineError("unsupported", `${what} is not part of this build`);
-};
-
 export const PARTS: BenchParts = {
-  makeWorkload: () => missing("the making of workloads"),
-  latency: () => missing("the arithmetic of latencies"),
-  interleave: () => missing("the comparison of sides"),
-  report: () => missing("the report"),
+  makeWorkload: (values, { seed, numPrompts = values.numPrompts }, tokenizer) =>
+    loadWorkload({ ...values, seed, numPrompts }, tokenizer),
+  reporter: createReporter,
 };

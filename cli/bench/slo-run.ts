@@ -3,7 +3,8 @@
 import type { OptionValues } from "../../engine/config.ts";
 import { SATURATION_RULE, type SaturationRule } from "./load/saturation.ts";
 import { type Probe, searchRate, type SloSearchResult } from "./load/slo-search.ts";
-import type { BenchParts } from "./parts.ts";
+import { DEFAULT_SUMMARY, summarize } from "./metrics/summary.ts";
+import type { RateSearch } from "./report/report.ts";
 import { SLO_METRICS, type SloTargets } from "./slo.ts";
 import type { Run } from "./types.ts";
 
@@ -19,7 +20,6 @@ export interface ProbePlan {
 export interface SloInput {
   readonly targets: SloTargets;
   readonly values: SloValues;
-  readonly latency: BenchParts["latency"];
   readonly run: (probe: ProbePlan) => Promise<Run>;
 }
 
@@ -65,17 +65,19 @@ export async function runSloSearch(input: SloInput): Promise<SloSearchResult<Run
 function judge(
   rate: number,
   run: Run,
-  { targets, values, latency }: Pick<SloInput, "targets" | "values" | "latency">,
+  { targets, values }: Pick<SloInput, "targets" | "values">,
 ): Probe<Run> {
   const failed = run.records.filter(({ outcome }) => outcome !== "ok").length;
+  const percent = values.sloPercentile;
+  const { latencies } = summarize(run, { ...DEFAULT_SUMMARY, percentiles: [percent] });
   const reasons: string[] = [];
   if (run.stopped !== undefined && run.stopped !== "duration") reasons.push(run.stopped);
   else if (failed > 0) reasons.push(`${failed} of ${run.records.length} requests failed`);
   for (const metric of SLO_METRICS) {
     const limit = targets[metric];
-    const value = limit === undefined ? undefined : latency(run, metric, values.sloPercentile);
+    const value = latencies[metric]?.percentiles[percent];
     if (limit !== undefined && value !== undefined && value > limit)
-      reasons.push(`${metric} p${values.sloPercentile} ${value.toFixed(1)} ms > ${limit} ms`);
+      reasons.push(`${metric} p${percent} ${value.toFixed(1)} ms > ${limit} ms`);
   }
   return {
     rate,
@@ -85,22 +87,22 @@ function judge(
   };
 }
 
-/** The probes in the order of their rates, and the answer. */
-export function sloReport(result: SloSearchResult<Run>, targets: SloTargets): string {
-  const wanted = Object.entries(targets).map(([metric, ms]) => `${metric} ≤ ${ms} ms`);
-  const lines = result.probes
-    .toSorted((a, b) => a.rate - b.rate)
-    .map(
-      ({ rate, passed, why, result: run }) =>
-        `  ${rate.toFixed(3).padStart(10)}/s  ${String(run.records.length).padStart(6)} requests  ${passed ? "holds" : `fails: ${why}`}`,
-    );
-  return [`Rates at which ${wanted.join(", ")}:`, ...lines, verdict(result), ""].join("\n");
-}
-
-function verdict({ best, limit }: SloSearchResult<Run>): string {
-  if (best === undefined && limit === undefined) return "No rate was tried to its end.";
-  if (best === undefined) return `No rate that was tried holds; the smallest is ${limit?.rate}/s.`;
-  const end =
-    limit === undefined ? "none that was tried fails" : `${limit.rate.toFixed(3)}/s fails`;
-  return `The largest rate that holds is ${best.rate.toFixed(3)}/s; ${end}.`;
+/** What was found, for a report. */
+export function rateSearch(
+  { probes, best, limit }: SloSearchResult<Run>,
+  targets: SloTargets,
+  percentile: number,
+): RateSearch {
+  return {
+    targets,
+    percentile,
+    probes: probes.map(({ rate, passed, why, result }) => ({
+      rate,
+      passed,
+      requests: result.records.length,
+      ...(why === undefined ? {} : { why }),
+    })),
+    ...(best === undefined ? {} : { best: best.rate }),
+    ...(limit === undefined ? {} : { limit: limit.rate }),
+  };
 }

@@ -1,7 +1,7 @@
 /** Values of options from flags alone, without the variables of the machine that tests run on. */
 
 import { OPTIONS, type OptionName, type OptionValues } from "../../engine/config.ts";
-import { resolveConfig } from "../../engine/config-values.ts";
+import { type FlagValue, resolveConfig } from "../../engine/config-values.ts";
 import type { CommandName } from "../../engine/option.ts";
 
 export function isOptionName(name: string): name is OptionName {
@@ -10,7 +10,7 @@ export function isOptionName(name: string): name is OptionName {
 
 export function resolveFlags(
   command: CommandName,
-  flags: ReadonlyMap<OptionName, string | boolean>,
+  flags: ReadonlyMap<OptionName, FlagValue>,
 ): OptionValues {
   return resolveConfig(command, { flags, env: {} }).values;
 }

@@ -5,8 +5,7 @@ import { describe, type Distribution } from "./distribution.ts";
 import { requestTimes } from "./request-times.ts";
 import type { Summary } from "./summary.ts";
 
-export const COMPAT_TOOLS = ["vllm", "guidellm", "aiperf"] as const;
-export type CompatTool = (typeof COMPAT_TOOLS)[number];
+export type CompatTool = "vllm" | "guidellm" | "aiperf";
 
 export interface CompatRow {
   /** With its unit, as the tool prints it. */
@@ -51,7 +50,7 @@ function vllmRows(summary: Summary): CompatRow[] {
 function guidellmRows(run: Run, summary: Summary): CompatRow[] {
   const { ttft, tpot } = summary.latencies;
   const completed = run.records.filter(({ outcome }) => outcome === "ok");
-  const percents = percentsOf(summary);
+  const percents = summary.percentiles;
   const perToken = completed.flatMap((record) => {
     const last = record.chunks.at(-1);
     return last === undefined || record.outputTokens === 0
@@ -96,14 +95,9 @@ function aiperfRows(run: Run, summary: Summary): CompatRow[] {
     { word: "Request Latency (ms)", value: e2el },
     {
       word: "Output Token Throughput Per User (tokens/sec/user)",
-      value: describe(perUser, percentsOf(summary)),
+      value: describe(perUser, summary.percentiles),
     },
   ];
-}
-
-/** The percentiles that the summary was made with. */
-function percentsOf(summary: Summary): number[] {
-  return Object.keys(summary.latencies.e2el?.percentiles ?? {}).map(Number);
 }
 
 function countOf(records: readonly RequestRecord[], outcome: RequestRecord["outcome"]): number {

@@ -3,33 +3,37 @@
  * throughputs are those of requests that were answered whole; what came of the others is counted apart.
  */
 
+import type { SloTargets } from "../slo.ts";
 import type { RequestRecord, Run } from "../types.ts";
 import { clientLoad, type ClientLoad } from "./client-limits.ts";
 import { describe, type Distribution, sum } from "./distribution.ts";
 import { type FailureClass, failureClasses } from "./failures.ts";
-import { type GoodputLimits, isGood } from "./goodput.ts";
+import { isGood } from "./goodput.ts";
 import { type PromptSources, promptSources } from "./prompt-sources.ts";
 import { requestTimes, type RequestTimes } from "./request-times.ts";
 import { peakConcurrency, steadyState, type SteadyState } from "./steady-state.ts";
 import { type TimeSeries, timeSeries } from "./time-series.ts";
 
+/** In the order of reports. */
+export const LATENCIES = ["ttft", "tpot", "itl", "icl", "e2el"] as const;
+export type Latency = (typeof LATENCIES)[number];
+
 export interface SummaryOptions {
   /** In percent. */
   readonly percentiles: readonly number[];
-  readonly goodput: GoodputLimits;
+  /** Which latencies have percentiles. */
+  readonly percentileMetrics: readonly Latency[];
+  readonly goodput: SloTargets;
   /** The share of the peak concurrency that counts as full load. */
   readonly steadyStateRatio: number;
 }
 
 export const DEFAULT_SUMMARY: SummaryOptions = {
   percentiles: [90, 95, 99],
+  percentileMetrics: LATENCIES,
   goodput: {},
   steadyStateRatio: 0.9,
 };
-
-/** In the order of reports. */
-export const LATENCIES = ["ttft", "tpot", "itl", "icl", "e2el"] as const;
-export type Latency = (typeof LATENCIES)[number];
 
 /** Throughputs are of a second, latencies in milliseconds. */
 export interface Summary {
@@ -50,7 +54,7 @@ export interface Summary {
   readonly totalThroughput: number;
   /** Absent where no limit is set. */
   readonly goodput?: {
-    readonly limits: GoodputLimits;
+    readonly limits: SloTargets;
     readonly good: number;
     /** Good requests a second. */
     readonly rate: number;
@@ -62,6 +66,8 @@ export interface Summary {
   readonly openInASecond: number;
   /** Most requests open at one moment. */
   readonly peakConcurrency: number;
+  /** Those that were asked for, in percent. */
+  readonly percentiles: readonly number[];
   /** `icl` = between chunks. Absent where no request has it. */
   readonly latencies: Readonly<Partial<Record<Latency, Distribution>>>;
   /** What `itl` counts: the server told the tokens of each chunk for all requests, for some, or for none. */
@@ -85,7 +91,7 @@ export function summarize(run: Run, options: SummaryOptions = DEFAULT_SUMMARY): 
   const outputTokens = sum(completed.map((record) => record.outputTokens));
   const series = timeSeries(run.records, 1000);
   const steady = steadyState(run.records, options.steadyStateRatio);
-  const latencies = distributions(times, options.percentiles);
+  const latencies = distributions(times, options);
   return {
     requests: run.records.length,
     completed: completed.length,
@@ -104,6 +110,7 @@ export function summarize(run: Run, options: SummaryOptions = DEFAULT_SUMMARY): 
     peakOutputTokens: Math.max(0, ...series.outputTokens),
     openInASecond: Math.max(0, ...series.openRequests),
     peakConcurrency: peakConcurrency(run.records),
+    percentiles: options.percentiles,
     latencies,
     itlOf: itlBasis(times),
     countedBy: countBy(completed.map((record) => record.countedBy)),
@@ -120,7 +127,7 @@ function rate(count: number, seconds: number): number {
 
 function goodput(
   times: readonly RequestTimes[],
-  limits: GoodputLimits,
+  limits: SloTargets,
   seconds: number,
 ): Pick<Summary, "goodput"> {
   if (Object.keys(limits).length === 0) return {};
@@ -131,7 +138,7 @@ function goodput(
 /** TTFT, TPOT and E2EL have one value a request; ITL and ICL are pooled over all requests. */
 function distributions(
   times: readonly RequestTimes[],
-  percentiles: readonly number[],
+  { percentiles, percentileMetrics }: SummaryOptions,
 ): Summary["latencies"] {
   const values: Readonly<Record<Latency, readonly number[]>> = {
     ttft: times.flatMap(({ ttft }) => ttft ?? []),
@@ -142,7 +149,8 @@ function distributions(
   };
   const found: Partial<Record<Latency, Distribution>> = {};
   for (const latency of LATENCIES) {
-    const distribution = describe(values[latency], percentiles);
+    const percents = percentileMetrics.includes(latency) ? percentiles : [];
+    const distribution = describe(values[latency], percents);
     if (distribution !== undefined) found[latency] = distribution;
   }
   return found;

@@ -12,6 +12,7 @@ export interface ReportPlan {
   readonly version: string;
   readonly metadata?: BenchReport["metadata"];
   readonly warnings?: readonly string[];
+  readonly search?: BenchReport["search"];
   readonly summary?: SummaryOptions;
   /** What is compared, beside the usual metrics: those of `--fail-if`. */
   readonly alsoCompared?: readonly string[];
@@ -30,6 +31,7 @@ export function benchReport(runs: readonly Run[], plan: ReportPlan): BenchReport
     runs: reports,
     comparisons:
       first === undefined ? [] : others.map((other) => compareSides(first, other, names)),
+    ...(plan.search === undefined ? {} : { search: plan.search }),
     warnings: plan.warnings ?? [],
     metadata: plan.metadata ?? {},
   };

@@ -10,13 +10,14 @@ import { type JsonObject, runResult } from "./run-result.ts";
 export function reportJson(report: BenchReport, options: ReportOptions = {}): string {
   const results = report.runs.map((run) => runResult(run, report.metadata, options));
   const [only, ...more] = results;
-  const { version, comparisons, warnings } = report;
+  const { version, comparisons, warnings, search } = report;
   const nothingElse = comparisons.length === 0 && warnings.length === 0;
   const document =
     only !== undefined && more.length === 0 && nothingElse
       ? { ...only, kvengine_version: version }
       : { kvengine_version: version, warnings, runs: results, comparisons };
-  return `${JSON.stringify(document, null, 2)}\n`;
+  const found = search === undefined ? document : { ...document, slo_search: search };
+  return `${JSON.stringify(found, null, 2)}\n`;
 }
 
 /** A line a request, of all runs in order; times in milliseconds. */

@@ -3,11 +3,34 @@
 import type { Comparison } from "../ab/comparison.ts";
 import type { CompatTool } from "../metrics/compat.ts";
 import type { Summary } from "../metrics/summary.ts";
+import type { SloTargets } from "../slo.ts";
 import type { Run } from "../types.ts";
 
 export interface RunReport {
   readonly run: Run;
   readonly summary: Summary;
+}
+
+/** What `--slo-search` found. Rates are conversations a second. */
+export interface RateSearch {
+  /** Milliseconds. */
+  readonly targets: SloTargets;
+  /** Of the requests, which keeps them. */
+  readonly percentile: number;
+  /** In the order in which they were tried. */
+  readonly probes: readonly RateProbe[];
+  /** The largest rate that holds; absent = none does. */
+  readonly best?: number;
+  /** The smallest rate that fails; absent = none that was tried does. */
+  readonly limit?: number;
+}
+
+interface RateProbe {
+  readonly rate: number;
+  readonly requests: number;
+  readonly passed: boolean;
+  /** Why not. */
+  readonly why?: string;
 }
 
 export interface BenchReport {
@@ -17,6 +40,8 @@ export interface BenchReport {
   readonly runs: readonly RunReport[];
   /** Each other side against the first. */
   readonly comparisons: readonly Comparison[];
+  /** Where a rate was searched for; `runs` then has the run at the best one. */
+  readonly search?: RateSearch;
   /** Of the whole session: why it ended early. */
   readonly warnings: readonly string[];
   /** `--metadata`. */

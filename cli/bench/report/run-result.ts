@@ -31,12 +31,13 @@ export function runResult(
     burstiness: load.burstiness,
     max_concurrency: finiteOr(load.maxConcurrency, null),
     ...ramp(load.ramp, load.requestRate),
-    ...unmeasured(summary.latencies),
+    ...unmeasured(summary),
     request_goodput: null,
     ...flatMetrics(summary),
     rtfx: 0,
     ...speculationKeys(run.counters),
     // From here on ours.
+    metadata,
     started_at: run.startedAt,
     base_url: target.baseUrl,
     command: target.command ?? null,
@@ -82,9 +83,8 @@ function ramp(
 }
 
 /** A reader of vLLM's files finds each key, also where no request has the time. */
-function unmeasured(latencies: RunReport["summary"]["latencies"]): JsonObject {
-  const percents = Object.keys(latencies.e2el?.percentiles ?? { 99: 0 });
-  const words = ["mean", "median", "std", ...percents.map((percent) => `p${percent}`)];
+function unmeasured({ percentiles }: RunReport["summary"]): JsonObject {
+  const words = ["mean", "median", "std", ...percentiles.map((percent) => `p${percent}`)];
   const keys = LATENCIES.flatMap((latency) => words.map((word) => `${word}_${latency}_ms`));
   return Object.fromEntries(keys.map((key) => [key, null]));
 }

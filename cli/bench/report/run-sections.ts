@@ -91,7 +91,7 @@ const NAMES: Readonly<Record<Latency, string>> = {
 };
 
 function latencies(summary: Summary): Section {
-  const percents = Object.keys(summary.latencies.e2el?.percentiles ?? {});
+  const percents = summary.percentiles.map(String);
   const rows = LATENCIES.map((latency) =>
     distributionRow(NAMES[latency], summary.latencies[latency], percents),
   );
@@ -184,7 +184,7 @@ function client({ client }: Summary): Section {
 }
 
 function compatSection(tool: CompatTool, { run, summary }: RunReport): Section {
-  const percents = Object.keys(summary.latencies.e2el?.percentiles ?? {});
+  const percents = summary.percentiles.map(String);
   return {
     title: `In the words of ${TOOLS[tool]}`,
     columns: distributionColumns(percents),

@@ -3,11 +3,12 @@
 import { comparisonSection, runsSection } from "./comparison-sections.ts";
 import type { BenchReport, ReportOptions } from "./report.ts";
 import { definitions, runSections } from "./run-sections.ts";
+import { searchSection } from "./search-section.ts";
 import { type Section, sectionMarkdown, sectionText } from "./section.ts";
 
 /** One run is shown in full; of several a row each, and what they say together. */
 export function reportSections(report: BenchReport, options: ReportOptions = {}): Section[] {
-  const { runs, comparisons } = report;
+  const { runs, comparisons, search } = report;
   const [only, ...more] = runs;
   const ofRuns =
     only !== undefined && more.length === 0
@@ -16,6 +17,7 @@ export function reportSections(report: BenchReport, options: ReportOptions = {})
         ? []
         : [runsSection(runs)];
   return [
+    ...(search === undefined ? [] : [searchSection(search)]),
     ...ofRuns,
     ...comparisons.map(comparisonSection),
     ...warningsSection(report),

@@ -1,5 +1,6 @@
 /** Writes a report to files; the ending of a name decides its format. */
 
+import { join } from "node:path";
 import { KvEngineError } from "../../../engine/errors.ts";
 import { comparisonsCsv, reportJson, requestsJsonl, runsCsv } from "./json.ts";
 import { reportHtml } from "./html/html.ts";
@@ -46,6 +47,11 @@ export function parseReportFiles(
   });
 }
 
+/** A JSON file, whatever its ending. */
+export function fileNamed(folder: string, name: string): ReportFile {
+  return { path: join(folder, name), write: reportJson };
+}
+
 /** Folders are made where they are missing. */
 export async function writeReports(
   files: readonly ReportFile[],
@@ -57,8 +63,8 @@ export async function writeReports(
     try {
       await Bun.write(path, text);
     } catch (cause) {
-      throw new KvEngineError("bad_config", `--report: ${path} cannot be written`, {
-        subject: "--report",
+      throw new KvEngineError("bad_config", `the report ${path} cannot be written`, {
+        subject: path,
         cause,
       });
     }

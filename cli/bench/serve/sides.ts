@@ -24,6 +24,7 @@ export function chooseSides(values: SideValues, model: string | undefined): read
   if (values.ab.length > 0) {
     refuse(values.baseUrl !== "", "--base-url", 'give the address as a side: --ab "a: http://…"');
     refuse(args.length > 0, "--server-args", "give the flags with each side of --ab");
+    refuse(values.label !== "", "--label", "the sides of --ab have names of their own");
     const sides = values.ab.map((text) => parseSide(text, model, peers));
     refuse(sides.length < 2, "--ab", "a comparison needs two sides: give --ab twice");
     const labels = new Set(sides.map(({ label }) => label));

@@ -313,7 +313,7 @@ describe("--report", () => {
   test("names the file that cannot be written", async () => {
     const path = join(import.meta.path, "below-a-file.json");
     const error = await thrownBy(() => writeReports(parseReportFiles(path), ONE));
-    expect(error.message).toBe(`--report: ${path} cannot be written`);
+    expect(error.message).toBe(`the report ${path} cannot be written`);
   });
 });
 

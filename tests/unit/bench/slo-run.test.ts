@@ -1,43 +1,23 @@
 import { describe, expect, test } from "bun:test";
-import { type ProbePlan, runSloSearch, sloReport } from "../../../cli/bench/slo-run.ts";
+import { searchSection } from "../../../cli/bench/report/search-section.ts";
+import { sectionText } from "../../../cli/bench/report/section.ts";
+import { type ProbePlan, rateSearch, runSloSearch } from "../../../cli/bench/slo-run.ts";
 import type { SloTargets } from "../../../cli/bench/slo.ts";
 import type { RequestRecord, Run } from "../../../cli/bench/types.ts";
 import { resolveConfig } from "../../../engine/config-values.ts";
+import { recordOf, runOf } from "../../support/bench-runs.ts";
 import { planWith } from "../../support/bench-workload.ts";
 
 const { values } = resolveConfig("bench serve", { flags: new Map(), env: {} });
 
-/** A run whose first tokens take as many milliseconds as requests are begun a second. */
+/** A run whose percentile p of the time to the first token is p / 99 milliseconds for each request begun a second. */
 function runAt(rate: number, changes: Partial<Run> = {}): Run {
-  return {
-    label: "a",
-    workload: { name: "w", seed: 0, parameters: {} },
-    load: planWith({ requestRate: rate }),
-    target: { baseUrl: "", model: "m", server: "s" },
-    cacheState: "cold",
-    startedAt: "",
-    durationMs: 1,
-    records: [record("ok")],
-    client: { cpuSeconds: 0, lagP99Ms: 0, lagMaxMs: 0 },
-    counters: {},
-    ...changes,
-  };
+  const records = Array.from({ length: 101 }, (_, i) => recordOf(0, [(rate * i) / 99]));
+  return runOf(records, { load: planWith({ requestRate: rate }), ...changes });
 }
 
 function record(outcome: RequestRecord["outcome"]): RequestRecord {
-  return {
-    conversation: "c",
-    turn: 0,
-    sentAt: 0,
-    chunks: [],
-    endedAt: 0,
-    promptTokens: 0,
-    outputTokens: 0,
-    countedBy: "usage",
-    status: 200,
-    outcome,
-    text: "",
-  };
+  return recordOf(0, [1], { outcome });
 }
 
 interface Searched {
@@ -55,14 +35,12 @@ async function search(
   const result = await runSloSearch({
     targets,
     values: { ...values, ...more },
-    latency: ({ load }, metric, percentile) =>
-      metric === "tpot" ? undefined : (load.requestRate * percentile) / 99,
     run: async (probe) => {
       asked.push(probe);
       return run(probe.rate);
     },
   });
-  return { result, asked, report: sloReport(result, targets) };
+  return { result, asked, report: sectionText(searchSection(rateSearch(result, targets, 99))) };
 }
 
 describe("the search for a rate", () => {
@@ -71,9 +49,9 @@ describe("the search for a rate", () => {
     expect(result.best?.rate).toBeLessThanOrEqual(10);
     expect(result.limit?.rate).toBeGreaterThan(10);
     expect(result.limit?.why).toMatch(/^ttft p99 1\d\.\d ms > 10 ms$/);
-    expect(report).toContain("Rates at which ttft ≤ 10 ms:\n");
+    expect(report).toContain("Rates at which 99 % of the requests keep ttft ≤ 10 ms\n");
     expect(report).toMatch(
-      /The largest rate that holds is (9|10)\.\d{3}\/s; 1\d\.\d{3}\/s fails\.\n$/,
+      /The largest rate that holds is (9|10)\.\d\d\/s; 1\d\.\d\d\/s fails\.\n$/,
     );
   });
 
@@ -118,13 +96,13 @@ describe("the search for a rate", () => {
       runAt(rate, rate > 2 ? { stopped: "interrupted" } : {}),
     );
     expect(result.probes.map(({ rate }) => rate)).toEqual([1, 2]);
-    expect(report).toContain("The largest rate that holds is 2.000/s; none that was tried fails.");
+    expect(report).toContain("The largest rate that holds is 2/s; none that was tried fails.");
     const none = await search({ ttft: 1 }, (rate) => runAt(rate, { stopped: "interrupted" }));
     expect(none.report).toContain("No rate was tried to its end.");
   });
 
   test("says so when no rate holds", async () => {
     const { report } = await search({ ttft: 1e-9 });
-    expect(report).toContain("No rate that was tried holds; the smallest is 0.001/s.");
+    expect(report).toContain("No rate that was tried holds; the smallest is 0.00100/s.");
   });
 });
