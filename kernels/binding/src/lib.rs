@@ -4,5 +4,6 @@
 pub mod block_hash;
 pub mod device;
 mod error;
+pub mod limits;
 pub mod runner;
 mod tokenizer;
