@@ -35,6 +35,7 @@ export class BlockPool {
   readonly #state: Int32Array;
   readonly #map: BlockMap;
   #numFree: number;
+  #numEvicted = 0;
   #operations = 0;
 
   /** `numBlocks` counts the null block, so a pool of 2 has one block to give. */
@@ -72,6 +73,11 @@ export class BlockPool {
   /** Blocks with a hash, free or not. */
   get numHashed(): number {
     return this.#map.size;
+  }
+
+  /** Blocks that were handed out while they held content, since the start: each is a prefix that is found no more. */
+  get numEvicted(): number {
+    return this.#numEvicted;
   }
 
   /** Turns of all loops since the start, so that a test can hold them against the size of the pool. */
@@ -281,7 +287,10 @@ export class BlockPool {
     for (let i = offset; i < offset + count; i++) {
       const at = (ids[i] as number) * WORDS + GENERATION;
       const generation = state[at] as number;
-      if (someHashed && (generation & HASHED) !== 0) this.#map.remove(ids[i] as number);
+      if (someHashed && (generation & HASHED) !== 0) {
+        this.#map.remove(ids[i] as number);
+        this.#numEvicted++;
+      }
       state[at] = (generation | HASHED) + 1;
     }
   }
