@@ -12,13 +12,17 @@ import {
   type OptionValues,
 } from "./config.ts";
 import { KvEngineError } from "./errors.ts";
+import { parseInteger, parseIntegerList } from "./integer-list.ts";
 import { nearest } from "./nearest.ts";
 import type { CommandName, Option } from "./option.ts";
+
+/** What stood behind a flag; several texts where the flag was given several times. */
+export type FlagValue = string | boolean | readonly string[];
 
 /** What the user wrote, by option name. The first source that has a name wins. */
 export interface ConfigSources {
   /** Names must be options of the command (cli/flags.ts sees to it). */
-  readonly flags: ReadonlyMap<OptionName, string | boolean>;
+  readonly flags: ReadonlyMap<OptionName, FlagValue>;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** A parsed config file and its path for messages. Options of other commands are allowed in it. */
   readonly file?: { readonly path: string; readonly table: Readonly<Record<string, unknown>> };
@@ -117,9 +121,18 @@ export function parseValue(option: Option, written: unknown, subject: string): u
     case "text":
     case "path":
       return typeof written === "string" && written !== "" ? written : refuse();
+    case "texts": {
+      const texts: readonly unknown[] = Array.isArray(written) ? written : [written];
+      return texts.every((text) => typeof text === "string" && text !== "") ? texts : refuse();
+    }
     case "list": {
       const numbers = parseList(written);
       return numbers.length > 0 && numbers.every((n) => inRange(n, option)) ? numbers : refuse();
+    }
+    case "pairs": {
+      const numbers = parseList(written);
+      const fine = numbers.length % 2 === 0 && numbers.every((n) => inRange(n, option));
+      return fine ? pairUp(numbers) : refuse();
     }
     case "pair": {
       const numbers = parseList(written);
@@ -135,10 +148,16 @@ export function parseValue(option: Option, written: unknown, subject: string): u
   }
 }
 
-/** `1,2` or an array of a config file; NaN where an entry is no integer. */
+/** `1,2`, or an array of such texts, of numbers or of arrays; NaN where an entry is neither an integer nor a range. */
 function parseList(written: unknown): number[] {
-  const parts: readonly unknown[] = Array.isArray(written) ? written : String(written).split(",");
-  return parts.map((part) => parseNumber(String(part).trim(), "integer"));
+  if (!Array.isArray(written)) return parseIntegerList(String(written));
+  return written.flatMap((entry) => parseList(entry));
+}
+
+function pairUp(numbers: readonly number[]): (readonly [number, number])[] {
+  const pairs: (readonly [number, number])[] = [];
+  for (let i = 0; i + 1 < numbers.length; i += 2) pairs.push([numbers[i]!, numbers[i + 1]!]);
+  return pairs;
 }
 
 function inRange(value: number, range: { readonly min: number; readonly max: number }): boolean {
@@ -166,10 +185,7 @@ function parseNumber(text: string, type: "integer" | "number" | "bytes"): number
     const unit = BYTE_UNITS[match?.[2] ?? "none"];
     return unit === undefined ? Number.NaN : Math.floor(Number(match?.[1]) * unit);
   }
-  if (type === "integer") {
-    const value = /^-?\d[\d_]*$/.test(text) ? Number(text.replaceAll("_", "")) : Number.NaN;
-    return Number.isSafeInteger(value) ? value : Number.NaN;
-  }
+  if (type === "integer") return parseInteger(text);
   return /^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
 }
 
@@ -190,10 +206,13 @@ export function allowed(option: Option): string {
       return option.choices.join(", ");
     case "text":
     case "path":
+    case "texts":
       return `a ${option.hint}`;
     default: {
       const range = `${option.min} to ${option.max}${option.unit ? ` ${option.unit}` : ""}`;
-      if (option.type === "list") return `integers of ${range} joined by commas`;
+      if (option.type === "list")
+        return `integers of ${range} joined by commas, or ranges: 128-512+128, 128-1024*2`;
+      if (option.type === "pairs") return `pairs of integers of ${range} joined by commas`;
       if (option.type === "pair")
         return `two integers of ${range} joined by a comma, the lower first`;
       if (option.type === "bytes") return `${range}, plain or as 512MiB, 2GiB, 500MB`;

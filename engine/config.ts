@@ -5,6 +5,7 @@
  */
 
 import type { CommandName, Option, OptionGroup } from "./option.ts";
+import { BENCH_KV_OPTIONS } from "./options/bench-kv-options.ts";
 import { BENCH_OPTIONS } from "./options/bench-options.ts";
 import { ENGINE_OPTIONS } from "./options/engine-options.ts";
 import { MODEL_OPTIONS } from "./options/model-options.ts";
@@ -17,12 +18,14 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   typeof MODEL_OPTIONS &
   typeof SAMPLING_OPTIONS &
   typeof BENCH_OPTIONS &
+  typeof BENCH_KV_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
   ...SERVER_OPTIONS,
   ...MODEL_OPTIONS,
   ...SAMPLING_OPTIONS,
   ...BENCH_OPTIONS,
+  ...BENCH_KV_OPTIONS,
   ...OUTPUT_OPTIONS,
 };
 
@@ -44,9 +47,13 @@ type ValueOf<O> = O extends { readonly type: "boolean" }
       ? readonly number[]
       : O extends { readonly type: "pair" }
         ? readonly [low: number, high: number]
-        : O extends { readonly type: "text" | "path" }
-          ? string
-          : number;
+        : O extends { readonly type: "pairs" }
+          ? readonly (readonly [first: number, second: number])[]
+          : O extends { readonly type: "texts" }
+            ? readonly string[]
+            : O extends { readonly type: "text" | "path" }
+              ? string
+              : number;
 
 /** A value for each option, under its name in camel case. */
 export type OptionValues = { readonly [N in OptionName as CamelCase<N>]: ValueOf<Row<N>> };

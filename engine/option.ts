@@ -7,6 +7,7 @@ export const COMMANDS = [
   "chat",
   "bench engine",
   "bench scheduler",
+  "bench kv",
   "inspect",
   "pull",
   "doctor",
@@ -25,14 +26,17 @@ interface OptionBase {
   readonly help: string;
   /** A value that shows the notation. */
   readonly example: string;
-  /** One letter, unique among the options of each command. */
+  /** What is written after one dash: a letter, or several where llama.cpp has it so; unique among the options of each command. */
   readonly short?: string;
 }
 
 interface NumericOption extends OptionBase {
-  /** `bytes` also takes a unit (`512MiB`), `list` several integers joined by commas, `pair` two, the lower first. */
-  readonly type: "integer" | "number" | "bytes" | "list" | "pair";
-  readonly default: number | readonly number[];
+  /**
+   * `bytes` also takes a unit (`512MiB`); `list` several integers joined by commas, and ranges of them (`integer-list.ts`);
+   * `pair` two, the lower first; `pairs` any number of two. The flag of a `list` or of `pairs` may be given several times.
+   */
+  readonly type: "integer" | "number" | "bytes" | "list" | "pair" | "pairs";
+  readonly default: number | readonly number[] | readonly (readonly [number, number])[];
   readonly min: number;
   readonly max: number;
   /** What one is: `tokens`, `seconds`. */
@@ -57,9 +61,22 @@ interface TextOption extends OptionBase {
   readonly secret?: true;
 }
 
+interface TextsOption extends OptionBase {
+  /** Several texts, one for each time that the flag is given. */
+  readonly type: "texts";
+  readonly default: readonly string[];
+  /** What one is called in `--help`. */
+  readonly hint: string;
+}
+
 interface BooleanOption extends OptionBase {
   readonly type: "boolean";
   readonly default: boolean;
 }
 
-export type Option = NumericOption | ChoiceOption | TextOption | BooleanOption;
+export type Option = NumericOption | ChoiceOption | TextOption | TextsOption | BooleanOption;
+
+/** Options whose flag may be given several times; the values are taken together. */
+export function isRepeatable({ type }: Pick<Option, "type">): boolean {
+  return type === "list" || type === "pairs" || type === "texts";
+}

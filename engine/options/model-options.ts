@@ -14,7 +14,7 @@ export const MODEL_OPTIONS = {
     group: "model",
     type: "boolean",
     default: false,
-    commands: ["serve", "run", "chat", "bench engine", "inspect", "pull"],
+    commands: ["serve", "run", "chat", "bench engine", "bench kv", "inspect", "pull"],
     help: "Use only what is on disk; HF_HUB_OFFLINE=1 does the same",
     example: "true",
   },
