@@ -97,7 +97,7 @@ interface Flag {
   readonly value: string | undefined;
 }
 
-/** `--name`, `--name=value`, `--no-name`, `-x`, `-x=value`, `-x8`; the same with a short form of several letters, but for `-x8`. */
+/** `--name`, `--name=value`, `--no-name`, `-x`, `-x=value`, `-x8`, `-xyz`, `-xyz=value`. */
 function splitFlag(
   command: CommandName,
   arg: string,

@@ -1,4 +1,4 @@
-/** Rows of the option table for `bench engine` and `bench scheduler`; short forms are those of llama-bench and llama-batched-bench. */
+/** Rows of the option table for `bench engine` (short forms as llama-bench and llama-batched-bench have them) and `bench scheduler`. */
 
 export const BENCH_OPTIONS = {
   "n-prompt": {

@@ -143,7 +143,7 @@ export class MachineLimits {
     return callNative(() => this.#native.readBandwidth(millis));
   }
 
-  /** Multiply-accumulates a second of all threads; undefined where this CPU has no instruction for them in the set `isa`. */
+  /** Multiply-accumulates a second of all threads; undefined where this CPU has no instruction of the set for them. */
   multiplyRate(
     isa: "avx512" | "avx2" | "portable",
     factors: Factors,

@@ -1,5 +1,6 @@
 /** `kvengine bench engine`: rates of the whole engine without HTTP, by the definitions of llama-bench and llama-batched-bench. */
 
+import { availableParallelism, loadavg } from "node:os";
 import type { CommandDef } from "citty";
 import type { ConsolaInstance } from "consola";
 import { peakBlocks } from "../../../engine/cache/block-group.ts";
@@ -10,7 +11,8 @@ import { EXIT } from "../../output.ts";
 import { openSession, type Session } from "../../session.ts";
 import { checkGrid, gridOf, type GridLimits, rowOf, type Test } from "./grid.ts";
 import { isaOf, LimitMeter } from "./limits.ts";
-import { findLlamaCpp, type LlamaCpp, runLlamaCpp } from "./llama-cpp.ts";
+import { findLlamaCpp, runLlamaCpp } from "./llama-cpp.ts";
+import type { LlamaCpp } from "./llama-cpp-programs.ts";
 import { Measurer } from "./measure.ts";
 import { renderReport } from "./report.ts";
 import { Results } from "./results.ts";
@@ -26,6 +28,7 @@ const command: CommandDef = defineOurCommand(
         hint: "give a length above 0 with -p, -n, -pg or -npl, or --limits",
       });
     }
+    warnOfOthers(log);
     const folder = values.peer === "" ? undefined : await findLlamaCpp(values.peer, tests);
     const session = await openSession(positionals[0] ?? "", engineValues(values, tests), log);
     const { client, model } = session;
@@ -53,6 +56,17 @@ const command: CommandDef = defineOurCommand(
     }
   },
 );
+
+/** Rates of a machine that has other work are those of the other work. */
+function warnOfOthers(log: ConsolaInstance): void {
+  const [load = 0] = loadavg();
+  const cores = availableParallelism();
+  if (load > cores / 2) {
+    log.warn(
+      `this machine is busy (load ${load.toFixed(1)} on ${cores} cores in the last minute): rates will be low and uncertain`,
+    );
+  }
+}
 
 /** As many sequences as the widest test has, and prompts that take whole steps: nobody's stream is to be protected. */
 function engineValues(values: OptionValues, tests: readonly Test[]): OptionValues {
@@ -82,8 +96,8 @@ function createMeter({ client }: Session, work: ModelWork): LimitMeter {
 }
 
 /**
- * Without a peer each test has all its runs in a row, after one that is not counted. With a peer there are rounds, in which each side runs
- * every test once, after one run that is not counted; which side is first swaps from round to round.
+ * Without a peer each test has all its runs in a row, after one that is not counted. With a peer there are rounds, in which
+ * each side runs every test once, after one run that is not counted; which side is first swaps from round to round.
  */
 async function measure(
   { client }: Session,

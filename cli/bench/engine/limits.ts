@@ -1,4 +1,7 @@
-/** The machine's limits: all of them once, and those that the tests are held against before each run, so that both are of the same seconds. */
+/**
+ * The machine's limits: all of them once, and those that the tests are held against before each run, so that both are of the
+ * same seconds.
+ */
 
 import { type Factors, MachineLimits } from "../../../engine/runner/native.ts";
 import type { Row } from "./grid.ts";

@@ -95,8 +95,8 @@ export class Measurer {
 }
 
 /**
- * Nanoseconds for `numTokens` tokens at the rate at which they came from the moment when all sequences had begun. Where all began in
- * one step these are all of them; else the first ones of sequences that began early are left out.
+ * Nanoseconds for `numTokens` tokens at the rate at which they came from the moment when all sequences had begun. Where all
+ * began in one step these are all of them; else the first ones of sequences that began early are left out.
  */
 export function generationTime(
   answers: readonly Pick<Answered, "firstTokenAt" | "endedAt" | "times">[],

@@ -3,7 +3,7 @@
 import { type RatioInterval, ratioInterval } from "../ratio.ts";
 import { nameOf, type Part, partsOf, type Row, rowOf, type Test } from "./grid.ts";
 import { type Share, shareOf } from "./limits.ts";
-import type { PeerRate } from "./llama-cpp.ts";
+import type { PeerRate } from "./llama-cpp-programs.ts";
 import { median, type Rates, ratesOf } from "./rates.ts";
 import type { ModelWork, Peaks } from "./work.ts";
 

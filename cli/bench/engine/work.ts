@@ -1,7 +1,7 @@
 /**
  * What a test cannot do without: each step reads the weight matrices once, and each row is multiplied with them. Counted on
- * the model's tape, so that what only sampled rows go through (the last layer behind its attention, and the output matrix) counts for
- * those rows only. Attention, norms and the KV that is read are left out: a share of a limit is never too high by them.
+ * the model's tape, so that what only sampled rows go through (the last layer behind its attention, and the output matrix)
+ * counts for those rows only. Attention, norms and the KV that is read are left out: no share is too high because of them.
  */
 
 import type { LoadedModel } from "../../../engine/models/registry.ts";

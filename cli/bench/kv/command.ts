@@ -1,6 +1,6 @@
 /**
- * `kvengine bench kv`: engines that keep KV differently, side by side on the same questions. Each run has an engine of its own, runs
- * take turns (a b b a), and there is no verdict where the caches were not put to the test or answers differ.
+ * `kvengine bench kv`: engines that keep KV differently, side by side on the same questions. Each run has an engine of its
+ * own, runs take turns (a b b a), and there is no verdict where the caches were not put to the test or answers differ.
  */
 
 import type { CommandDef } from "citty";
@@ -40,7 +40,7 @@ const command: CommandDef = defineOurCommand("bench kv", async ({ values, positi
   return verdict.refusals.length === 0 ? EXIT.ok : EXIT.failed;
 });
 
-/** Unless the user says how large: half of what comes again, and at least what the clients hold at a time. The null block is one more. */
+/** A pool of half of what comes again, unless the user says how large; at least what the clients hold, and the null block. */
 function withPool(values: OptionValues, workingSet: number): OptionValues {
   if (values.numGpuBlocksOverride > 0 || values.kvCacheMemory > 0) return values;
   const length = values.documentLen + values.questionLen + values.answerLen;

@@ -2,13 +2,13 @@ import { describe, expect, test } from "bun:test";
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gridOf, type ParallelTest, type SingleTest } from "../../../cli/bench/engine/grid.ts";
+import { findLlamaCpp } from "../../../cli/bench/engine/llama-cpp.ts";
 import {
   batchedBenchCommand,
   benchCommand,
-  findLlamaCpp,
   parseBatchedBench,
   parseBench,
-} from "../../../cli/bench/engine/llama-cpp.ts";
+} from "../../../cli/bench/engine/llama-cpp-programs.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { thrownBy } from "../../support/thrown.ts";
 

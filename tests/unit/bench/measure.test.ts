@@ -13,7 +13,7 @@ import { thrownBy } from "../../support/thrown.ts";
 
 const BLOCK = 16;
 
-/** Answers as many tokens as are asked for, and finds whole blocks of the prompts before, as a prefix cache that holds everything. */
+/** Answers as many tokens as are asked for, and finds whole blocks of earlier prompts, as a prefix cache that holds all. */
 function caching(): Script {
   const seen = new Set<string>();
   return ({ promptTokenIds, sampling }) => {
