@@ -104,8 +104,8 @@ export const BENCH_OPTIONS = {
   },
   peer: {
     group: "bench",
-    type: "text",
-    default: "",
+    type: "texts",
+    default: [],
     hint: "llama.cpp=folder of its programs",
     commands: ["bench engine"],
     help: "Measure llama-bench and llama-batched-bench with the same tests too, in turns; `--repetitions` rounds",

@@ -29,7 +29,7 @@ const command: CommandDef = defineOurCommand(
       });
     }
     warnOfOthers(log);
-    const folder = values.peer === "" ? undefined : await findLlamaCpp(values.peer, tests);
+    const folder = await findLlamaCpp(values.peer, tests);
     const session = await openSession(positionals[0] ?? "", engineValues(values, tests), log);
     const { client, model } = session;
     try {

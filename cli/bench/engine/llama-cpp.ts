@@ -20,10 +20,23 @@ import {
 const NAME = "llama.cpp";
 const SETTINGS = ["-fa 0", "-fa 1"] as const;
 
-/** Reads `llama.cpp=folder` and looks whether the programs for these tests are there. Throws `bad_config`. */
-export async function findLlamaCpp(peer: string, tests: readonly Test[]): Promise<string> {
+/**
+ * Reads `llama.cpp=folder` and looks whether the programs for these tests are there; undefined = no peer is wanted. Throws
+ * `bad_config`.
+ */
+export async function findLlamaCpp(
+  peers: readonly string[],
+  tests: readonly Test[],
+): Promise<string | undefined> {
+  const [peer, more] = peers;
+  if (peer === undefined) return undefined;
   const [name, ...rest] = peer.split("=");
   const folder = rest.join("=");
+  if (more !== undefined) {
+    throw new KvEngineError("bad_config", `--peer: ${peers.length} are given, allowed is one`, {
+      subject: "--peer",
+    });
+  }
   if (name !== NAME || folder === "") {
     throw new KvEngineError("bad_config", `--peer: \`${peer}\` is not allowed`, {
       subject: "--peer",

@@ -94,16 +94,24 @@ describe("--peer", () => {
   chmodSync(join(folder, "llama-bench"), 0o755);
 
   test("names a folder with the programs that the tests need", async () => {
-    expect(await findLlamaCpp(`llama.cpp=${folder}`, SINGLES)).toBe(folder);
-    const error = await thrownBy(() => findLlamaCpp(`llama.cpp=${folder}`, PARALLELS));
+    expect(await findLlamaCpp([`llama.cpp=${folder}`], SINGLES)).toBe(folder);
+    expect(await findLlamaCpp([], SINGLES)).toBeUndefined();
+    const error = await thrownBy(() => findLlamaCpp([`llama.cpp=${folder}`], PARALLELS));
     expect([error.code, error.message]).toEqual([
       "bad_config",
       `--peer: llama-batched-bench cannot be run in ${folder}`,
     ]);
   });
 
+  test("is one", async () => {
+    const peers = [`llama.cpp=${folder}`, `llama.cpp=${folder}`];
+    expect((await thrownBy(() => findLlamaCpp(peers, SINGLES))).message).toContain(
+      "allowed is one",
+    );
+  });
+
   test.each(["llama.cpp", "llama.cpp=", "vllm=/opt", folder])("%p is refused", async (peer) => {
-    const error = await thrownBy(() => findLlamaCpp(peer, SINGLES));
+    const error = await thrownBy(() => findLlamaCpp([peer], SINGLES));
     expect(error.hint).toContain("llama.cpp=folder");
   });
 });
