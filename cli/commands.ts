@@ -63,8 +63,14 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     examples: [
       ["kvengine bench engine smollm2-135m", "a prompt of 512 tokens, then 128 generated ones"],
       ["kvengine bench engine ./model.gguf -p 128,512 -n 64 -r 10 --threads 2 --json", ""],
+      [
+        "kvengine bench engine ./model.gguf -p 0 -d 0,1024-8192*2",
+        "generation behind longer and longer contexts",
+      ],
+      ["kvengine bench engine ./model.gguf -npp 128 -ntg 64 -npl 1-32*2", "sequences side by side"],
+      ["kvengine bench engine ./model.gguf --limits --peer llama.cpp=./llama.cpp/build/bin", ""],
     ],
-    load: async () => (await import("./bench-engine.ts")).default,
+    load: async () => (await import("./bench/engine/command.ts")).default,
   },
   "bench serve": {
     summary: "Measure a server as its clients see it: kvengine, or any with the OpenAI API",
@@ -111,6 +117,18 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
       ["kvengine bench scheduler --num-running 256 --num-steps 500 --json", ""],
     ],
     load: async () => (await import("./bench-scheduler.ts")).default,
+  },
+  "bench kv": {
+    summary: "Compare engines that keep KV differently on documents asked about again",
+    positionals: [MODEL],
+    examples: [
+      ["kvengine bench kv smollm2-135m", "without a prefix cache and with one that is too small"],
+      [
+        'kvengine bench kv ./model.gguf --documents 64 --side "few: --num-gpu-blocks-override 512" --side "many: --num-gpu-blocks-override 4096"',
+        "",
+      ],
+    ],
+    load: async () => (await import("./bench/kv/command.ts")).default,
   },
   "bench compare": {
     summary: "Compare result files: ratios with 95 % intervals, and an exit code for CI",

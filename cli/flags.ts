@@ -97,7 +97,7 @@ interface Flag {
   readonly value: string | undefined;
 }
 
-/** `--name`, `--name=value`, `--no-name`, `-x`, `-x=value`, `-x8`. */
+/** `--name`, `--name=value`, `--no-name`, `-x`, `-x=value`, `-x8`, `-xyz`, `-xyz=value`. */
 function splitFlag(
   command: CommandName,
   arg: string,
@@ -105,8 +105,10 @@ function splitFlag(
   byShort: ReadonlyMap<string, OptionName>,
 ): Flag {
   if (!arg.startsWith("--")) {
-    const name = byShort.get(arg[1] ?? "");
-    const rest = arg.slice(2);
+    const short = /^-([a-z]+)(=|$)/.exec(arg)?.[1] ?? "";
+    const letters = byShort.has(short) ? short : (arg[1] ?? "");
+    const name = byShort.get(letters);
+    const rest = arg.slice(1 + letters.length);
     if (name === undefined || (rest !== "" && options.get(name)?.type === "boolean"))
       throw unknownFlag(command, arg, options);
     return { name, positive: true, value: rest === "" ? undefined : rest.replace(/^=/, "") };
@@ -206,6 +208,7 @@ export function describeDefault(option: Option): string {
   ) {
     return `${option.default / 2 ** 20}MiB`;
   }
+  if (Array.isArray(option.default) && option.default.length === 0) return "none";
   const value = option.default === Number.POSITIVE_INFINITY ? "inf" : String(option.default);
   const others = Object.entries(option.defaults ?? {}).map(
     ([name, other]) => `; ${name}: ${other}`,

@@ -12,6 +12,7 @@ import {
   type OptionValues,
 } from "./config.ts";
 import { KvEngineError } from "./errors.ts";
+import { parseInteger, parseIntegerList } from "./integer-list.ts";
 import { nearest } from "./nearest.ts";
 import { type CommandName, defaultOf, type Option } from "./option.ts";
 
@@ -130,6 +131,11 @@ export function parseValue(option: Option, written: unknown, subject: string): u
       const numbers = parseList(written);
       return numbers.length > 0 && numbers.every((n) => inRange(n, option)) ? numbers : refuse();
     }
+    case "pairs": {
+      const numbers = parseList(written);
+      const fine = numbers.length % 2 === 0 && numbers.every((n) => inRange(n, option));
+      return fine ? pairUp(numbers) : refuse();
+    }
     case "pair": {
       const numbers = parseList(written);
       const [low = 0, high = 0] = numbers;
@@ -158,10 +164,16 @@ function parseTexts(written: unknown): string[] | undefined {
   return written.every((text) => typeof text === "string") ? written : undefined;
 }
 
-/** `1,2` or an array of a config file; NaN where an entry is no integer. */
+/** `1,2`, or an array of such texts, of numbers or of arrays; NaN where an entry is neither an integer nor a range. */
 function parseList(written: unknown): number[] {
-  const parts: readonly unknown[] = Array.isArray(written) ? written : String(written).split(",");
-  return parts.map((part) => parseNumber(String(part).trim(), "integer"));
+  if (!Array.isArray(written)) return parseIntegerList(String(written));
+  return written.flatMap((entry) => parseList(entry));
+}
+
+function pairUp(numbers: readonly number[]): (readonly [number, number])[] {
+  const pairs: (readonly [number, number])[] = [];
+  for (let i = 0; i + 1 < numbers.length; i += 2) pairs.push([numbers[i]!, numbers[i + 1]!]);
+  return pairs;
 }
 
 function inRange(value: number, range: { readonly min: number; readonly max: number }): boolean {
@@ -189,10 +201,7 @@ function parseNumber(text: string, type: "integer" | "number" | "bytes"): number
     const unit = BYTE_UNITS[match?.[2] ?? "none"];
     return unit === undefined ? Number.NaN : Math.floor(Number(match?.[1]) * unit);
   }
-  if (type === "integer") {
-    const value = /^-?\d[\d_]*$/.test(text) ? Number(text.replaceAll("_", "")) : Number.NaN;
-    return Number.isSafeInteger(value) ? value : Number.NaN;
-  }
+  if (type === "integer") return parseInteger(text);
   if (/^inf(inity)?$/i.test(text)) return Number.POSITIVE_INFINITY;
   return /^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
 }
@@ -222,7 +231,9 @@ export function allowed(option: Option): string {
     default: {
       const most = option.max === Number.POSITIVE_INFINITY ? "inf" : option.max;
       const range = `${option.min} to ${most}${option.unit ? ` ${option.unit}` : ""}`;
-      if (option.type === "list") return `integers of ${range} joined by commas`;
+      if (option.type === "list")
+        return `integers of ${range} joined by commas, or ranges: 128-512+128, 128-1024*2`;
+      if (option.type === "pairs") return `pairs of integers of ${range} joined by commas`;
       if (option.type === "pair")
         return `two integers of ${range} joined by a comma, the lower first`;
       if (option.type === "bytes") return `${range}, plain or as 512MiB, 2GiB, 500MB`;

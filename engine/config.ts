@@ -7,6 +7,7 @@
 import type { CommandName, Option, OptionGroup } from "./option.ts";
 import { BENCH_DATA_OPTIONS } from "./options/bench-data-options.ts";
 import { BENCH_PROMPT_OPTIONS } from "./options/bench-prompt-options.ts";
+import { BENCH_KV_OPTIONS } from "./options/bench-kv-options.ts";
 import { BENCH_OPTIONS } from "./options/bench-options.ts";
 import { BENCH_LOAD_OPTIONS } from "./options/bench-load-options.ts";
 import { BENCH_SERVE_OPTIONS } from "./options/bench-serve-options.ts";
@@ -29,6 +30,7 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   typeof BENCH_DATA_OPTIONS &
   typeof BENCH_PROMPT_OPTIONS &
   typeof BENCH_REPORT_OPTIONS &
+  typeof BENCH_KV_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
   ...CONNECTOR_OPTIONS,
@@ -41,6 +43,7 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   ...BENCH_DATA_OPTIONS,
   ...BENCH_PROMPT_OPTIONS,
   ...BENCH_REPORT_OPTIONS,
+  ...BENCH_KV_OPTIONS,
   ...OUTPUT_OPTIONS,
 };
 
@@ -62,11 +65,13 @@ type ValueOf<O> = O extends { readonly type: "boolean" }
       ? readonly number[]
       : O extends { readonly type: "pair" }
         ? readonly [low: number, high: number]
-        : O extends { readonly type: "texts" }
-          ? readonly string[]
-          : O extends { readonly type: "text" | "path" }
-            ? string
-            : number;
+        : O extends { readonly type: "pairs" }
+          ? readonly (readonly [first: number, second: number])[]
+          : O extends { readonly type: "texts" }
+            ? readonly string[]
+            : O extends { readonly type: "text" | "path" }
+              ? string
+              : number;
 
 /** A value for each option, under its name in camel case. */
 export type OptionValues = { readonly [N in OptionName as CamelCase<N>]: ValueOf<Row<N>> };

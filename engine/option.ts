@@ -9,6 +9,7 @@ export const COMMANDS = [
   "bench serve",
   "bench throughput",
   "bench scheduler",
+  "bench kv",
   "bench compare",
   "inspect",
   "pull",
@@ -40,14 +41,17 @@ interface OptionBase {
   readonly help: string;
   /** A value that shows the notation. */
   readonly example: string;
-  /** One letter, unique among the options of each command. */
+  /** What is written after one dash: a letter, or several where llama.cpp has it so; unique among the options of each command. */
   readonly short?: string;
 }
 
 interface NumericOption extends OptionBase {
-  /** `bytes` also takes a unit (`512MiB`), `list` several integers joined by commas, `pair` two, the lower first. */
-  readonly type: "integer" | "number" | "bytes" | "list" | "pair";
-  readonly default: number | readonly number[];
+  /**
+   * `bytes` also takes a unit (`512MiB`); `list` several integers joined by commas, and ranges of them (`integer-list.ts`);
+   * `pair` two, the lower first; `pairs` any number of two. The flag of a `list` or of `pairs` may be given several times.
+   */
+  readonly type: "integer" | "number" | "bytes" | "list" | "pair" | "pairs";
+  readonly default: number | readonly number[] | readonly (readonly [number, number])[];
   /** Of commands whose default is another one. */
   readonly defaults?: Readonly<Partial<Record<CommandName, number>>>;
   readonly min: number;
@@ -91,7 +95,7 @@ export type Option = NumericOption | ChoiceOption | TextOption | TextsOption | B
 
 /** Options whose flag may be given several times; the values are taken together. */
 export function isRepeatable({ type }: Pick<Option, "type">): boolean {
-  return type === "texts";
+  return type === "list" || type === "pairs" || type === "texts";
 }
 
 /** What a command takes where nothing was written. */

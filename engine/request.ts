@@ -176,6 +176,8 @@ export interface EngineStats {
   /** Tokens that were looked up in the prefix cache at admission, and those that were there. */
   readonly prefixQueries: number;
   readonly prefixHits: number;
+  /** Blocks with cached content that were given to others. */
+  readonly evictedBlocks: number;
   /** Speculation: rows with drafts, drafted tokens, drafted tokens that were right. */
   readonly drafts: number;
   readonly draftTokens: number;

@@ -34,11 +34,18 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
   ["engine/option.ts", []],
   ["engine/request.ts", []],
   ["engine/nearest.ts", []],
+  ["engine/integer-list.ts", []],
   ["engine/options/", []],
   ["engine/config.ts", ["engine/option.ts", "engine/options/"]],
   [
     "engine/config-values.ts",
-    ["engine/config.ts", "engine/option.ts", "engine/nearest.ts", "engine/errors.ts"],
+    [
+      "engine/config.ts",
+      "engine/option.ts",
+      "engine/integer-list.ts",
+      "engine/nearest.ts",
+      "engine/errors.ts",
+    ],
   ],
   [
     "engine/request-limits.ts",

@@ -27,6 +27,7 @@ export class BlockPool {
   readonly #queue: FreeQueue;
   readonly #map: BlockMap;
   #numAllocated = 0;
+  #numEvicted = 0;
   #operations = 0;
 
   /** `numBlocks` counts the null block, so a pool of 2 has one block to give. */
@@ -68,6 +69,11 @@ export class BlockPool {
   /** Blocks with a hash, free or not. */
   get numHashed(): number {
     return this.#map.size;
+  }
+
+  /** Blocks that were handed out while they held content, since the start: each is a prefix that is found no more. */
+  get numEvicted(): number {
+    return this.#numEvicted;
   }
 
   /** Times that a block was handed out, since the start. */
@@ -305,7 +311,10 @@ export class BlockPool {
     for (let i = offset; i < offset + count; i++) {
       const at = (ids[i] as number) * WORDS + GENERATION;
       const generation = state[at] as number;
-      if (someHashed && (generation & HASHED) !== 0) this.#map.remove(ids[i] as number);
+      if (someHashed && (generation & HASHED) !== 0) {
+        this.#map.remove(ids[i] as number);
+        this.#numEvicted++;
+      }
       state[at] = (generation | HASHED) + 1;
     }
   }

@@ -67,9 +67,9 @@ export const BENCH_SERVE_OPTIONS = {
     group: "bench",
     type: "texts",
     default: [],
-    hint: "name=program",
-    commands: ["bench serve"],
-    help: "Program of another server, measured instead of kvengine, or against it as a side of --ab; llama-server is known, others need {port} among their arguments",
+    hint: "name=path",
+    commands: ["bench engine", "bench serve"],
+    help: "Another engine. bench engine: `llama.cpp` and the folder of llama-bench and llama-batched-bench, which run the same tests in turns. bench serve: a server's program, measured instead of kvengine, or against it as a side of --ab; llama-server is known, others need {port} among their arguments",
     example: "llama-server=./llama.cpp/build/bin/llama-server",
   },
   ab: {

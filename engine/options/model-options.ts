@@ -21,6 +21,7 @@ export const MODEL_OPTIONS = {
       "bench engine",
       "bench serve",
       "bench throughput",
+      "bench kv",
       "inspect",
       "pull",
     ],

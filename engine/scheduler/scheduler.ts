@@ -153,6 +153,7 @@ export class Scheduler {
       steps: this.#numSteps,
       prefixQueries: this.#admission.numQueriedTokens,
       prefixHits: this.#admission.numHitTokens,
+      evictedBlocks: this.pool.numEvicted,
       drafts: this.#committer.numDrafts,
       draftTokens: this.#committer.numDraftTokens,
       acceptedTokens: this.#committer.numAcceptedTokens,

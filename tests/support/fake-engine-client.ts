@@ -77,6 +77,7 @@ export const NO_STATS: EngineStats = {
   steps: 0,
   prefixQueries: 0,
   prefixHits: 0,
+  evictedBlocks: 0,
   drafts: 0,
   draftTokens: 0,
   acceptedTokens: 0,

@@ -161,7 +161,26 @@ describe("values", () => {
   test("lists of integers", () => {
     expect(parse("n-prompt", "128,512")).toEqual([128, 512]);
     expect(parse("n-prompt", [1, 2])).toEqual([1, 2]);
-    for (const bad of ["", ",", "1,", "1;2", "a"]) expect(() => parse("n-prompt", bad)).toThrow();
+    expect(parse("n-prompt", ["1,2", "8-32*2"])).toEqual([1, 2, 8, 16, 32]);
+    for (const bad of ["", ",", "1,", "1;2", "a", "4-2", "0-8*2", "1-2000000", [], ["1", "x"]])
+      expect(() => parse("n-prompt", bad)).toThrow("or ranges: 128-512+128, 128-1024*2");
+  });
+
+  test("pairs of integers, as many as there are", () => {
+    expect(parse("n-prompt-gen", "512,128")).toEqual([[512, 128]]);
+    expect(parse("n-prompt-gen", ["512,128", "64,4"])).toEqual([
+      [512, 128],
+      [64, 4],
+    ]);
+    expect(parse("n-prompt-gen", [[1, 2]])).toEqual([[1, 2]]);
+    for (const bad of ["512", "1,2,3", "0,1", "1,1048577", "a,b", ""])
+      expect(() => parse("n-prompt-gen", bad)).toThrow("pairs of integers of 1 to 1048576 tokens");
+  });
+
+  test("texts, one or several", () => {
+    expect(parse("side", "a: --isa avx2")).toEqual(["a: --isa avx2"]);
+    expect(parse("side", ["a:", "b:"])).toEqual(["a:", "b:"]);
+    for (const bad of ["", ["a:", ""], [1], 1]) expect(() => parse("side", bad)).toThrow();
   });
 
   test("texts: a flag's values, a file's list, and one text with commas or as JSON", () => {

@@ -126,6 +126,7 @@ describe("scheduling", () => {
       steps: 3,
       prefixQueries: 15,
       prefixHits: 0,
+      evictedBlocks: 0,
       drafts: 0,
       draftTokens: 0,
       acceptedTokens: 0,

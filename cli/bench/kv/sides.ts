@@ -1,0 +1,58 @@
+/** The engines of `bench kv`: each is the common options and some of its own, written as on a command line. */
+
+import { camelCase, type EngineConfig, type OptionName, OPTIONS } from "../../../engine/config.ts";
+import type { OptionValues } from "../../../engine/config.ts";
+import { engineConfig, resolveConfig } from "../../../engine/config-values.ts";
+import { KvEngineError } from "../../../engine/errors.ts";
+import { parseCommandLine } from "../../flags.ts";
+
+export interface Side {
+  /** Unique among the sides. */
+  readonly name: string;
+  /** Its own flags, as written. */
+  readonly flags: string;
+  readonly config: EngineConfig;
+}
+
+/** Reads `name: flags` of each side. Throws `bad_config` for what is no engine flag and for a name that is there already. */
+export function parseSides(
+  texts: readonly string[],
+  common: OptionValues,
+  modelPath: string,
+): readonly Side[] {
+  const sides = texts.map((text) => parseSide(text, common, modelPath));
+  const names = sides.map(({ name }) => name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) throw refusal(`the name \`${twice}\` is given twice`);
+  if (sides.length < 2) throw refusal("one side has nothing to be compared with");
+  return sides;
+}
+
+function parseSide(text: string, common: OptionValues, modelPath: string): Side {
+  const [, name = "", rest = ""] = /^\s*([\w.-]+):(.*)$/s.exec(text) ?? [];
+  if (name === "") throw refusal(`\`${text}\` has no name`);
+  const words = rest.split(/\s+/).filter((word) => word !== "");
+  const { flags } = parseCommandLine("bench kv", words, []);
+  const { values } = resolveConfig("bench kv", { flags, env: {} });
+  const all: Readonly<Record<string, unknown>> = values;
+  const own = [...flags.keys()].map((flag) => {
+    if (!isEngineOption(flag)) throw refusal(`side ${name}: --${flag} is no option of an engine`);
+    return [camelCase(flag), all[camelCase(flag)]];
+  });
+  return {
+    name,
+    flags: words.join(" "),
+    config: { ...engineConfig(modelPath, common), ...Object.fromEntries(own) },
+  };
+}
+
+function isEngineOption(name: OptionName): boolean {
+  return OPTIONS[name].group === "engine";
+}
+
+function refusal(what: string): KvEngineError {
+  return new KvEngineError("bad_config", `--side: ${what}`, {
+    subject: "--side",
+    hint: 'a side is `name: flags`, as --side "off: --no-enable-prefix-caching" --side "device:"',
+  });
+}
