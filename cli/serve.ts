@@ -7,7 +7,7 @@ import { KvEngineError } from "../engine/errors.ts";
 import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
 import { startRecording } from "../engine/recording/recording.ts";
 import { openTraceFile, type TraceFile } from "../engine/recording/trace-file.ts";
-import { createApp, serveHttp } from "../engine/server/server.ts";
+import { createApp, serveHttp, stopWithin } from "../engine/server/server.ts";
 import { defineOurCommand } from "./command.ts";
 import { errorText, EXIT, exitCodeOf, formatBytes } from "./output.ts";
 import { openSession, type Session } from "./session.ts";
@@ -58,7 +58,8 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
     const first = await ending.first;
     if (first.thrown !== undefined) {
       log.error(errorText(first.thrown));
-      await server.stop(true);
+      // Every request has its error by now, and its client shall read it.
+      await stopWithin(server, LAST_ANSWERS_MS);
       return exitCodeOf(first.thrown);
     }
     log.info(
@@ -95,6 +96,9 @@ async function openTrace({ record, recordContent }: OptionValues): Promise<Trace
     hint: "name the file with --record",
   });
 }
+
+/** Time for errors to reach the clients of a dead engine. */
+const LAST_ANSWERS_MS = 1000;
 
 type Signal = "SIGTERM" | "SIGINT";
 

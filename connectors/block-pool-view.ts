@@ -37,7 +37,7 @@ export interface BlockLease extends Disposable {
   readonly live: boolean;
   /**
    * Holds on for `ttlMs` (that of the lease when left out) from now. False, and nothing changed, when the lease is not live or
-   * was recalled and the recall's deadline has passed.
+   * was recalled and the recall's deadline has passed. A recalled lease ends `--kv-connector-hold-ttl` after that at the latest.
    */
   renew(ttlMs?: number): boolean;
   /** Gives the blocks back; the second time it does nothing. */

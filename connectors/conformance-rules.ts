@@ -50,7 +50,7 @@ function construct(harness: Harness, options?: Readonly<Record<string, unknown>>
   }
 }
 
-/** Both ends of what an option allows. */
+/** Both ends of what an option allows; a text has none. */
 function endsOf(option: ConnectorOption): readonly (number | boolean | string)[] {
   switch (option.type) {
     case "boolean":
@@ -58,7 +58,7 @@ function endsOf(option: ConnectorOption): readonly (number | boolean | string)[]
     case "choice":
       return option.choices;
     case "text":
-      return [option.default];
+      return [];
     default:
       return [option.min, option.max];
   }
@@ -73,6 +73,7 @@ const REQUEST: RequestView = {
   numTokens: PROMPT_BLOCKS * BLOCK_SIZE + 1,
   priority: 0,
   arrivalTime: 0,
+  transferParams: () => undefined,
   tokenIds: () => new Int32Array(PROMPT_BLOCKS * BLOCK_SIZE + 1),
 };
 const HASHES: BlockHashes = {

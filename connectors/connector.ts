@@ -5,7 +5,8 @@
  * For every hook: they are called one at a time, on the engine's thread, so none may block; none is called before `onSchedulerReady`
  * (`bindGpuBlockPool` aside) or after `shutdown`. A hook that throws is named in the log and counted, and its connector is disabled:
  * what it holds is released, what it offers is a miss, and the engine serves on. A hook that takes longer than
- * `--kv-connector-slow-hook` has the same end; one that does not return within `--kv-connector-hang-timeout` ends the process.
+ * `--kv-connector-slow-hook` has the same end; one that does not return within `--kv-connector-hang-timeout` ends the process. No hook
+ * but `shutdown` may answer a promise.
  */
 
 import type { BlockId, BlockKey, GpuBlockPoolView } from "./block-pool-view.ts";
@@ -47,6 +48,8 @@ export interface RequestView {
   readonly priority: number;
   /** Milliseconds since 1970. */
   readonly arrivalTime: number;
+  /** A copy of the request's `kv_transfer_params`. */
+  transferParams(): Readonly<Record<string, unknown>> | undefined;
   /** A copy of prompt and committed output. */
   tokenIds(): Int32Array;
 }
@@ -69,7 +72,10 @@ export interface WantedBlocks {
   readonly blockSize: number;
   /** Whether block `block` of group `group` is missing on the device and nobody is bringing it. */
   isWanted(block: number, group: number): boolean;
-  /** The connector can bring this block, surely and now, from `tier` (its own name when left out). Blocks that are not wanted are passed over. */
+  /**
+   * The connector can bring this block, surely and now, from `tier` (its own name when left out; up to 32 of a-z, 0-9, ., _ and -, at
+   * most 8 beside its name). Blocks that are not wanted are passed over.
+   */
   mark(block: number, group: number, tier?: string): void;
 }
 
@@ -198,10 +204,13 @@ export interface KvEvent {
 
 /** What a connector's module exports by default. */
 export interface ConnectorClass {
+  /** Unique among those that run: up to 32 of a-z, 0-9 and -. */
   readonly connectorName: string;
   readonly apiVersion: number;
   /** What `--kv-connector-options` may say. */
   readonly options: ConnectorOptions;
+  /** False = it never asks for host pages, so that no memory is taken for it. */
+  readonly keepsPages?: boolean;
   new (options: OptionValues): KvConnector;
 }
 
@@ -261,7 +270,8 @@ export abstract class KvConnector {
   /**
    * Exactly once for each request that `onNewRequest` announced, at its end or abort, before its blocks are released and after the
    * transfers of the same commit were reported; never at a preemption. Blocks of each group in order, 0 where a position left the
-   * window. May lease. What it answers goes to the client as `kv_transfer_params`.
+   * window. May lease. What it answers, JSON of at most 64 Ki characters, goes to the client as `kv_transfer_params`: by the
+   * connectors' names where there are several.
    */
   requestFinished(
     _request: RequestView,
@@ -287,7 +297,7 @@ export abstract class KvConnector {
   /** The cache was reset: copies of older generations count for nothing. Results of older flights are reported as cancelled. */
   resetCache(_generation: number): void {}
 
-  /** Numbers for `/metrics`, as gauges. */
+  /** Numbers for `/metrics`, as gauges: at most 64. */
   stats(): Readonly<Record<string, number>> {
     return {};
   }

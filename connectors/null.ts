@@ -7,4 +7,5 @@ export default class NullConnector extends KvConnector {
   static readonly connectorName = "null";
   static readonly apiVersion = 1;
   static readonly options: ConnectorOptions = {};
+  static readonly keepsPages: boolean = false;
 }

@@ -4,6 +4,7 @@ import type { ConnectorClass } from "./connector.ts";
 import { RefusedError } from "./errors.ts";
 
 const CONNECTORS: Readonly<Record<string, () => Promise<{ readonly default: ConnectorClass }>>> = {
+  "cpu-offload": () => import("./cpu-offload.ts"),
   null: () => import("./null.ts"),
 };
 

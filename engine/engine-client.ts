@@ -2,7 +2,7 @@
 
 import type { EngineConfig } from "./config.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
-import { HangWatchdog } from "./connectors/hang-watchdog.ts";
+import { hangError, HangWatchdog } from "./connectors/hang-watchdog.ts";
 import { createHookWord } from "./connectors/hook-turn.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
@@ -207,17 +207,18 @@ class WorkerEngineClient implements EngineClient {
     if (this.#stopped) throw new KvEngineError("unavailable", "the engine has stopped");
   }
 
-  #createWatchdog({ kvConnector, kvConnectorHangTimeout }: EngineConfig): HangWatchdog {
+  #createWatchdog(config: EngineConfig): HangWatchdog {
     return new HangWatchdog({
       word: this.#hookWord,
-      timeoutMs: kvConnectorHangTimeout * 1000,
+      timeoutMs: config.kvConnectorHangTimeout * 1000,
       isAwaited: () => this.#isAwaited(),
-      onHang: (place, hook) =>
-        this.#die({
-          code: "connector_hung",
-          message: `the connector ${kvConnector[place]} has not returned from ${hook} for ${kvConnectorHangTimeout} s`,
-          hint: "nothing can interrupt it: the process ends; --kv-connector-hang-timeout says when",
-        }),
+      ping: () => {
+        // To load a model takes its time.
+        if (this.#info === undefined) return false;
+        this.#worker.postMessage({ type: "ping" } satisfies ToEngine);
+        return true;
+      },
+      onHang: (hang) => this.#die(hangError(hang, config)),
     });
   }
 
@@ -234,6 +235,7 @@ class WorkerEngineClient implements EngineClient {
   }
 
   #receive(message: FromEngine): void {
+    this.#watchdog?.heard();
     switch (message.type) {
       case "ready":
         this.#info = message.info;
@@ -256,6 +258,8 @@ class WorkerEngineClient implements EngineClient {
         break;
       case "log":
         this.#log(message.level, message.message);
+        break;
+      case "pong":
         break;
       case "stopped":
         this.#end();

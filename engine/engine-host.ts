@@ -1,5 +1,6 @@
 /** The engine's end of the messages: turns them into calls of an `Engine` and its events into messages. */
 
+import type { PageTransfers } from "./cache/page-transfers.ts";
 import type { EngineConfig } from "./config.ts";
 import type { ConnectorHost } from "./connectors/connector-host.ts";
 import { Engine } from "./engine.ts";
@@ -15,6 +16,8 @@ export interface EngineParts {
   readonly runner: ModelRunner;
   readonly info: EngineInfo;
   readonly connectors?: ConnectorHost;
+  /** Moves the connectors' pages; stopped before the runner. */
+  readonly transfers?: Pick<PageTransfers, "stop">;
 }
 
 /** `hookWord`: see `connectors/hook-turn.ts`. */
@@ -32,6 +35,11 @@ export class EngineHost {
   constructor(post: (message: FromEngine) => void, start: StartEngine) {
     this.#post = post;
     this.#start = start;
+  }
+
+  /** Something that requests wait for has happened outside of the engine. */
+  news(): void {
+    this.#engine?.news();
   }
 
   receive(message: ToEngine): void {
@@ -53,6 +61,9 @@ export class EngineHost {
       case "abort":
         this.#engine?.abort(message.handle);
         break;
+      case "ping":
+        this.#post({ type: "pong" });
+        break;
       case "resetPrefixCache":
         this.#post({ type: "prefixCacheReset", generation: this.#running().resetPrefixCache() });
         break;
@@ -64,12 +75,14 @@ export class EngineHost {
 
   async #serve(config: EngineConfig, hookWord: SharedArrayBuffer): Promise<void> {
     try {
-      const { scheduler, runner, info, connectors } = await this.#start(config, hookWord);
+      const parts = await this.#start(config, hookWord);
+      const { scheduler, runner, info, connectors, transfers } = parts;
       const engine = new Engine(
         scheduler,
         runner,
         (events, stats) => this.#post({ type: "events", events, stats }),
         connectors,
+        transfers,
       );
       this.#engine = engine;
       this.#post({ type: "ready", info, limits: scheduler.limits, stats: engine.takeStats() });

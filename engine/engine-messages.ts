@@ -12,6 +12,8 @@ export type ToEngine =
   | { readonly type: "start"; readonly config: EngineConfig; readonly hookWord: SharedArrayBuffer }
   | { readonly type: "add"; readonly handle: number; readonly request: GenerateRequest }
   | { readonly type: "abort"; readonly handle: number }
+  /** Answered by `pong` at once: the thread is not held up. */
+  | { readonly type: "ping" }
   /** Answered by `prefixCacheReset`, in order. */
   | { readonly type: "resetPrefixCache" }
   /** Aborts what runs; answered by `stopped`, after which nothing comes. */
@@ -32,6 +34,7 @@ export type FromEngine =
   | { readonly type: "prefixCacheReset"; readonly generation: number }
   /** A line for people, of a connector or about one. */
   | { readonly type: "log"; readonly level: LogLevel; readonly message: string }
+  | { readonly type: "pong" }
   | { readonly type: "stopped" }
   /** The engine could not start, or cannot go on. */
   | { readonly type: "fatal"; readonly error: ErrorData };

@@ -2,10 +2,11 @@
 
 import type { EngineConfig } from "./config.ts";
 import { openConnectors } from "./connectors/open-connectors.ts";
+import { startConnectors } from "./connectors/start-connectors.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { errorToData, toKvEngineError } from "./errors.ts";
-import { hashBlocks, hashEach, noneHash } from "./runner/native.ts";
+import { hashBlocks, hashEach, memoryAvailable, noneHash } from "./runner/native.ts";
 import { startModel } from "./runner/native-runner.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { StopChecker } from "./scheduler/sequence.ts";
@@ -41,6 +42,27 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       return numTokens++ < minTokens ? undefined : matcher.push(text).matched;
     };
   };
+  const started =
+    connectors.numConnectors === 0
+      ? undefined
+      : startConnectors(config, connectors, {
+          openTransfers: (hostPages, onResults) =>
+            runner.openTransfers(
+              {
+                hostPages,
+                threads: 1,
+                fileThreads: 1,
+                checksums: true,
+                storeShare: config.kvOffloadStoreShare,
+                linkBytesPerSecond: config.kvOffloadLink,
+                manual: false,
+              },
+              onResults,
+            ),
+          pageBytes: info.kvBytes / (info.numBlocks + 1),
+          memoryAvailable,
+          onNews: () => host.news(),
+        });
   const scheduler = new Scheduler(
     { ...config, limits, maxSamples },
     {
@@ -49,9 +71,16 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       hashEach,
       noneHash: noneHash(config.prefixHashSeed),
       now,
+      ...(started === undefined ? {} : { createConnectors: started.create }),
     },
   );
-  return { scheduler, runner, info, connectors };
+  return {
+    scheduler,
+    runner,
+    info,
+    connectors,
+    ...(started === undefined ? {} : { transfers: started.transfers }),
+  };
 }
 
 const host = new EngineHost(post, start);

@@ -3,6 +3,7 @@
  * no threads; `engine-worker.ts` gives it messages, tests give it a fake runner.
  */
 
+import type { PageTransfers } from "./cache/page-transfers.ts";
 import type { ConnectorHost } from "./connectors/connector-host.ts";
 import { KvEngineError, toKvEngineError } from "./errors.ts";
 import type { EngineStats, GenerateRequest } from "./request.ts";
@@ -16,11 +17,15 @@ export type Publish = (events: StepEvents, stats: EngineStats) => void;
 /** Time that connectors get to end, once nothing runs any more. */
 const CONNECTOR_SHUTDOWN_MS = 5000;
 
+/** Time that page copies under way get to end. */
+const TRANSFER_SHUTDOWN_MS = 5000;
+
 export class Engine {
   readonly #scheduler: Scheduler;
   readonly #runner: ModelRunner;
   readonly #publish: Publish;
   readonly #connectors: ConnectorHost | undefined;
+  readonly #transfers: Pick<PageTransfers, "stop"> | undefined;
   /** Ends the sleep of an idle loop. */
   #wake: (() => void) | undefined;
   #stopping = false;
@@ -32,7 +37,9 @@ export class Engine {
     runner: ModelRunner,
     publish: Publish,
     connectors?: ConnectorHost,
+    transfers?: Pick<PageTransfers, "stop">,
   ) {
+    this.#transfers = transfers;
     this.#scheduler = scheduler;
     this.#runner = runner;
     this.#publish = publish;
@@ -107,8 +114,10 @@ export class Engine {
     const events = this.#scheduler.endAll("abort");
     if (events.handles.length > 0) this.#publish(events, this.takeStats());
     this.#wake?.();
-    await this.#runner.stop();
     await this.#connectors?.shutdown(CONNECTOR_SHUTDOWN_MS);
+    // Before the runner: its memory is what they copy.
+    await this.#transfers?.stop(TRANSFER_SHUTDOWN_MS);
+    await this.#runner.stop();
   }
 
   /** Keeps steps submitted, as long as there is something to compute. */

@@ -80,6 +80,8 @@ export interface GenerateRequest {
   readonly priority: number;
   /** Requests share cached KV only with those of the same salt. */
   readonly cacheSalt?: string;
+  /** What the client has for KV connectors, as JSON. */
+  readonly transferParams?: Readonly<Record<string, unknown>>;
   /** Id of the request with the same prompt whose KV this one shares: the first of `n` choices. */
   readonly leader?: string;
 }

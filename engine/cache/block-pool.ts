@@ -1,7 +1,7 @@
 /**
  * The device's KV blocks as ids: references, free order, and what content a block holds (its hash). It knows no tokens,
  * requests or steps: who may free when is the scheduler's rule. Everything lies in typed arrays, and no operation looks
- * at more blocks than it is given.
+ * at more blocks than it is given and, when it hands some out, at those in flight before them.
  *
  * A block with a hash keeps its content while it is free, until it is handed out: the free queue is also the order of
  * eviction. Blocks without a hash are handed out first, then the longest unused, of one table the tail before the head.

@@ -32,17 +32,13 @@ export class CommittedContent {
 
   /** The first inserted of the blocks with this content that may be seen; 0 = none. Throws `invalid` unless it is a key. */
   find(key: unknown): number {
-    let id = this.#first(key);
+    let id = this.first(key);
     while (id !== NULL_BLOCK && !this.has(id)) id = this.#pool.findNext(id);
     return id;
   }
 
-  /** All blocks with this content, seen or not, in order of insertion. Throws `invalid` unless it is a key. */
-  *blocksOf(key: unknown): IterableIterator<number> {
-    for (let id = this.#first(key); id !== NULL_BLOCK; id = this.#pool.findNext(id)) yield id;
-  }
-
-  #first(key: unknown): number {
+  /** The first inserted of the blocks with this content, to be seen or not; 0 = none. Throws `invalid` unless it is a key. */
+  first(key: unknown): number {
     const group = readBlockKey(key, this.#hash);
     return this.#pool.find(this.#hash, 0, group);
   }

@@ -2,7 +2,7 @@
 
 import type { FreeBlock } from "../../connectors/block-pool-view.ts";
 import { RefusedError } from "../../connectors/errors.ts";
-import type { BlockPool } from "./block-pool.ts";
+import { type BlockPool, NULL_BLOCK } from "./block-pool.ts";
 import type { CommittedContent } from "./committed-content.ts";
 import { QueueCursor } from "./queue-cursor.ts";
 import type { SafeMarks } from "./safe-marks.ts";
@@ -60,7 +60,7 @@ export class FreeBlockScan {
     const cursor = this.#cursor;
     while (cursor.numPassed < within) {
       const id = pool.advance(cursor);
-      if (id === 0) return undefined;
+      if (id === NULL_BLOCK) return undefined;
       if (this.#marks.has(id) || pool.isFlying(id)) continue;
       const hash = this.#content.keyOf(id);
       // The cursor may have gone further than one place: it skips what the pass has come by before.

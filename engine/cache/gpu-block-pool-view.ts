@@ -7,7 +7,7 @@ import type { BlockKey, GpuBlockPoolView } from "../../connectors/block-pool-vie
 import { RefusedError } from "../../connectors/errors.ts";
 import { checkBlockId, readBlockIds } from "./block-ids.ts";
 import { checkBlockKey } from "./block-key.ts";
-import type { BlockPool } from "./block-pool.ts";
+import { type BlockPool, NULL_BLOCK } from "./block-pool.ts";
 import { CommittedContent } from "./committed-content.ts";
 import { FreeBlockScan } from "./free-block-scan.ts";
 import { LeaseLedger, type LeaseLedgerOptions } from "./leases.ts";
@@ -25,6 +25,8 @@ export interface ConnectorBlocksOptions extends Omit<LeaseLedgerOptions, "conten
 export class ConnectorBlocks {
   readonly view: GpuBlockPoolView;
   readonly ledger: LeaseLedger;
+  /** What the connector may see of the pool. */
+  readonly content: CommittedContent;
   readonly #scan: FreeBlockScan;
   readonly #marks: SafeMarks;
 
@@ -33,6 +35,7 @@ export class ConnectorBlocks {
     const content = new CommittedContent(pool, committedStep);
     const marks = new SafeMarks(pool);
     this.#marks = marks;
+    this.content = content;
     this.ledger = new LeaseLedger({ ...options, content });
     this.#scan = new FreeBlockScan(pool, content, marks);
     this.view = createView({
@@ -99,7 +102,7 @@ function createView({
     blockOfHash: (key) => {
       checkOpen();
       const id = content.find(key);
-      return id === 0 ? undefined : id;
+      return id === NULL_BLOCK ? undefined : id;
     },
     iterFreeBlockIdsWithHash: (within = Infinity) => {
       checkOpen();
@@ -117,7 +120,8 @@ function createView({
     clearSafe: (keys) => {
       checkOpen();
       for (const key of readBlockKeys(keys))
-        for (const id of content.blocksOf(key)) marks.clear(id);
+        for (let id = content.first(key); id !== NULL_BLOCK; id = pool.findNext(id))
+          marks.clear(id);
     },
   });
 }

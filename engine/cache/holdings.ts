@@ -35,8 +35,11 @@ export class Holdings {
     return this.#numReferences;
   }
 
-  /** Takes a reference of each id, for each time it is named. Throws `budget`, and changes nothing, when that is too much. */
-  take(ids: Int32Array): void {
+  /**
+   * Takes a reference of each id, for each time it is named. Throws `budget`, and changes nothing, when that is more than may be held;
+   * `pressure` when more than `numSpare` of the blocks are free now.
+   */
+  take(ids: Int32Array, numSpare: number): void {
     const available = this.#maxBlocks * MOST_HOLDS_PER_BLOCK - this.#numReferences;
     if (ids.length > available) {
       throw new RefusedError(
@@ -45,18 +48,19 @@ export class Holdings {
         Math.min(available, this.#maxBlocks - this.#numBlocks),
       );
     }
-    const before = this.#numBlocks;
-    for (const id of ids) if (this.#change(id, 1) === 1) this.#numBlocks++;
-    const numNew = this.#numBlocks - before;
-    if (this.#numBlocks > this.#maxBlocks) {
-      for (const id of ids) this.#change(id, -1);
-      this.#numBlocks = before;
-      throw new RefusedError(
-        "budget",
-        `${numNew} more blocks; the connector holds ${before} and may hold ${this.#maxBlocks}`,
-        this.#maxBlocks - before,
-      );
+    let numNew = 0;
+    let numFree = 0;
+    for (let i = 0; i < ids.length; i++) {
+      if (this.#change(ids[i] as number, 1) > 1) continue;
+      numNew++;
+      if (this.#pool.references(ids[i] as number) === 0) numFree++;
     }
+    const isTooMany = this.#numBlocks + numNew > this.#maxBlocks;
+    if (isTooMany || numFree > numSpare) {
+      for (const id of ids) this.#change(id, -1);
+      throw isTooMany ? this.#budgetRefusal(numNew) : pressureRefusal(numFree, numSpare);
+    }
+    this.#numBlocks += numNew;
     this.#numReferences += ids.length;
     this.#pool.touch(ids, ids.length);
   }
@@ -66,10 +70,10 @@ export class Holdings {
     this.#pool.free(ids, ids.length);
     this.#numReferences -= ids.length;
     let numFreed = 0;
-    for (const id of ids) {
-      if (this.#change(id, -1) > 0) continue;
+    for (let i = 0; i < ids.length; i++) {
+      if (this.#change(ids[i] as number, -1) > 0) continue;
       this.#numBlocks--;
-      if (this.#pool.references(id) === 0) numFreed++;
+      if (this.#pool.references(ids[i] as number) === 0) numFreed++;
     }
     return numFreed;
   }
@@ -96,12 +100,29 @@ export class Holdings {
       broken(`${numBlocks} blocks are held, allowed are ${this.#maxBlocks}`);
   }
 
+  #budgetRefusal(numNew: number): RefusedError {
+    const [held, most] = [this.#numBlocks, this.#maxBlocks];
+    return new RefusedError(
+      "budget",
+      `${numNew} more blocks; the connector holds ${held} and may hold ${most}`,
+      most - held,
+    );
+  }
+
   /** Answers the block's new count. */
   #change(id: number, by: number): number {
     const count = (this.#references[id] as number) + by;
     this.#references[id] = count;
     return count;
   }
+}
+
+function pressureRefusal(numFree: number, numSpare: number): RefusedError {
+  return new RefusedError(
+    "pressure",
+    `${numFree} free blocks; requests can do without ${numSpare}`,
+    Math.max(0, numSpare),
+  );
 }
 
 function broken(what: string): never {

@@ -22,8 +22,10 @@ export interface LeaseLedgerOptions {
   readonly maxHeld: number;
   /** How long a touch lasts, in ms. */
   readonly holdTtlMs: number;
-  /** Whether requests wait for blocks, so that nothing more may be held. */
+  /** Whether requests wait for blocks, so that nothing more may be held, not even what is held already. */
   readonly isPressed: () => boolean;
+  /** Free blocks that requests can do without now. */
+  readonly numSpare: () => number;
   /** Milliseconds, never going back. */
   readonly now: () => number;
 }
@@ -140,9 +142,15 @@ export class LeaseLedger {
     return numFreed;
   }
 
-  /** Leases that are live now cannot be renewed from `deadline` on, or from that of an earlier recall on. */
+  /**
+   * Leases that are live now cannot be renewed from `deadline` on, or from that of an earlier recall on, and end the time of a touch
+   * later at the latest, however long they were opened for.
+   */
   recall(deadline: number): void {
-    for (const lease of this.#leases.items) lease.recalledAt = Math.min(lease.recalledAt, deadline);
+    for (const lease of Array.from(this.#leases.items)) {
+      lease.recalledAt = Math.min(lease.recalledAt, deadline);
+      this.#leases.move(lease, this.#endOf(lease, lease.expiresAt));
+    }
   }
 
   /** Ends all holds. Calls that the connector makes from here on are refused, and its leases are over. */
@@ -169,8 +177,9 @@ export class LeaseLedger {
   }
 
   #take(ids: Int32Array): void {
-    const { content, isPressed } = this.#options;
-    for (const id of ids) {
+    const { content, isPressed, numSpare } = this.#options;
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i] as number;
       if (content.has(id)) continue;
       throw new RefusedError(
         "stale",
@@ -179,7 +188,7 @@ export class LeaseLedger {
     }
     if (ids.length > 0 && isPressed())
       throw new RefusedError("pressure", "requests wait for blocks; nothing more can be held", 0);
-    this.#holdings.take(ids);
+    this.#holdings.take(ids, numSpare());
   }
 
   /** Ends what is due: leases, then touches. Answers the time. */
@@ -212,8 +221,13 @@ export class LeaseLedger {
     const ttl = ttlMs === undefined ? lease.ttlMs : checkTtl(ttlMs);
     const now = this.#settle();
     if (lease.place < 0 || now >= lease.recalledAt) return false;
-    this.#leases.move(lease, now + ttl);
+    this.#leases.move(lease, this.#endOf(lease, now + ttl));
     return true;
+  }
+
+  /** `expiresAt`, as far as a recall lets it. */
+  #endOf({ recalledAt }: Lease, expiresAt: number): number {
+    return Math.min(expiresAt, recalledAt + this.#options.holdTtlMs);
   }
 
   #release(lease: Lease): void {
@@ -225,8 +239,12 @@ export class LeaseLedger {
   #handleOf(lease: Lease): BlockLease {
     const isLive = (): boolean => this.#isLive(lease);
     const release = (): void => this.#release(lease);
+    let ids: readonly number[] | undefined;
     return Object.freeze({
-      ids: Object.freeze(Array.from(lease.ids)),
+      get ids(): readonly number[] {
+        ids ??= Object.freeze(Array.from(lease.ids));
+        return ids;
+      },
       get expiresAt(): number {
         return lease.expiresAt;
       },

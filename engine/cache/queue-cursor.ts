@@ -3,7 +3,7 @@
  * was, whatever was handed out, referenced, freed or copied meanwhile, and its count of the blocks behind it stays right.
  */
 
-/** Passes are numbered, so that a new one need not clear the marks of the one before. */
+/** Passes are numbered, so that a new one need not clear the marks of the one before. A mark is a word. */
 const LAST_PASS = 2 ** 31 - 1;
 
 export class QueueCursor {
@@ -12,19 +12,22 @@ export class QueueCursor {
   /** Blocks of the queue from its head up to `at`. */
   numPassed = 0;
   #pass = 0;
+  readonly #lastPass: number;
   /** Of each block: the last pass that came by it. */
   readonly #seen: Int32Array;
   /** Of each block: the pass in which it lies between the head and `at`. */
   readonly #behind: Int32Array;
 
-  constructor(numBlocks: number) {
+  /** After the pass `lastPass` numbers begin again. */
+  constructor(numBlocks: number, lastPass: number = LAST_PASS) {
+    this.#lastPass = lastPass;
     this.#seen = new Int32Array(numBlocks);
     this.#behind = new Int32Array(numBlocks);
   }
 
   /** Begins a pass before the head of the queue whose end is `end`. */
   start(end: number): void {
-    if (this.#pass === LAST_PASS) {
+    if (this.#pass === this.#lastPass) {
       this.#seen.fill(0);
       this.#behind.fill(0);
       this.#pass = 0;

@@ -7,6 +7,7 @@ import type {
   SchedulerOutput,
   TransferResult,
 } from "../../connectors/connector.ts";
+import type { ConnectorEvents } from "./connector-host.ts";
 import type { BlockMarks } from "./look-up.ts";
 
 /** The connectors as they are called: in order, each behind its guard. No method throws. `ConnectorHost` is one. */
@@ -23,5 +24,6 @@ export interface ConnectorCalls {
   ): Readonly<Record<string, unknown>> | undefined;
   preempted(requestIds: readonly string[]): void;
   pressure(numBlocks: number, deadline: number): void;
+  takeEvents(): readonly ConnectorEvents[];
   reset(generation: number): void;
 }

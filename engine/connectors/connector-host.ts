@@ -5,6 +5,7 @@
 
 import type {
   BlockHashes,
+  ConnectorClass,
   BlockId,
   ConnectorLog,
   ConnectorMetrics,
@@ -81,11 +82,15 @@ export class ConnectorHost {
   readonly #samples = new SampleStore();
   readonly #options: HostOptions;
   readonly #turn: HookTurn;
+  readonly #keepsPages: boolean;
   #onDisabled: ((place: number) => void) | undefined;
 
   constructor(connectors: readonly NamedConnector[], options: HostOptions) {
     this.#options = options;
     this.#turn = options.turn ?? new HookTurn();
+    this.#keepsPages = connectors.some(
+      ({ connector }) => (connector.constructor as Partial<ConnectorClass>).keepsPages !== false,
+    );
     this.#hosted = connectors.map((one, place) => this.#host(one, place, this.#turn));
   }
 
@@ -100,6 +105,11 @@ export class ConnectorHost {
 
   isDisabled(place: number): boolean {
     return this.#hosted[place]?.guard.disabled ?? true;
+  }
+
+  /** Whether any connector may want host pages. */
+  get keepsPages(): boolean {
+    return this.#keepsPages;
   }
 
   /** Whether a hook of this connector runs now. */

@@ -48,6 +48,8 @@ export class Flights {
   /** Blocks in stores of each connector. */
   readonly #numStoring: number[];
   readonly #ended: FlightResult[] = [];
+  /** Requests lack blocks: no store may begin. */
+  isPressed = false;
   #nextId = 1;
 
   constructor(
@@ -93,6 +95,7 @@ export class Flights {
 
   /** Blocks that a connector may still have stored at a time. */
   numFree(connector: number): number {
+    if (this.isPressed) return 0;
     return this.#maxBlocks - (this.#numStoring[connector] as number);
   }
 
@@ -112,7 +115,7 @@ export class Flights {
     const available = this.numFree(connector);
     if (kind === "store" && blocks.length > available) {
       throw new RefusedError(
-        "budget",
+        this.isPressed ? "pressure" : "budget",
         `${blocks.length} blocks, and ${available} more may be stored now`,
         available,
       );

@@ -92,12 +92,16 @@ export class GuardedConnector {
   }
 
   findBlocks(request: RequestView, hashes: BlockHashes, marks: BlockMarks): "pending" | undefined {
+    let wrong: string | undefined;
     const call = (): unknown => {
       this.#lookUp.open(marks);
-      return this.#connector.findBlocks(request, hashes, this.#lookUp);
+      try {
+        return this.#connector.findBlocks(request, hashes, this.#lookUp);
+      } finally {
+        wrong = this.#lookUp.close();
+      }
     };
     const answer = this.#call("ready", "findBlocks", call, readLookUp, undefined);
-    const wrong = this.#lookUp.close();
     if (wrong !== undefined) this.#options.faults.add("answer", "findBlocks", wrong);
     if (this.#disabled) marks.unmark(this.#options.place);
     return answer;
@@ -152,9 +156,14 @@ export class GuardedConnector {
   /** The last call. What it answers settles when the connector has ended, and never rejects. */
   shutdown(deadline: number): Promise<void> | undefined {
     const call = (): unknown => this.#connector.shutdown(deadline);
-    const ending = this.#call("ready", "shutdown", call, readEnding, undefined);
+    // Nobody may wait for it: then, too, a rejection must end here.
+    const read = (answer: unknown): Promise<void> | undefined => {
+      const ending = readEnding(answer);
+      return ending === undefined ? undefined : this.#settled("shutdown", ending);
+    };
+    const ending = this.#call("ready", "shutdown", call, read, undefined);
     this.#state = "closed";
-    return ending === undefined ? undefined : this.#settled("shutdown", ending);
+    return ending;
   }
 
   /** What its `shutdown` promised has not come by the deadline. */

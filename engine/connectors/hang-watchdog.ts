@@ -1,13 +1,21 @@
 /**
- * Sees from the HTTP thread that a connector's hook does not return. It looks only while somebody waits for the engine, and goes by what
- * it has seen itself: a process that was stopped for an hour has not hung for an hour.
+ * Sees from the HTTP thread that code of a connector does not return: a hook, or what it left behind on the engine's thread (a timer,
+ * the rest of a promise). It looks only while somebody waits for the engine, and goes by what it has seen itself: a process that was
+ * stopped for an hour has not hung for an hour.
  */
 
+import type { EngineConfig } from "../config.ts";
+import type { ErrorData } from "../errors.ts";
 import { readHookWord } from "./hook-turn.ts";
 import type { Hook } from "./hooks.ts";
 
 /** Looks within one time-out: a hang is seen at most two of them late. */
 const LOOKS = 10;
+
+export interface Hang {
+  /** Place of the connector and its hook; undefined = no hook runs, and the thread answers nothing all the same. */
+  readonly running: { readonly connector: number; readonly hook: Hook } | undefined;
+}
 
 export interface HangWatchdogOptions {
   readonly word: SharedArrayBuffer;
@@ -15,10 +23,25 @@ export interface HangWatchdogOptions {
   readonly timeoutMs: number;
   /** Whether somebody waits for the engine. */
   readonly isAwaited: () => boolean;
-  /** Called once. `connector` is its place. */
-  readonly onHang: (connector: number, hook: Hook) => void;
+  /** Asks the engine's thread for any message; false = it need not answer now. */
+  readonly ping: () => boolean;
+  /** Called once. */
+  readonly onHang: (hang: Hang) => void;
   /** Milliseconds, monotonic. */
   readonly now?: () => number;
+}
+
+/** What requests are answered with, and what the process ends by. */
+export function hangError({ running }: Hang, config: EngineConfig): ErrorData {
+  const { kvConnector, kvConnectorHangTimeout: seconds } = config;
+  return {
+    code: "connector_hung",
+    message:
+      running === undefined
+        ? `the engine's thread has not answered for ${seconds} s while no hook ran: code that ${kvConnector.join(" or ")} left behind holds it up`
+        : `the connector ${kvConnector[running.connector]} has not returned from ${running.hook} for ${seconds} s`,
+    hint: "nothing can interrupt it: the process ends; --kv-connector-hang-timeout says when",
+  };
 }
 
 export class HangWatchdog {
@@ -28,7 +51,9 @@ export class HangWatchdog {
   #timer: ReturnType<typeof setInterval> | undefined;
   /** The call that the last look saw, and for how long looks have seen it. */
   #call: number | undefined;
-  #seenMs = 0;
+  #callMs = 0;
+  /** For how long the thread has owed an answer. */
+  #silentMs = 0;
   #lookedAt = 0;
 
   constructor(options: HangWatchdogOptions) {
@@ -41,26 +66,34 @@ export class HangWatchdog {
   watch(): void {
     if (this.#timer !== undefined) return;
     this.#call = undefined;
+    this.#silentMs = 0;
     this.#lookedAt = this.#now();
     this.#timer = setInterval(() => this.look(), this.#intervalMs);
     // The engine's thread keeps the process alive, not the one that looks at it.
     this.#timer.unref();
   }
 
+  /** A message has come from the engine's thread. */
+  heard(): void {
+    this.#silentMs = 0;
+  }
+
   /** One look; the timer's, and the tests'. */
   look(): void {
+    const { isAwaited, ping, word, timeoutMs, onHang } = this.#options;
     const now = this.#now();
     // What lies between two looks beyond their interval, this thread did not run; the other may not have either.
     const sinceMs = Math.min(now - this.#lookedAt, 2 * this.#intervalMs);
     this.#lookedAt = now;
-    if (!this.#options.isAwaited()) return this.stop();
-    const running = readHookWord(this.#options.word);
+    if (!isAwaited()) return this.stop();
+    const running = readHookWord(word);
     const isSame = running !== undefined && running.call === this.#call;
-    this.#seenMs = isSame ? this.#seenMs + sinceMs : 0;
+    this.#callMs = isSame ? this.#callMs + sinceMs : 0;
     this.#call = running?.call;
-    if (running === undefined || this.#seenMs < this.#options.timeoutMs) return;
+    this.#silentMs = ping() ? this.#silentMs + sinceMs : 0;
+    if (Math.max(this.#callMs, this.#silentMs) < timeoutMs) return;
     this.stop();
-    this.#options.onHang(running.connector, running.hook);
+    onHang({ running });
   }
 
   stop(): void {

@@ -44,6 +44,7 @@ export class HostPages {
     return Array.from({ length: count }, () => {
       const page = this.#returned.pop() ?? this.#next++;
       this.#owners[page] = connector + 1;
+      this.#keys[page] = undefined;
       return page;
     });
   }

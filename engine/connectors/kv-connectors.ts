@@ -5,6 +5,7 @@
 
 import type {
   FlightId,
+  KvEvent,
   LoadPlan,
   TransferRates,
   TransferResult,
@@ -33,6 +34,8 @@ export interface KvConnectorsOptions extends LedgerOptions {
   readonly loadTimeoutMs: number;
   /** Most blocks of one connector in flight. */
   readonly maxFlying: number;
+  /** What happened to a connector's copies, after each commit. */
+  readonly onEvents?: (connector: string, events: readonly KvEvent[]) => void;
 }
 
 /** How long a connector that did not bring its blocks in time is not asked again: doubled each time, up to the second. */
@@ -246,15 +249,17 @@ export class KvConnectors implements SchedulerConnectors {
     this.#completed.add(id);
   }
 
-  relieve(numBlocks: number): number {
+  relieve(numBlocks: number, mayRecall: boolean): number {
     const { pool } = this.#side.kv;
     const enough = pool.numFree + numBlocks;
     const soon = this.flights.cancelStores(numBlocks);
     if (pool.numFree < enough) this.loads.cancelUnwanted();
-    if (pool.numFree < enough && this.ledgers.numHeld > 0) {
+    if (mayRecall && pool.numFree < enough && this.ledgers.numHeld > 0) {
       const deadline = this.ledgers.recall();
       if (deadline !== undefined) this.#calls.pressure(enough - pool.numFree, deadline);
     }
+    // What becomes free is for those who lack it: no store begins before they were looked at again.
+    this.flights.isPressed = pool.numFree < enough;
     return soon;
   }
 
@@ -276,7 +281,12 @@ export class KvConnectors implements SchedulerConnectors {
       this.#backOff(connector, now);
   }
 
-  scheduled(stepId: number, numTokens: number): void {
+  committed(): void {
+    for (const { connector, events } of this.#calls.takeEvents())
+      this.#options.onEvents?.(connector, events);
+  }
+
+  scheduled(stepId: number, numTokens: number): boolean {
     const { pool } = this.#side.kv;
     const { numAllocated } = pool;
     const numAllocatedBlocks = numAllocated - this.#numAllocated;
@@ -287,7 +297,8 @@ export class KvConnectors implements SchedulerConnectors {
       numAllocatedBlocks,
       completed: this.#completed.take(),
     });
-    this.#endDisabled();
+    this.flights.isPressed = false;
+    return this.#endDisabled();
   }
 
   reset(generation: number): void {
@@ -344,14 +355,17 @@ export class KvConnectors implements SchedulerConnectors {
     backoff.until = now + backoff.ms;
   }
 
-  /** Outside of any hook: what disabled connectors held and promised ends. */
-  #endDisabled(): void {
+  /** Outside of any hook: what disabled connectors held and promised ends. Answers whether there were any. */
+  #endDisabled(): boolean {
+    let any = false;
     for (const [connector, isDisabled] of this.#isDisabled.entries()) {
       if (!isDisabled) continue;
       this.#isDisabled[connector] = false;
+      any = true;
       this.ledgers.disable(connector);
       this.loads.drop((loading) => loading.connector === connector && loading.flight === undefined);
       this.pages.freeAll(connector);
     }
+    return any;
   }
 }

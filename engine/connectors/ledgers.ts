@@ -35,6 +35,7 @@ export class Ledgers {
           maxHeld: options.maxHeld === 0 ? half : options.maxHeld,
           holdTtlMs: options.holdTtlMs,
           isPressed: () => this.#isRecalling(),
+          numSpare: side.numSpareBlocks,
           now,
         }),
     );

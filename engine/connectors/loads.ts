@@ -30,6 +30,8 @@ export class Loads {
   readonly #targets = new Map<FlightId, readonly LoadingBlock[]>();
   /** Blocks that arrived, did not arrive in a flight that ended, and were given up before. */
   numArrived = 0;
+  /** Times that a sequence joined a load that was under way for another. */
+  numJoined = 0;
   numFailed = 0;
   numGivenUp = 0;
 
@@ -55,6 +57,7 @@ export class Loads {
         ? this.#promise(sequence, block, group, id, offers, deadline)
         : this.blocks.get(id);
       loading?.waiters.push({ sequence, block });
+      if (!isNew) this.numJoined++;
       if (!isNew || loading === undefined) continue;
       const { key, tier, connector } = loading;
       planned[connector]?.push({ block, group, key, id, tier });

@@ -36,6 +36,10 @@ export class SequenceView implements RequestView, BlockHashes {
     return this.#sequence.request.arrivalTime;
   }
 
+  transferParams(): Readonly<Record<string, unknown>> | undefined {
+    return structuredClone(this.#sequence.request.transferParams);
+  }
+
   tokenIds(): Int32Array {
     return this.#sequence.tokenIds.slice(0, this.#sequence.numTokens);
   }

@@ -92,10 +92,9 @@ export class Admission {
     // Its last blocks are filled by this very step: what reads them must run later.
     if (match.newestStep === batch.stepId) return "aside";
     if (readsCache && this.#stepsAside(head, match.numBlocks, maxBlocks)) return "aside";
-    if (kv.blocksNeeded(match, numTokens, this.#maxInFlightTokens) > this.#room()) {
-      this.#relieve(match, head);
-      return "full";
-    }
+    const missing = kv.blocksNeeded(match, numTokens, this.#maxInFlightTokens) - this.#room();
+    // What was given back may be what was found: it is looked at again.
+    if (missing > 0) return this.#relieve(missing) ? this.#tryHead(batch, head, addChunk) : "full";
     const numHitTokens = match.numBlocks * kv.blockSize;
     const numIslandTokens = match.numIslands * kv.blockSize;
     const { connectors } = this.#live;
@@ -131,12 +130,13 @@ export class Admission {
       : kv.match(blocks, maxBlocks);
   }
 
-  /** Nobody runs and the first in order does not fit: connectors hold what it needs. */
-  #relieve(match: Match, { numTokens }: Sequence): void {
+  /** Whether connectors gave back any of the missing blocks. What they hold is asked for when nobody else can go on. */
+  #relieve(missing: number): boolean {
     const { kv, connectors, running, leaving } = this.#live;
-    if (connectors === undefined || running.length > 0 || leaving.size > 0) return;
-    const needed = kv.blocksNeeded(match, numTokens, this.#maxInFlightTokens);
-    connectors.relieve(needed - this.#room());
+    if (connectors === undefined) return false;
+    const before = kv.pool.numFree;
+    connectors.relieve(missing, running.length === 0 && leaving.size === 0);
+    return kv.pool.numFree > before;
   }
 
   /**

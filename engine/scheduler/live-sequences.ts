@@ -184,7 +184,8 @@ export class LiveSequences {
     let count = 0;
     for (const sequence of this.leaving) {
       for (const table of sequence.blocks.tables) {
-        for (const id of table.entries) if (id !== 0 && this.kv.pool.references(id) === 1) count++;
+        for (const id of table.entries)
+          if (id !== 0 && this.kv.pool.references(id) === 1 && !this.kv.pool.isFlying(id)) count++;
       }
     }
     return count;
@@ -225,6 +226,7 @@ export class LiveSequences {
     this.#giveBack(sequence);
     sequence.state = "waiting";
     sequence.numComputedTokens = 0;
+    sequence.numToldBlocks = 0;
     sequence.numSubmittedTokens = 0;
     sequence.prefillEnd = 0;
     sequence.verifying = false;

@@ -10,6 +10,8 @@ export interface SchedulerSide {
   readonly now: () => number;
   /** The newest step whose result was taken; -1 = none. */
   readonly committedStep: () => number;
+  /** Free blocks that no prefilling request is to get. */
+  readonly numSpareBlocks: () => number;
   /** Microseconds that a prompt token has cost lately; 0 = not known. */
   readonly microsPerPromptToken: () => number;
   /** Prompt tokens of running sequences that no step has computed yet. */
@@ -61,14 +63,19 @@ export interface SchedulerConnectors {
   /** The content of a block is complete and its step has committed. */
   completed(id: number): void;
   /**
-   * Requests lack `numBlocks` blocks: gives back what can be given back at once, and asks for the rest. Answers how many more
-   * become free soon by themselves.
+   * Requests lack `numBlocks` blocks: gives back what can be given back at once, and where `mayRecall` says so asks for what
+   * connectors hold. Answers how many more become free soon by themselves.
    */
-  relieve(numBlocks: number): number;
+  relieve(numBlocks: number, mayRecall: boolean): number;
   /** What has ended since the last call takes effect: transfers, deadlines. */
   settle(): void;
-  /** The end of a `schedule()`; -1 and 0 when it found nothing to compute. */
-  scheduled(stepId: number, numTokens: number): void;
+  /** The end of a `commit()`. */
+  committed(): void;
+  /**
+   * The end of a `schedule()`; -1 and 0 when it found nothing to compute. True = requests that waited for connectors wait no more,
+   * and should be looked at again.
+   */
+  scheduled(stepId: number, numTokens: number): boolean;
   /** The cache was reset. */
   reset(generation: number): void;
   /** Throws `internal` unless ledgers, flights and sequences agree. */

@@ -214,11 +214,11 @@ export class Scheduler {
     inFlight.push(batch);
     this.#planner.plan(batch);
     const isEmpty = batch.numRows === 0;
-    connectors?.scheduled(isEmpty ? -1 : batch.stepId, batch.numTokens);
+    const again = connectors?.scheduled(isEmpty ? -1 : batch.stepId, batch.numTokens) ?? false;
     if (isEmpty) {
       inFlight.pop();
       this.#idleBatches.push(batch);
-      return undefined;
+      return again ? this.schedule() : undefined;
     }
     this.#packer.pack(batch);
     this.#nextStepId++;
@@ -244,6 +244,7 @@ export class Scheduler {
     }
     this.#committer.commit(batch, result);
     this.#live.settle(batch);
+    this.#live.connectors?.committed();
     batch.clear();
     this.#idleBatches.push(batch);
     return this.#live.events.take();
@@ -255,6 +256,7 @@ export class Scheduler {
       kv: this.kv,
       now: this.#tools.now,
       committedStep: () => this.#committedStep,
+      numSpareBlocks: () => Math.max(0, this.pool.numFree - live.numReservedBlocks),
       microsPerPromptToken: () => this.#sizer.microsPerToken,
       queuedPromptTokens: () => live.numQueuedPromptTokens(),
       resume: (sequence) => live.resume(sequence),

@@ -149,7 +149,7 @@ export class StepPlanner {
       if (live.leaving.size > 0 && live.numLeavingBlocks() >= missing) return false;
       if (live.connectors !== undefined) {
         const before = kv.pool.numFree;
-        const soon = live.connectors.relieve(missing);
+        const soon = live.connectors.relieve(missing, true);
         if (kv.pool.numFree > before) continue;
         if (soon >= missing) return false;
       }

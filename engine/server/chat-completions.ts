@@ -10,7 +10,7 @@ import { Generation } from "./generation.ts";
 import { chatLogprobs, promptLogprobsJson } from "./logprobs.ts";
 import { type ChatRequest, parseChatRequest } from "./openai.ts";
 import { checkModel, respond } from "./respond.ts";
-import { type Head, collect, usageJson } from "./responses.ts";
+import { collect, type Head, lastFields, transferJson, usageJson } from "./responses.ts";
 import { type FrameWriter, frame } from "./sse.ts";
 
 export async function chatCompletions(context: AppContext, c: Context<Env>): Promise<Response> {
@@ -72,6 +72,7 @@ async function wholeAnswer(
       stop_reason: answer.finish.stopReason,
     })),
     usage: usageJson(generation.usage()),
+    ...transferJson(generation),
     ...(promptLogprobs === undefined
       ? {}
       : {
@@ -132,10 +133,8 @@ class ChatFrames implements FrameWriter {
   }
 
   end(): string {
-    if (!this.#request.includeUsage) return "";
-    return frame(
-      `${this.#opening}],"usage":${JSON.stringify(usageJson(this.#generation.usage()))}}`,
-    );
+    const fields = lastFields(this.#generation, this.#request.includeUsage);
+    return fields === "" ? "" : frame(`${this.#opening}]${fields}}`);
   }
 
   /** All but the index as JSON. */

@@ -44,6 +44,8 @@ export class Choice {
   finished = false;
   /** Known with the first delta, where the request asked for it. */
   promptLogprobs: PromptLogprobs | undefined;
+  /** What KV connectors have for the client, once it has finished. */
+  transferParams: Readonly<Record<string, unknown>> | undefined;
   readonly #detokenizer: Detokenizer;
   readonly #stops: StopMatcher | undefined;
   readonly #endIds: readonly number[];
@@ -95,6 +97,7 @@ export class Choice {
     this.#cachedTokens = event.cachedTokens ?? this.#cachedTokens;
     this.#cacheReceipt ??= event.cacheReceipt;
     this.promptLogprobs ??= event.promptLogprobs;
+    this.transferParams = finish?.transferParams;
     if (this.#keepTokens) {
       this.#held.tokenIds.push(...tokenIds);
       this.#held.logprobs.push(...event.logprobs);

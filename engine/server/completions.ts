@@ -12,7 +12,7 @@ import { CompletionLogprobs, type PromptLogprobsJson, promptLogprobsJson } from 
 import { type CompletionRequest, parseCompletionRequest } from "./openai.ts";
 import type { Prompt } from "./prompt-field.ts";
 import { checkModel, respond } from "./respond.ts";
-import { type Head, collect, usageJson } from "./responses.ts";
+import { collect, type Head, lastFields, transferJson, usageJson } from "./responses.ts";
 import { type FrameWriter, frame } from "./sse.ts";
 
 /** OpenAI's default of `max_tokens` here. */
@@ -81,6 +81,7 @@ async function wholeAnswer(
       };
     }),
     usage: usageJson(generation.usage()),
+    ...transferJson(generation),
   };
 }
 
@@ -142,10 +143,8 @@ class CompletionFrames implements FrameWriter {
   }
 
   end(): string {
-    if (!this.#request.includeUsage) return "";
-    return frame(
-      `${this.#opening}],"usage":${JSON.stringify(usageJson(this.#generation.usage()))}}`,
-    );
+    const fields = lastFields(this.#generation, this.#request.includeUsage);
+    return fields === "" ? "" : frame(`${this.#opening}]${fields}}`);
   }
 
   #chunk(choice: string): string {

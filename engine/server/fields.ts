@@ -71,7 +71,6 @@ const REFUSED: Readonly<Record<string, Refused>> = {
   guided_grammar: ABSENT,
   grammar: ABSENT,
   json_schema: ABSENT,
-  kv_transfer_params: ABSENT,
 };
 
 const REFUSED_IN_CHAT: Readonly<Record<string, Refused>> = {

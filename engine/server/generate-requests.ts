@@ -30,6 +30,7 @@ export function makeRequests(context: AppContext, input: GenerationInput): Gener
     arrivalTime: Date.now(),
     priority: options.priority,
     ...(options.cacheSalt === undefined ? {} : { cacheSalt: options.cacheSalt }),
+    ...(options.transferParams === undefined ? {} : { transferParams: options.transferParams }),
   };
   const requests: GenerateRequest[] = [];
   for (const promptTokenIds of input.prompts) {

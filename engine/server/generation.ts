@@ -110,6 +110,11 @@ export class Generation {
     return receipts.length === 0 ? total : { ...total, cacheReceipt: sumOfReceipts(receipts) };
   }
 
+  /** What KV connectors have for the client: of the first choice. */
+  get transferParams(): Readonly<Record<string, unknown>> | undefined {
+    return this.choices[0]?.transferParams;
+  }
+
   /** The first choice of the same prompt: what is said of the prompt is said there. */
   firstOf(choice: number): Choice {
     return this.choices[choice - (choice % this.#n)] as Choice;

@@ -31,6 +31,8 @@ export interface CompletionOptions extends SamplingFields {
   readonly n: number;
   readonly priority: number;
   readonly cacheSalt: string | undefined;
+  /** For KV connectors. */
+  readonly transferParams: Readonly<Record<string, unknown>> | undefined;
   /** Names of fields that were read past. */
   readonly ignored: readonly string[];
 }
@@ -76,6 +78,7 @@ const COMMON = {
   n: integerIn(1, 128, "an integer from 1 to 128"),
   priority: integerIn(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, "an integer"),
   cache_salt: z.string(says(SALT)).min(1, says(SALT)).max(MAX_SALT, says(SALT)).nullish(),
+  kv_transfer_params: z.record(z.string(), z.unknown(), says("an object")).nullish(),
 };
 
 const textPart = z.object(
@@ -199,6 +202,7 @@ function options(
     n: fields.n ?? 1,
     priority: fields.priority ?? 0,
     cacheSalt: fields.cache_salt?.toWellFormed(),
+    transferParams: fields.kv_transfer_params ?? undefined,
     ignored,
   };
 }

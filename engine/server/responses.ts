@@ -43,6 +43,20 @@ export async function collect(generation: Generation): Promise<Answer[]> {
   return parts;
 }
 
+/** Fields of an answer that KV connectors have something for. */
+export function transferJson({ transferParams }: Generation): {
+  readonly kv_transfer_params?: Readonly<Record<string, unknown>>;
+} {
+  return transferParams === undefined ? {} : { kv_transfer_params: transferParams };
+}
+
+/** The fields of a stream's last frame, behind its `choices`; empty = there is none. */
+export function lastFields(generation: Generation, includeUsage: boolean): string {
+  const usage = includeUsage ? { usage: usageJson(generation.usage()) } : {};
+  const fields = JSON.stringify({ ...usage, ...transferJson(generation) }).slice(1, -1);
+  return fields === "" ? "" : `,${fields}`;
+}
+
 export interface UsageJson {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;

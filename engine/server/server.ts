@@ -167,6 +167,15 @@ export interface HttpServer {
   stop(force?: boolean): Promise<void>;
 }
 
+/** Stops listening; answers under way have `ms` to reach their clients before connections are cut. */
+export async function stopWithin(server: HttpServer, ms: number): Promise<void> {
+  const { promise: passed, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  await Promise.race([server.stop(), passed]);
+  clearTimeout(timer);
+  await server.stop(true);
+}
+
 export interface ListenOptions {
   readonly host: string;
   /** 0 = any free one. */

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connectorSource, writeSource } from "../support/connector-files.ts";
 import { defaultModelPath } from "../support/default-model.ts";
 import { currentExecutable } from "../support/executable.ts";
 import { events, post, type ProcessOptions, runCli, startServer } from "../support/server.ts";
@@ -62,6 +63,49 @@ describe("the standalone executable", () => {
     await Bun.write(join(cwd, "bunfig.toml"), 'preload = ["./missing.ts"]\n');
     expect((await runCli(["doctor"], { ...alone(), cwd })).code).toBe(0);
   });
+});
+
+describe("an outside connector", () => {
+  const TOP = `import { note } from "./lib/note.ts";`;
+  const BODY = `constructor() { super(); console.error(note(this)); }`;
+  const NOTE = `import { API_VERSION, KvConnector } from "kvengine/connector";
+export const note = (made: unknown): string => \`made \${made instanceof KvConnector} for version \${API_VERSION}\`;
+`;
+
+  test("in TypeScript runs in the executable with a neighbour, without a build step", async () => {
+    const place = join(folder, "an outside connector");
+    await writeSource(place, "lib/note.ts", NOTE);
+    await writeSource(place, "mine.ts", connectorSource("mine", BODY, TOP));
+    const types = await runCli(["connectors", "types"], { ...alone(), cwd: place });
+    expect([types.code, types.stderr]).toEqual([0, ""]);
+    const tested = await runCli(["connectors", "test", "./mine.ts"], { ...alone(), cwd: place });
+    expect([tested.code, tested.stdout]).toEqual([0, expect.stringContaining("0 do not")]);
+    await using server = await startServer(
+      ["--kv-connector", "null", "--kv-connector", "./mine.ts"],
+      { ...alone(), cwd: place },
+    );
+    expect(server.stderr()).toContain("made true for version 1");
+    expect((await post(server, "/v1/completions", { prompt: "Hi", max_tokens: 2 })).status).toBe(
+      200,
+    );
+    server.kill("SIGTERM");
+    expect(await server.exited).toBe(0);
+  }, 120_000);
+
+  test("that is wrong is refused by name, with its line", async () => {
+    await writeSource(folder, "wrong.ts", "export default class {\n  oops(\n}\n");
+    const flags = ["--kv-connector", join(folder, "wrong.ts")];
+    const result = await runCli(["serve", defaultModelPath(), ...flags], alone());
+    expect([result.code, result.stderr]).toEqual([2, expect.stringContaining("wrong.ts:3:1: ")]);
+  });
+
+  test("that does not return from its constructor ends the executable with code 3", async () => {
+    const body = "constructor() { super(); for (;;) {} }";
+    const path = await writeSource(folder, "loops.ts", connectorSource("loops", body));
+    const flags = ["--kv-connector", path, "--kv-connector-hang-timeout", "0.5"];
+    const result = await runCli(["serve", defaultModelPath(), "--port", "0", ...flags], alone());
+    expect([result.code, result.stderr]).toEqual([3, expect.stringContaining("from constructor")]);
+  }, 60_000);
 });
 
 describe("the temporary folder", () => {

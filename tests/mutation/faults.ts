@@ -1,5 +1,6 @@
 /** The faults that `mutate.ts` plants: small, plausible mistakes in what decides over blocks and steps. */
 
+import { HOLD_FAULTS } from "./hold-faults.ts";
 import type { Fault } from "./plan.ts";
 
 const ONE_ANSWER = "tests/unit/scheduler/one-answer.test.ts";
@@ -26,7 +27,7 @@ const CACHE_FAULTS: readonly Fault[] = [
     name: "evicted-from-the-head",
     breaks:
       "of a sequence's cached blocks the first is evicted first, and the rest are worth nothing",
-    file: "engine/cache/block-pool.ts",
+    file: "engine/cache/free-queue.ts",
     from: "    for (let i = count - 1; i >= 0; i--) {\n",
     to: "    for (let i = 0; i < count; i++) {\n",
     tests: ["tests/unit/cache/block-pool.test.ts"],
@@ -34,8 +35,8 @@ const CACHE_FAULTS: readonly Fault[] = [
   {
     name: "cached-evicted-first",
     breaks: "a freed block with content is evicted before those without, and before older ones",
-    file: "engine/cache/block-pool.ts",
-    from: "const previous = isHashed ? (state[end + PREVIOUS] as number) : front;\n      const next = isHashed ? sentinel : (",
+    file: "engine/cache/free-queue.ts",
+    from: "const previous = isHashed ? (state[end * WORDS + PREVIOUS] as number) : front;\n      const next = isHashed ? end : (",
     to: "const previous = front;\n      const next = (",
     tests: ["tests/unit/cache/block-pool.test.ts"],
   },
@@ -247,4 +248,4 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
   },
 ];
 
-export const FAULTS: readonly Fault[] = [...CACHE_FAULTS, ...SCHEDULER_FAULTS];
+export const FAULTS: readonly Fault[] = [...CACHE_FAULTS, ...HOLD_FAULTS, ...SCHEDULER_FAULTS];

@@ -28,5 +28,7 @@ export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
   kvConnectorLoadTimeout: 5,
   kvConnectorSlowHook: 1,
   kvConnectorHangTimeout: 10,
+  kvOffloadLink: 0,
+  kvOffloadStoreShare: 0.5,
   kvOffloadSize: 0,
 };

@@ -1,9 +1,16 @@
-/** A Worker whose engine runs on the witness: the real messages, no model. The model's path says how it behaves. */
+/**
+ * A Worker whose engine runs on the witness: the real messages, no model. The model's path says how it behaves. Connectors are the real
+ * ones, behind the real host, over an empty engine; of a request they hear that it has come.
+ */
 
+import { createEmptyEngine } from "../../connectors/empty-engine.ts";
+import type { EngineConfig } from "../../engine/config.ts";
+import type { ConnectorHost } from "../../engine/connectors/connector-host.ts";
+import { openConnectors } from "../../engine/connectors/open-connectors.ts";
 import { EngineHost, type EngineParts } from "../../engine/engine-host.ts";
 import type { ToEngine } from "../../engine/engine-messages.ts";
-import { KvEngineError } from "../../engine/errors.ts";
-import type { EngineInfo } from "../../engine/request.ts";
+import { errorToData, KvEngineError, toKvEngineError } from "../../engine/errors.ts";
+import type { EngineInfo, GenerateRequest } from "../../engine/request.ts";
 import type { RequestLimits } from "../../engine/request-limits.ts";
 import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
@@ -51,6 +58,37 @@ const OPTIONS: SchedulerOptions = {
   limits: LIMITS,
 };
 
+const now = (): number => performance.now();
+let connectors: ConnectorHost | undefined;
+
+async function startConnectors(config: EngineConfig, hookWord: SharedArrayBuffer): Promise<void> {
+  connectors = await openConnectors(config, {
+    hookWord,
+    now,
+    log: (level, message) => port.postMessage({ type: "log", level, message }),
+    onStrayError: (thrown) =>
+      port.postMessage({ type: "fatal", error: errorToData(toKvEngineError(thrown)) }),
+  });
+  connectors.start({
+    viewOf: (_place, name) => createEmptyEngine(name, now).view,
+    contextOf: (_place, own) => ({ ...createEmptyEngine(own.name, now).context, ...own }),
+    onDisabled: () => {},
+  });
+}
+
+function announce({ id, promptTokenIds, priority, arrivalTime }: GenerateRequest): void {
+  const { length } = promptTokenIds;
+  connectors?.newRequest({
+    id,
+    priority,
+    arrivalTime,
+    numPromptTokens: length,
+    numTokens: length,
+    transferParams: () => undefined,
+    tokenIds: () => promptTokenIds.slice(),
+  });
+}
+
 async function start(modelPath: string): Promise<EngineParts> {
   if (modelPath === "missing") {
     throw new KvEngineError("bad_model", "the file is not there", {
@@ -75,14 +113,17 @@ async function start(modelPath: string): Promise<EngineParts> {
     hashBlocks,
     hashEach,
     noneHash: noneHash("0"),
-    now: () => performance.now(),
+    now,
   });
-  return { scheduler, runner, info: INFO };
+  return { scheduler, runner, info: INFO, ...(connectors === undefined ? {} : { connectors }) };
 }
 
 const host = new EngineHost(
   (message) => port.postMessage(message),
-  async ({ modelPath }) => start(modelPath),
+  async (config, hookWord) => {
+    await startConnectors(config, hookWord);
+    return start(config.modelPath);
+  },
 );
 
 port.addEventListener("message", (event: MessageEvent<ToEngine>) => {
@@ -92,4 +133,5 @@ port.addEventListener("message", (event: MessageEvent<ToEngine>) => {
     if (event.data.request.id === "exit") process.exit(7);
   }
   host.receive(event.data);
+  if (event.data.type === "add") announce(event.data.request);
 });

@@ -20,6 +20,7 @@ import {
   STATE,
   windowOf,
   World,
+  type WorldConnectors,
 } from "./scheduler-world.ts";
 
 /** An engine in a scenario. */
@@ -62,7 +63,14 @@ export type Step =
   | Arrival
   | { readonly kind: "submit"; readonly most: number }
   | { readonly kind: "commit" | "fail" | "reset" }
-  | { readonly kind: "abort"; readonly pick: number };
+  | { readonly kind: "abort"; readonly pick: number }
+  /** Something happens to one of the transfers that have not ended. */
+  | { readonly kind: "fly"; readonly pick: number; readonly how: FlightFate }
+  /** Time passes, and nothing runs. */
+  | { readonly kind: "wait"; readonly ms: number };
+
+/** `stuck`: it ends when nobody waits any more. `corrupt`: a page that it loads is not what was stored. */
+export type FlightFate = "ends" | "fails" | "loses its first page" | "starts" | "stuck" | "corrupt";
 
 const groupSets: fc.Arbitrary<readonly GroupSpec[]> = fc.oneof(
   { weight: 3, arbitrary: fc.constant([FULL]) },
@@ -119,16 +127,46 @@ const step: fc.Arbitrary<Step> = fc.oneof<fc.MaybeWeightedArbitrary<Step>[]>(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("reset" as const) }) },
 );
 
+/** The most end well. */
+const FATES: readonly FlightFate[] = [
+  ...(["ends", "ends", "ends", "ends", "fails", "loses its first page"] as const),
+  ...(["starts", "stuck", "corrupt"] as const),
+];
+
+/** What happens to transfers. */
+export const flightStep: fc.Arbitrary<Step> = fc.oneof<fc.MaybeWeightedArbitrary<Step>[]>(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant("fly" as const),
+      pick: fc.nat(),
+      how: fc.constantFrom(...FATES),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant("wait" as const),
+      ms: fc.integer({ min: 1, max: 60 }),
+    }),
+  },
+);
+
 export interface Scenario {
   readonly engine: EngineChoice;
   readonly steps: readonly Step[];
 }
 
 /** Any scenario of up to `maxSteps` steps. */
-export function scenarios(maxSteps: number): fc.Arbitrary<Scenario> {
+export function scenarios(
+  maxSteps: number,
+  more: readonly fc.MaybeWeightedArbitrary<Step>[] = [],
+): fc.Arbitrary<Scenario> {
+  const some: fc.MaybeWeightedArbitrary<Step>[] = [{ weight: 17, arbitrary: step }, ...more];
+  const any = more.length === 0 ? step : fc.oneof(...some);
   return fc.record({
     engine,
-    steps: fc.array(step, { maxLength: maxSteps, size: "max" }),
+    steps: fc.array(any, { maxLength: maxSteps, size: "max" }),
   });
 }
 
@@ -162,7 +200,10 @@ function requestsOf(step: Arrival, first: number, engine: EngineChoice): Generat
 }
 
 /** Plays a scenario and checks all that is promised. */
-export async function playScenario({ engine, steps }: Scenario): Promise<World> {
+export async function playScenario(
+  { engine, steps }: Scenario,
+  connectors?: WorldConnectors,
+): Promise<World> {
   const requests: GenerateRequest[][] = [];
   let handles = 0;
   for (const step of steps) {
@@ -180,7 +221,11 @@ export async function playScenario({ engine, steps }: Scenario): Promise<World> 
       .map((r) => blocksNeeded(r.promptTokenIds.length, r.sampling.maxTokens, limits)),
   );
   const numBlocks = largest + engine.spareBlocks;
-  const world = await World.create({ ...options, numBlocks });
+  const world = await World.create({
+    ...options,
+    numBlocks,
+    ...(connectors === undefined ? {} : { connectors }),
+  });
   const aborted = await playSteps(world, steps, requests);
   await world.drain();
   for (const [handle, received] of world.received) {
@@ -201,6 +246,28 @@ export async function playScenario({ engine, steps }: Scenario): Promise<World> 
     Array.from({ length: numBlocks }, (_, i) => i + 1),
   );
   return world;
+}
+
+async function fly({ desk }: World, pick: number, how: FlightFate): Promise<void> {
+  const flight = desk?.pending[pick % Math.max(1, desk.pending.length)];
+  if (desk === undefined || flight === undefined) return;
+  switch (how) {
+    case "ends":
+      return desk.run(flight);
+    case "fails":
+      return desk.run(flight, "all");
+    case "loses its first page":
+      return desk.run(flight, [0]);
+    case "starts":
+      desk.begin(flight);
+      return;
+    case "stuck":
+      desk.stuck.add(flight.id);
+      return;
+    case "corrupt":
+      if (flight.kind === "load") desk.corruptPage(flight.pages[0] as number);
+      return desk.run(flight);
+  }
 }
 
 /** Answers the handles that were aborted before they had ended. */
@@ -237,6 +304,12 @@ async function playSteps(
         world.abort(handle);
         break;
       }
+      case "fly":
+        await fly(world, step.pick, step.how);
+        break;
+      case "wait":
+        world.idleMs += step.ms;
+        break;
     }
   }
   return aborted;

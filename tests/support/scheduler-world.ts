@@ -2,6 +2,10 @@
 
 import { expect } from "bun:test";
 import type { GroupSpec } from "../../engine/cache/kv-cache.ts";
+import type { LogLine } from "../../engine/connectors/connector-log.ts";
+import { ConnectorHost, type NamedConnector } from "../../engine/connectors/connector-host.ts";
+import { joinScheduler } from "../../engine/connectors/join-scheduler.ts";
+import type { KvConnectors, KvConnectorsOptions } from "../../engine/connectors/kv-connectors.ts";
 import {
   DEFAULT_SAMPLING,
   type Finish,
@@ -15,6 +19,7 @@ import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import type { StopChecker } from "../../engine/scheduler/sequence.ts";
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
+import { FlightDesk } from "./flight-desk.ts";
 import { witnessTokens } from "./witness.ts";
 import { WitnessRunner } from "./witness-runner.ts";
 
@@ -147,7 +152,27 @@ export interface WorldOptions extends Partial<
   readonly groups?: readonly GroupSpec[];
   readonly maxModelLen?: number;
   readonly vocabSize?: number;
+  readonly connectors?: WorldConnectors;
 }
+
+/** Connectors in a world, and what they have to work with. */
+export interface WorldConnectors {
+  readonly list: readonly NamedConnector[];
+  readonly hostPages: number;
+  readonly options?: Partial<KvConnectorsOptions>;
+  /** Lines of the connectors' log. */
+  readonly log?: LogLine;
+}
+
+/** Milliseconds of a world are commits. */
+const CONNECTOR_OPTIONS: KvConnectorsOptions = {
+  lookupTimeoutMs: 20,
+  loadTimeoutMs: 40,
+  recallMs: 10,
+  holdTtlMs: 60,
+  maxHeld: 0,
+  maxFlying: 8,
+};
 
 /** Scheduler options of a world, and what a runner for it needs. */
 export function schedulerOptions(options: WorldOptions): SchedulerOptions {
@@ -180,19 +205,67 @@ export class World {
   readonly runner: WitnessRunner;
   readonly received: Map<number, Received> = new Map();
   readonly definition: Definition;
+  /** Where there are connectors. */
+  readonly connectors: KvConnectors | undefined;
+  readonly host: ConnectorHost | undefined;
+  readonly desk: FlightDesk | undefined;
   commits: number = 0;
+  /** Milliseconds that passed while nothing ran. */
+  idleMs: number = 0;
+  /** Times that a connector asked to be looked at again. */
+  wakes: number = 0;
   /** Handles in the order in which they ended. */
   readonly finishOrder: number[] = [];
 
-  private constructor(options: SchedulerOptions, runner: WitnessRunner) {
+  private constructor(
+    options: SchedulerOptions,
+    runner: WitnessRunner,
+    connectors: WorldConnectors | undefined,
+  ) {
+    let joined: KvConnectors | undefined;
+    const now = (): number => 1 + this.commits + this.idleMs;
+    const desk =
+      connectors === undefined
+        ? undefined
+        : new FlightDesk(
+            (onResults) => runner.openTransfers(connectors.hostPages, onResults),
+            (results) => joined?.flights.report(results),
+          );
+    const host =
+      connectors === undefined
+        ? undefined
+        : new ConnectorHost(connectors.list, {
+            slowHookMs: Infinity,
+            now,
+            log: connectors.log ?? (() => {}),
+          });
     this.definition = { vocabSize: options.limits.vocabSize, groups: options.limits.groups };
     this.scheduler = new Scheduler(options, {
       createStopChecker,
       hashBlocks,
       hashEach,
       noneHash: noneHash("0"),
-      now: () => 1 + this.commits,
+      now,
+      ...(host === undefined || desk === undefined
+        ? {}
+        : {
+            createConnectors: (side) =>
+              (joined = joinScheduler(
+                side,
+                host,
+                desk,
+                {
+                  ...CONNECTOR_OPTIONS,
+                  ...connectors?.options,
+                  maxBatchedTokens: options.maxNumBatchedTokens,
+                },
+                () => this.wakes++,
+              )),
+          }),
     });
+    this.connectors = joined;
+    this.host = host;
+    this.desk = desk;
     this.runner = runner;
   }
 
@@ -210,7 +283,9 @@ export class World {
       vocabSize: limits.vocabSize,
       manual: true,
     });
-    return new World(scheduling, runner);
+    const world = new World(scheduling, runner, options.connectors);
+    await world.desk?.untilReady();
+    return world;
   }
 
   add(handle: number, request: GenerateRequest): void {
@@ -258,8 +333,8 @@ export class World {
   async drain(): Promise<void> {
     for (let step = 0; ; step++) {
       this.submit();
-      if (this.runner.queued === 0) break;
-      await this.commit();
+      if (this.runner.queued > 0) await this.commit();
+      else if (!(await this.#passTime())) break;
       if (step > 20_000) throw new Error("the scheduler makes no progress");
     }
     expect(this.scheduler.numUnfinished).toBe(0);
@@ -268,9 +343,34 @@ export class World {
     this.scheduler.checkIntegrity();
   }
 
+  /** Nothing can be computed: a flight ends, or the next deadline comes. False when nothing is awaited. */
+  async #passTime(): Promise<boolean> {
+    const { desk, scheduler } = this;
+    if (desk?.isSettling === true) {
+      await desk.settled();
+      return true;
+    }
+    const ms = scheduler.msToDeadline();
+    const flight = desk?.next ?? (ms === Infinity ? desk?.pending[0] : undefined);
+    if (flight !== undefined) {
+      await desk?.run(flight);
+      return true;
+    }
+    if (!scheduler.isBusy) return false;
+    if (ms === Infinity) throw new Error("the scheduler waits for what never comes");
+    this.idleMs += Math.max(1, ms);
+    return true;
+  }
+
   /** Serves until nothing is left, then lets the device go. */
   async end(): Promise<void> {
     await this.drain();
+    await this.stop();
+  }
+
+  async stop(): Promise<void> {
+    await this.host?.shutdown(0);
+    await this.desk?.stop(10_000);
     await this.runner.stop();
   }
 

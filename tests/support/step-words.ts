@@ -4,8 +4,6 @@ const VERSION = 2;
 const HEADER_WORDS = 8;
 /** Target of a sample that picks a token. */
 export const PICK = -1;
-/** The token that the row's seat picked last. */
-export const FROM_SEAT = -1;
 
 export interface StepRow {
   readonly seat: number;

@@ -3,9 +3,11 @@
  * can fail steps.
  */
 
+import type { FlightResult } from "../../engine/cache/page-transfers.ts";
 import type { ModelRunner } from "../../engine/runner/model-runner.ts";
 import type { KvGroup } from "../../engine/runner/native.ts";
 import { NativeRunner } from "../../engine/runner/native-runner.ts";
+import type { NativeTransfers } from "../../engine/runner/native-transfers.ts";
 import { ScheduledBatch, type StepResult } from "../../engine/scheduler/batch.ts";
 
 export interface WitnessRunnerOptions {
@@ -78,6 +80,25 @@ export class WitnessRunner implements ModelRunner {
       ...limits,
     });
     return new WitnessRunner(native, manual);
+  }
+
+  /** Opens a host pool of `hostPages` pages whose flights wait to be run. */
+  openTransfers(
+    hostPages: number,
+    onResults: (results: readonly FlightResult[]) => void,
+  ): NativeTransfers {
+    return this.#native.openTransfers(
+      {
+        hostPages,
+        threads: 1,
+        fileThreads: 1,
+        checksums: true,
+        storeShare: 1,
+        linkBytesPerSecond: 0,
+        manual: true,
+      },
+      onResults,
+    );
   }
 
   get queued(): number {

@@ -10,6 +10,7 @@ import {
   KvConnector,
   type LoadPlan,
   type PageId,
+  RefusedError,
   type RequestView,
   type SchedulerContext,
   type SchedulerOutput,
@@ -93,7 +94,7 @@ export default class VllmShape extends KvConnector {
       const copy = this.#copies.get(id);
       this.#copies.delete(id);
       if (copy === undefined) continue;
-      this.#pool.freeBlocks(copy.ids);
+      this.#free(copy.ids);
       for (const [i, key] of copy.keys.entries()) {
         const page = copy.pages[i] as PageId;
         if (ok && !this.#pages.has(key)) this.#pages.set(key, page);
@@ -102,14 +103,34 @@ export default class VllmShape extends KvConnector {
     }
   }
 
-  /** Holds the blocks until their copy has ended, as vLLM's connectors must. */
+  /** Holds the blocks until their copy has ended, as vLLM's connectors must. The engine may refuse either, and then nothing is copied. */
   #store(ids: readonly BlockId[]): void {
     const some = ids.slice(0, Math.min(ids.length, this.#context.transfers.numFree));
     if (some.length === 0) return;
     const pages = this.#context.pages.alloc(some.length);
     if (pages === undefined) return;
     const keys = some.map((id) => this.#pool.hashOf(id) as BlockKey);
-    this.#pool.touchBlocks(some);
-    this.#copies.set(this.#context.transfers.store(some, pages), { ids: some, keys, pages });
+    let held: readonly BlockId[] = [];
+    try {
+      this.#pool.touchBlocks(some);
+      held = some;
+      const flight = this.#context.transfers.store(some, pages);
+      this.#copies.set(flight, { ids: some, keys, pages });
+    } catch (refused) {
+      if (!(refused instanceof RefusedError)) throw refused;
+      this.#free(held);
+      this.#context.pages.free(pages);
+    }
+  }
+
+  /** One by one: a touch that has ended at its deadline is refused, and nothing is left to free of it. */
+  #free(ids: readonly BlockId[]): void {
+    for (const id of ids) {
+      try {
+        this.#pool.freeBlocks([id]);
+      } catch (refused) {
+        if (!(refused instanceof RefusedError) || refused.code !== "lease_expired") throw refused;
+      }
+    }
   }
 }

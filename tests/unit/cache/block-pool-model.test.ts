@@ -35,6 +35,9 @@ const command = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("unhash" as const), id: oneId }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("unhashAll" as const), now: fc.nat(4) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("beginFlight" as const), ids: someIds }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("endFlight" as const), ids: someIds }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("land" as const), id: oneId }) },
 );
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never;
 
@@ -53,7 +56,7 @@ function play(pool: BlockPool, model: PoolModel, tables: number[][], command: Co
   const isBlock = (id: number): boolean => id >= 1 && id < model.blocks.length;
   switch (command.kind) {
     case "allocate": {
-      const possible = command.count <= model.queue.length;
+      const possible = command.count <= model.free.length;
       const expected = possible ? model.take(command.count) : undefined;
       expect(allocate(pool, command.count)).toEqual(expected);
       if (expected !== undefined) tables.push(expected);
@@ -102,6 +105,34 @@ function play(pool: BlockPool, model: PoolModel, tables: number[][], command: Co
       expect(pool.unhash(command.id)).toBe(model.block(command.id).key !== undefined);
       model.block(command.id).key = undefined;
       return;
+    case "beginFlight": {
+      const ids = Int32Array.from(command.ids);
+      if (command.ids.every(isBlock)) {
+        pool.beginFlight(ids, ids.length);
+        model.fly(command.ids, 1);
+      } else {
+        expect(() => pool.beginFlight(ids, ids.length)).toThrow("is not one of");
+      }
+      return;
+    }
+    case "endFlight":
+    case "land": {
+      const isOne = command.kind === "land";
+      // All flights of one block, or any list, which mostly is wrong.
+      const flights = isOne && isBlock(command.id) ? model.block(command.id).flights : 0;
+      const list = isOne ? Array.from({ length: flights }, () => command.id) : command.ids;
+      const ids = Int32Array.from(list);
+      const isFlying = [...countsOf(list)].every(
+        ([id, count]) => isBlock(id) && model.block(id).flights >= count,
+      );
+      if (isFlying) {
+        pool.endFlight(ids, ids.length);
+        model.fly(list, -1);
+      } else {
+        expect(() => pool.endFlight(ids, ids.length)).toThrow("is not in flight");
+      }
+      return;
+    }
     case "unhashAll":
       if (command.now > 0) return;
       pool.unhashAll();
@@ -112,13 +143,17 @@ function play(pool: BlockPool, model: PoolModel, tables: number[][], command: Co
 function compare(pool: BlockPool, model: PoolModel): void {
   pool.checkIntegrity();
   expect(pool.freeIds()).toEqual(model.queue);
-  expect(pool.numFree).toBe(model.queue.length);
+  expect([pool.numFree, pool.numFlying]).toEqual([
+    model.free.length,
+    model.queue.length - model.free.length,
+  ]);
   expect(pool.numHashed).toBe(model.blocks.filter(({ key }) => key !== undefined).length);
-  for (const [id, { references, generation, key, step }] of model.blocks.entries()) {
+  for (const [id, { references, generation, key, step, flights }] of model.blocks.entries()) {
     if (id === 0) continue;
     const hash = pool.hashOf(id);
-    const got = [pool.references(id), pool.generation(id), pool.isHashed(id)];
-    expect(got).toEqual([references, generation, key !== undefined]);
+    const got = [pool.references(id), pool.generation(id), pool.isHashed(id), pool.isFlying(id)];
+    expect(got).toEqual([references, generation, key !== undefined, flights > 0]);
+    expect(pool.isFree(id)).toBe(model.free.includes(id));
     expect(pool.publishedStep(id)).toBe(key === undefined ? -1 : step);
     if (key !== undefined) {
       const [group, number] = key.split(":").map(Number) as [number, number];

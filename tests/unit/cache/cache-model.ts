@@ -10,6 +10,10 @@ interface ModelBlock {
   step: number;
   /** When the key was given. */
   order: number;
+  /** Copies that are under way. */
+  flights: number;
+  /** How often it came into the queue. */
+  entered: number;
 }
 
 export class PoolModel {
@@ -24,6 +28,8 @@ export class PoolModel {
       key: undefined,
       step: -1,
       order: -1,
+      flights: 0,
+      entered: 0,
     }));
     this.queue = [...this.blocks.keys()].slice(1);
   }
@@ -32,8 +38,14 @@ export class PoolModel {
     return this.blocks[id]!;
   }
 
+  /** What can be handed out, in order. */
+  get free(): number[] {
+    return this.queue.filter((id) => this.block(id).flights === 0);
+  }
+
   take(count: number): number[] {
-    const ids = this.queue.splice(0, count);
+    const ids = this.free.slice(0, count);
+    this.queue = this.queue.filter((id) => !ids.includes(id));
     for (const id of ids) {
       const block = this.block(id);
       block.references = 1;
@@ -53,10 +65,16 @@ export class PoolModel {
     for (const id of ids) this.block(id).references--;
     for (const id of [...ids].reverse()) {
       if (this.block(id).references > 0 || this.queue.includes(id) || front.includes(id)) continue;
+      this.block(id).entered++;
       if (this.block(id).key === undefined) front.push(id);
       else this.queue.push(id);
     }
     this.queue.unshift(...front);
+  }
+
+  /** Another copy of each, or with -1 one fewer. */
+  fly(ids: readonly number[], by: 1 | -1): void {
+    for (const id of ids) this.block(id).flights += by;
   }
 
   setKey(id: number, key: string, step: number): void {
@@ -187,7 +205,7 @@ export class CacheModel {
   grow(sequence: ModelSequence, numTokens: number): boolean {
     const end = Math.ceil(numTokens / this.blockSize);
     const growth = this.growth(sequence, numTokens);
-    if (growth > this.pool.queue.length && !this.#giveUp(sequence, end, growth)) return false;
+    if (growth > this.pool.free.length && !this.#giveUp(sequence, end, growth)) return false;
     for (const table of sequence.tables) {
       for (let block = sequence.grown; block < end; block++)
         if ((table[block] ?? 0) === 0) table[block] = this.pool.take(1)[0]!;
@@ -201,8 +219,10 @@ export class CacheModel {
     const { tables } = sequence;
     for (let cut = tables[0]!.length - 1; cut >= end; cut--) {
       const gone = tables.flatMap((table) => table.slice(cut)).filter((id) => id !== 0);
-      const gain = gone.filter((id) => this.pool.block(id).references === 1).length;
-      if (this.pool.queue.length + gain < wanted) continue;
+      const gain = gone.filter(
+        (id) => this.pool.block(id).references === 1 && this.pool.block(id).flights === 0,
+      ).length;
+      if (this.pool.free.length + gain < wanted) continue;
       for (const table of tables) this.pool.drop(table.splice(cut).filter((id) => id !== 0));
       while (tables[0]!.length > end && tables[0]!.at(-1) === 0)
         for (const table of tables) table.pop();
@@ -257,7 +277,7 @@ export class CacheModel {
     const last = Math.floor(position / this.blockSize);
     const isCopied = position % this.blockSize !== 0;
     if (this.groups.some(({ kind }) => kind === "state")) return undefined;
-    if (this.pool.queue.length < this.groups.length) return undefined;
+    if (this.pool.free.length < this.groups.length) return undefined;
     const shared = this.groups.map((spec) =>
       this.readBlocks(spec, position).filter((block) => block < last),
     );

@@ -57,6 +57,11 @@ const command = fc.oneof(
     arbitrary: fc.record({ kind: fc.constant("fork" as const), pick: fc.nat(), back: fc.nat(5) }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("copied" as const) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant("fly" as const), first: fc.nat(), count: fc.nat(6) }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("land" as const) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("reset" as const), now: fc.nat(3) }) },
 );
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never;
@@ -74,6 +79,7 @@ class Both {
   /** Released, to be admitted again. */
   readonly idle: Pair[] = [];
   readonly copySources: number[] = [];
+  readonly #flights: number[][] = [];
   #step = 0;
 
   constructor(numBlocks: number, blockSize: number, groups: readonly GroupSpec[]) {
@@ -86,6 +92,8 @@ class Both {
     if (command.kind === "admit") this.#admit(command);
     else if (command.kind === "copied") this.#copied();
     else if (command.kind === "reset") this.#reset(command.now === 0);
+    else if (command.kind === "fly") this.#fly(command.first, command.count);
+    else if (command.kind === "land") this.#land();
     else if (this.pairs.length > 0) {
       const index = command.pick % this.pairs.length;
       const pair = this.pairs[index]!;
@@ -120,7 +128,8 @@ class Both {
       numIslands: expected.islands.length,
       islandEnd: (expected.islands.at(-1) ?? -1) + 1,
       newestStep: Math.max(-1, ...blocks.map(({ step }) => step)),
-      numFreeHits: blocks.filter(({ references }) => references === 0).length,
+      numFreeHits: blocks.filter(({ references, flights }) => references === 0 && flights === 0)
+        .length,
     });
     for (const [group, found] of match.found.entries()) {
       const end = Math.max(match.numBlocks, match.islandEnd);
@@ -192,6 +201,20 @@ class Both {
     this.model.pool.drop(sources);
   }
 
+  #fly(first: number, count: number): void {
+    const { numBlocks } = this.cache.pool;
+    const ids = Array.from({ length: count }, (_, i) => 1 + ((first + i) % (numBlocks - 1)));
+    this.cache.pool.beginFlight(Int32Array.from(ids), ids.length);
+    this.model.pool.fly(ids, 1);
+    this.#flights.push(ids);
+  }
+
+  #land(): void {
+    const ids = this.#flights.shift() ?? [];
+    this.cache.pool.endFlight(Int32Array.from(ids), ids.length);
+    this.model.pool.fly(ids, -1);
+  }
+
   #reset(now: boolean): void {
     if (!now) return;
     this.cache.reset();
@@ -205,6 +228,7 @@ class Both {
       this.copySources,
     );
     expect(cache.pool.freeIds()).toEqual(model.pool.queue);
+    expect(cache.pool.numFree).toBe(model.pool.free.length);
     expect(cache.generation).toBe(model.generation);
     for (const [id, block] of model.pool.blocks.entries()) {
       if (id === 0) continue;
@@ -248,6 +272,7 @@ describe("kv cache", () => {
           for (const command of commands) both.do(command);
           while (both.pairs.length > 0) both.do({ kind: "release", pick: 0 });
           both.do({ kind: "copied" });
+          for (let i = 0; i < commands.length; i++) both.do({ kind: "land" });
           expect(both.cache.pool.numFree).toBe(numBlocks - 1);
         },
       ),

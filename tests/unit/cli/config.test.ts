@@ -266,6 +266,8 @@ describe("the engine's part", () => {
       kvConnectorLoadTimeout: 5,
       kvConnectorSlowHook: 1,
       kvConnectorHangTimeout: 10,
+      kvOffloadStoreShare: 0.5,
+      kvOffloadLink: 0,
       kvOffloadSize: 0,
     });
   });

@@ -1,6 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { commandHelp, optionsTable, rootHelp } from "../../../cli/help.ts";
+import {
+  createDeclarations,
+  DECLARATIONS,
+  declarationsText,
+} from "../../../cli/setup/declarations.ts";
 import { withOptionsTable } from "../../../cli/setup/generate.ts";
 import { envName, OPTIONS, optionsOf } from "../../../engine/config.ts";
 import { COMMANDS } from "../../../engine/option.ts";
@@ -19,6 +24,13 @@ describe("--help", () => {
       expect(text.slice(text.indexOf("Examples:"))).toContain(`kvengine ${command}`);
     });
   }
+});
+
+describe("connectors/declarations.json", () => {
+  test("is in step with the interface; `bun cli/setup/generate.ts` writes it anew", async () => {
+    const committed = await Bun.file(DECLARATIONS).text();
+    expect(committed).toBe(declarationsText(await createDeclarations()));
+  }, 60_000);
 });
 
 describe("README.md", () => {

@@ -1,0 +1,84 @@
+/** With connectors that move blocks away and back, at any time, in any order, with any failure: a request gets the tokens it gets alone. */
+
+import { expect, test } from "bun:test";
+import * as fc from "fast-check";
+import CpuOffload from "../../connectors/cpu-offload.ts";
+import type { NamedConnector } from "../../engine/connectors/connector-host.ts";
+import { flightStep, playScenario, scenarios } from "../support/one-answer.ts";
+import { propertyRuns } from "../support/property-runs.ts";
+import BlockOriented from "./examples/block-oriented.ts";
+import VllmShape from "./examples/vllm-shape.ts";
+
+const MAKERS = {
+  eager: () => new CpuOffload({ mode: "eager" }),
+  lazy: () => new CpuOffload({ mode: "lazy" }),
+  auto: () => new CpuOffload({ mode: "auto" }),
+  "block-oriented": () => new BlockOriented(),
+  "vllm-shape": () => new VllmShape(),
+} as const;
+type Maker = keyof typeof MAKERS;
+
+const setup = fc.record({
+  makers: fc.oneof(
+    { weight: 3, arbitrary: fc.constantFrom<Maker[][]>(["eager"], ["lazy"]) },
+    {
+      weight: 1,
+      arbitrary: fc.constantFrom<Maker[][]>(["auto"], ["block-oriented"], ["vllm-shape"]),
+    },
+    { weight: 1, arbitrary: fc.constantFrom<Maker[][]>(["lazy", "eager"], ["vllm-shape", "lazy"]) },
+  ),
+  hostPages: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 9, max: 80 })),
+  maxFlying: fc.integer({ min: 1, max: 8 }),
+});
+
+test("one answer with offload: every finished request has exactly the tokens it has alone, and nothing is left", async () => {
+  const seen = {
+    stores: 0,
+    loads: 0,
+    arrived: 0,
+    failed: 0,
+    givenUp: 0,
+    joined: 0,
+    preemptions: 0,
+  };
+  await fc.assert(
+    fc.asyncProperty(
+      scenarios(80, [{ weight: 9, arbitrary: flightStep }]),
+      setup,
+      async (scenario, { makers, hostPages, maxFlying }) => {
+        const list: NamedConnector[] = makers.map((maker) => ({
+          name: maker,
+          connector: MAKERS[maker](),
+        }));
+        const faults: string[] = [];
+        const log = (level: string, line: string): void => {
+          if (level !== "info") faults.push(line);
+        };
+        const world = await playScenario(scenario, {
+          list,
+          hostPages,
+          options: { maxFlying },
+          log,
+        });
+        const { desk, connectors } = world;
+        expect(faults).toEqual([]);
+        expect(connectors!.flights.length).toBe(0);
+        expect(connectors!.loads.blocks.size).toBe(0);
+        expect(connectors!.ledgers.numHeld).toBe(0);
+        expect(world.scheduler.pool.numFlying).toBe(0);
+        seen.stores += desk!.numStores;
+        seen.loads += desk!.numLoads;
+        seen.arrived += connectors!.loads.numArrived;
+        seen.failed += connectors!.loads.numFailed;
+        seen.givenUp += connectors!.loads.numGivenUp;
+        seen.joined += connectors!.loads.numJoined;
+        seen.preemptions += world.scheduler.takeStats().preemptions;
+        await world.stop();
+      },
+    ),
+    propertyRuns(3000),
+  );
+  // The scenarios are worth something only if all of this happens in them.
+  for (const [what, count] of Object.entries(seen))
+    expect([what, count > 100]).toEqual([what, true]);
+}, 600_000);

@@ -1,0 +1,171 @@
+import { describe, expect, test } from "bun:test";
+import { mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { connectorSource, writeSource } from "../support/connector-files.ts";
+import { type Finished, runCli } from "../support/server.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const folder = temporaryFolder();
+const ROOT = join(import.meta.dir, "../..");
+
+describe("kvengine connectors", () => {
+  test("lists what is built in, with options", async () => {
+    const result = await runCli(["connectors"]);
+    expect([result.code, result.stderr]).toEqual([0, ""]);
+    expect(result.stdout).toContain("null (version 1 of the interface): no options");
+  });
+
+  test("lists it as JSON", async () => {
+    const listed = JSON.parse((await runCli(["connectors", "--json"])).stdout) as unknown[];
+    expect(listed).toContainEqual({ name: "null", apiVersion: 1, options: {} });
+  });
+
+  test("names the nearest of its own commands", async () => {
+    const result = await runCli(["connectors", "tset", "./mine.ts"]);
+    expect([result.code, result.stderr]).toEqual([
+      2,
+      expect.stringContaining("did you mean `connectors test`?"),
+    ]);
+  });
+});
+
+describe("kvengine connectors test", () => {
+  function tryOut(path: string, ...flags: string[]): Promise<Finished> {
+    return runCli(["connectors", "test", path, ...flags], { cwd: folder });
+  }
+
+  test("says that every rule holds, and exits with 0", async () => {
+    await writeSource(folder, "good.ts", connectorSource("good"));
+    const result = await tryOut("./good.ts");
+    expect([result.code, result.stderr]).toEqual([0, ""]);
+    expect(result.stdout).toContain("good, version 1 of the interface (./good.ts)");
+    expect(result.stdout).toMatch(/\n\d+ rules hold, 0 do not\n$/);
+  });
+
+  test("says what failed and why, as text and as JSON, and exits with 1", async () => {
+    const body = 'buildConnectorMeta() { throw new Error("boo"); }';
+    await writeSource(folder, "bad.ts", connectorSource("bad", body));
+    const result = await tryOut("./bad.ts");
+    expect(result.code).toBe(1);
+    expect(result.stdout).toContain("FAIL  takes steps that compute nothing");
+    expect(result.stdout).toContain("buildConnectorMeta threw Error: boo");
+    const { results } = JSON.parse((await tryOut("./bad.ts", "--json")).stdout) as {
+      results: { rule: string; failure?: string }[];
+    };
+    expect(results.filter(({ failure }) => failure !== undefined)).toHaveLength(1);
+  });
+
+  test("gives the connector its options, and refuses wrong ones with code 2", async () => {
+    const body = `
+  static readonly options = { dir: { type: "text", default: "", help: "Where it keeps its files" } };
+  constructor({ dir }: { dir: string }) {
+    super();
+    if (dir === "") throw new Error("no dir");
+  }`;
+    await writeSource(folder, "optional.ts", connectorSource("optional", body));
+    expect((await tryOut("./optional.ts")).stdout).toContain("its constructor threw Error: no dir");
+    for (const options of ['{"dir": "x"}', '{"optional": {"dir": "x"}}'])
+      expect((await tryOut("./optional.ts", "--kv-connector-options", options)).code).toBe(0);
+    const wrong = await tryOut("./optional.ts", "--kv-connector-options", '{"dri": "x"}');
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining("`dri`")]);
+  });
+
+  test("refuses a module that is no connector with code 2", async () => {
+    await writeSource(folder, "none.ts", "export const a = 1;");
+    const result = await tryOut("./none.ts");
+    expect([result.code, result.stderr]).toEqual([
+      2,
+      expect.stringContaining("the connector ./none.ts has no default export"),
+    ]);
+  });
+});
+
+describe("kvengine connectors types", () => {
+  const MINE = `import {
+  type ConnectorOptions,
+  type GpuBlockPoolView,
+  KvConnector,
+  RefusedError,
+  type SchedulerContext,
+} from "kvengine/connector";
+
+export default class Mine extends KvConnector {
+  static readonly connectorName = "mine";
+  static readonly apiVersion = 1;
+  static readonly options: ConnectorOptions = {};
+  pool: GpuBlockPoolView | undefined;
+
+  override bindGpuBlockPool(view: GpuBlockPoolView): void {
+    this.pool = view;
+  }
+
+  override onSchedulerReady({ log, pages }: SchedulerContext): void {
+    log.info(String(pages.numPages));
+    const lease = this.pool?.lease([1], { ttlMs: 5 });
+    lease?.[Symbol.dispose]();
+    if (new RefusedError("budget", "no").code === "stale") log.warn("never");
+  }
+}
+`;
+
+  async function check(place: string, ...settings: string[]): Promise<string> {
+    const tsc = join(ROOT, "node_modules/typescript/bin/tsc");
+    const flags = ["--ignoreConfig", "--noEmit", "--strict", "--types", "", ...settings];
+    const compiler = Bun.spawn([process.execPath, tsc, "mine.ts", ...flags], {
+      cwd: place,
+      stdout: "pipe",
+    });
+    const [said, code] = await Promise.all([compiler.stdout.text(), compiler.exited]);
+    return code === 0 ? "" : said;
+  }
+
+  test("make an outside file known to the compiler, whatever its settings", async () => {
+    const place = join(folder, "typed");
+    await writeSource(place, "mine.ts", MINE);
+    expect(await check(place, "--module", "nodenext")).toContain("kvengine/connector");
+    const result = await runCli(["connectors", "types", place]);
+    expect([result.code, result.stdout]).toEqual([0, `${join(place, "node_modules/kvengine")}\n`]);
+    expect(readdirSync(join(place, "node_modules/kvengine")).sort()).toEqual([
+      "block-pool-view.d.ts",
+      "connector.d.ts",
+      "errors.d.ts",
+      "options.d.ts",
+      "package.json",
+    ]);
+    expect(await check(place, "--module", "nodenext")).toBe("");
+    expect(await check(place, "--module", "preserve", "--target", "esnext")).toBe("");
+    expect(
+      await check(place, "--module", "esnext", "--moduleResolution", "bundler", "--lib", "es2022"),
+    ).toBe("");
+  }, 60_000);
+
+  test("let the compiler find what is wrong", async () => {
+    const place = join(folder, "wrong");
+    await writeSource(
+      place,
+      "mine.ts",
+      MINE.replace("log.info(String(pages.numPages))", "log.info(pages.numPages)"),
+    );
+    await runCli(["connectors", "types"], { cwd: mkdir(place) });
+    expect(await check(place, "--module", "nodenext")).toContain(
+      "not assignable to parameter of type 'string'",
+    );
+  }, 60_000);
+
+  test("are written anew over older ones", async () => {
+    const place = join(folder, "again");
+    const old = await writeSource(place, "node_modules/kvengine/connector.d.ts", "export {};");
+    await runCli(["connectors", "types", place]);
+    expect(await Bun.file(old).text()).toContain("class KvConnector");
+  });
+
+  test("are refused for a folder that is not there", async () => {
+    const result = await runCli(["connectors", "types", join(folder, "nowhere")]);
+    expect([result.code, result.stderr]).toEqual([2, expect.stringContaining("nowhere")]);
+  });
+
+  function mkdir(path: string): string {
+    mkdirSync(path, { recursive: true });
+    return path;
+  }
+});

@@ -1,0 +1,147 @@
+/** Transfers under a test's control: they are begun as the engine asks, and run when, and as, the test says. */
+
+import type {
+  FlightResult,
+  ManualTransfers,
+  PageTransfers,
+  TransferStats,
+} from "../../engine/cache/page-transfers.ts";
+
+export interface PendingFlight {
+  readonly id: number;
+  readonly kind: "store" | "load";
+  readonly blocks: readonly number[];
+  readonly pages: readonly number[];
+}
+
+export class FlightDesk implements PageTransfers {
+  readonly pageBytes: number;
+  readonly numPages: number;
+  /** Begun, not run and not cancelled, in order. */
+  readonly pending: PendingFlight[] = [];
+  /** Those of them that end last of all, if ever. */
+  readonly stuck: Set<number> = new Set();
+  /** Flights so far, by kind. */
+  numStores = 0;
+  numLoads = 0;
+  /** What the cost model is told: so fast that all is loaded, unless a test says otherwise. */
+  loadBytesPerSecond = 1e18;
+  loadLatencyMicros = 0;
+  readonly #native: ManualTransfers;
+  readonly #report: (results: readonly FlightResult[]) => void;
+  readonly #waiting = new Map<number, () => void>();
+  readonly #cancelled: Promise<void>[] = [];
+
+  /** `report` gets results as they come. */
+  constructor(
+    open: (onResults: (results: readonly FlightResult[]) => void) => ManualTransfers,
+    report: (results: readonly FlightResult[]) => void,
+  ) {
+    this.#report = report;
+    this.#native = open((results) => this.#take(results));
+    this.pageBytes = this.#native.pageBytes;
+    this.numPages = this.#native.numPages;
+  }
+
+  /** All of them: a test does not wait for memory. */
+  get numReady(): number {
+    return this.numPages;
+  }
+
+  /** Until the pool's memory is there: what a test does must not depend on it. */
+  async untilReady(): Promise<void> {
+    while (this.#native.numReady < this.numPages)
+      await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+
+  store(id: number, blocks: Int32Array, pages: Int32Array, afterStep: number): void {
+    this.#native.store(id, blocks, pages, afterStep);
+    this.numStores++;
+    this.pending.push({ id, kind: "store", blocks: [...blocks], pages: [...pages] });
+  }
+
+  load(id: number, pages: Int32Array, blocks: Int32Array, afterStep: number): void {
+    this.#native.load(id, pages, blocks, afterStep);
+    this.numLoads++;
+    this.pending.push({ id, kind: "load", blocks: [...blocks], pages: [...pages] });
+  }
+
+  cancel(id: number): boolean {
+    const isCancelled = this.#native.cancel(id);
+    if (isCancelled && !this.#waiting.has(id)) {
+      this.#remove(id);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#waiting.set(id, resolve);
+      this.#cancelled.push(promise);
+    }
+    return isCancelled;
+  }
+
+  /** Whether the result of a cancelled flight is still to come. */
+  get isSettling(): boolean {
+    return this.#cancelled.length > 0;
+  }
+
+  /** Until the results of all cancelled flights have come. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#cancelled.splice(0));
+  }
+
+  /** The next one to end: stuck ones last. */
+  get next(): PendingFlight | undefined {
+    return this.pending.find(({ id }) => !this.stuck.has(id));
+  }
+
+  /** The flight has started: it can be cancelled no more. */
+  begin({ id }: PendingFlight): void {
+    this.#native.begin(id);
+  }
+
+  /** Runs a flight and waits for its result. Pages of `failed` arrive as garbage. */
+  async run({ id }: PendingFlight, failed?: readonly number[] | "all"): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiting.set(id, resolve);
+    this.#remove(id);
+    if (!this.#native.run(id, failed)) throw new Error(`flight ${id} cannot be run`);
+    await promise;
+  }
+
+  /** Changes a byte of a host page behind the back of its checksum. */
+  corruptPage(page: number): void {
+    this.#native.corruptPage(page);
+  }
+
+  stats(): TransferStats {
+    const { loadBytesPerSecond, loadLatencyMicros } = this;
+    return { ...this.#native.stats(), loadBytesPerSecond, loadLatencyMicros, pendingLoadBytes: 0 };
+  }
+
+  writePages(): void {
+    throw new Error("no test of this desk writes files");
+  }
+
+  readPages(): void {
+    throw new Error("no test of this desk reads files");
+  }
+
+  setStoreShare(): void {}
+
+  setLinkBytesPerSecond(): void {}
+
+  stop(deadlineMs: number): Promise<boolean> {
+    return this.#native.stop(deadlineMs);
+  }
+
+  #remove(id: number): void {
+    const index = this.pending.findIndex((flight) => flight.id === id);
+    if (index >= 0) this.pending.splice(index, 1);
+  }
+
+  #take(results: readonly FlightResult[]): void {
+    this.#report(results);
+    for (const { id } of results) {
+      this.#waiting.get(id)?.();
+      this.#waiting.delete(id);
+    }
+  }
+}
