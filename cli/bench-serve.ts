@@ -6,7 +6,8 @@ import type { OptionValues } from "../engine/config.ts";
 import { KvEngineError, toKvEngineError } from "../engine/errors.ts";
 import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
 import type { Tokenizer } from "../engine/tokenizer/tokenizer.ts";
-import { interleave, type Interleaved, wholeRounds } from "./bench/ab/interleave.ts";
+import { interleave } from "./bench/ab/interleave.ts";
+import { keptRuns } from "./bench/ab/kept-runs.ts";
 import { type Interrupt, listenForInterrupt } from "./bench/interrupt.ts";
 import { REAL_CLOCK } from "./bench/load/clock.ts";
 import { type BenchOutcome, type BenchParts, PARTS } from "./bench/parts.ts";
@@ -21,7 +22,7 @@ import { chooseSides } from "./bench/serve/sides.ts";
 import { openTokenizer } from "./bench/serve/tokenizer.ts";
 import { parseSloTargets, type SloTargets } from "./bench/slo.ts";
 import { rateSearch, runSloSearch } from "./bench/slo-run.ts";
-import type { Run, Workload } from "./bench/types.ts";
+import type { Workload } from "./bench/types.ts";
 import { exitCode } from "./bench/exit-code.ts";
 import { defineOurCommand } from "./command.ts";
 import { EXIT } from "./output.ts";
@@ -108,30 +109,12 @@ async function runInTurn(
     runOnce: ({ side }) => run(sides[side] as Side),
     signal: interrupt.signal,
   });
-  const labels = sides.map(({ label }) => label);
-  if (!("stopped" in session))
-    return { runs: session.runs.map(({ result }) => result), sides: labels };
   const reason = interrupt.signal.aborted
     ? "it was interrupted"
     : toKvEngineError(session.stopped).message;
-  return { sides: labels, ...endedEarly(session, labels.length, reason) };
-}
-
-/** Whole rounds can be compared; where there is none, what was measured is shown as it is. */
-function endedEarly(
-  session: Interleaved<Run>,
-  numSides: number,
-  reason: string,
-): Pick<BenchOutcome, "runs" | "warnings"> {
-  const ended = session.runs.filter(({ result }) => result.stopped !== "interrupted");
-  const whole = wholeRounds({ runs: ended }, numSides);
-  const kept = whole.length > 0 ? whole : session.runs;
-  if (kept.length === 0) throw session.stopped;
-  const dropped = session.runs.length - kept.length;
-  const left = dropped === 0 ? "" : `; ${dropped} of a round that did not end are left out`;
   return {
-    runs: kept.map(({ result }) => result),
-    warnings: [`the comparison ended early: ${reason}${left}`],
+    sides: sides.map(({ label }) => label),
+    ...keptRuns(session, sides.length, reason),
   };
 }
 

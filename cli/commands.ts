@@ -119,12 +119,21 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     load: async () => (await import("./bench-scheduler.ts")).default,
   },
   "bench kv": {
-    summary: "Compare engines that keep KV differently on documents asked about again",
-    positionals: [MODEL],
+    summary: "Compare engines that keep KV differently on the same workload",
+    positionals: [
+      { name: "model", help: `${MODEL_HELP}; without one, smollm2-135m`, required: false },
+    ],
     examples: [
-      ["kvengine bench kv smollm2-135m", "without a prefix cache and with one that is too small"],
       [
-        'kvengine bench kv ./model.gguf --documents 64 --side "few: --num-gpu-blocks-override 512" --side "many: --num-gpu-blocks-override 4096"',
+        "kvengine bench kv smollm2-135m",
+        "questions about documents, without a prefix cache and with one that is too small",
+      ],
+      [
+        'kvengine bench kv smollm2-135m --side "off:" --side "eager: --kv-connector cpu-offload --kv-connector-options \'{\\"mode\\": \\"eager\\"}\'"',
+        "without offload and with it",
+      ],
+      [
+        'kvengine bench kv ./model.gguf --dataset-name multi-turn --max-concurrency 16 --side "few: --num-gpu-blocks-override 512" --side "many: --num-gpu-blocks-override 4096"',
         "",
       ],
     ],

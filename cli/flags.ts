@@ -199,7 +199,7 @@ export function describeDefault(option: Option): string {
   if (option.type === "boolean") return option.default ? "on" : "off";
   if (option.type === "texts") return option.default.join(", ") || "none";
   if ("hint" in option) return option.default || "none";
-  if (option.type === "choice") return option.default;
+  if (option.type === "choice") return option.default + otherDefaults(option);
   if (
     option.type === "bytes" &&
     typeof option.default === "number" &&
@@ -210,10 +210,15 @@ export function describeDefault(option: Option): string {
   }
   if (Array.isArray(option.default) && option.default.length === 0) return "none";
   const value = option.default === Number.POSITIVE_INFINITY ? "inf" : String(option.default);
-  const others = Object.entries(option.defaults ?? {}).map(
-    ([name, other]) => `; ${name}: ${other}`,
-  );
-  return (option.meaning === undefined ? value : `${value} = ${option.meaning}`) + others.join("");
+  const meant = option.meaning === undefined ? value : `${value} = ${option.meaning}`;
+  return meant + otherDefaults(option);
+}
+
+/** Those of single commands. */
+function otherDefaults({ defaults = {} }: { readonly defaults?: object }): string {
+  return Object.entries(defaults)
+    .map(([command, value]) => `; ${command}: ${value}`)
+    .join("");
 }
 
 /** `--port <port>`, `--progress / --no-progress`, with the short form first. */

@@ -233,6 +233,11 @@ function addEngineMetrics(source: StatsSource, registers: Registry[]): void {
     (stats) => stats.prefixHits,
   );
   counter(
+    "kvengine:evicted_blocks_total",
+    "Blocks with cached content that were given to others",
+    (stats) => stats.evictedBlocks,
+  );
+  counter(
     "vllm:spec_decode_num_drafts_total",
     "Times that tokens were guessed",
     (stats) => stats.drafts,

@@ -66,6 +66,8 @@ interface ChoiceOption extends OptionBase {
   readonly type: "choice";
   readonly choices: readonly string[];
   readonly default: string;
+  /** Of commands whose default is another one. */
+  readonly defaults?: Readonly<Partial<Record<CommandName, string>>>;
 }
 
 interface TextOption extends OptionBase {

@@ -55,16 +55,18 @@ class Collected {
   readonly chunks: Chunk[] = [];
   readonly tokenIds: number[] = [];
   cachedTokens: number | undefined;
+  cachedByTier: Readonly<Record<string, number>> | undefined;
   finish: Finish | undefined;
   refusal: ErrorData | undefined;
 
-  take({ tokenIds, cachedTokens, finish }: TokenEvent, context: SendContext): void {
+  take({ tokenIds, cachedTokens, cacheReceipt, finish }: TokenEvent, context: SendContext): void {
     if (tokenIds.length > 0) {
       this.chunks.push({ at: context.now(), numTokens: tokenIds.length });
       for (const id of tokenIds) this.tokenIds.push(id);
       if (this.chunks.length === 1) context.onFirstChunk();
     }
     this.cachedTokens = cachedTokens ?? this.cachedTokens;
+    this.cachedByTier = cacheReceipt?.byTier ?? this.cachedByTier;
     this.finish = finish;
   }
 }
@@ -73,7 +75,7 @@ type Known = Pick<RequestRecord, "sentAt" | "endedAt" | "text" | "promptTokens">
 
 function sent(
   request: OutgoingRequest,
-  { chunks, tokenIds, cachedTokens, finish, refusal }: Collected,
+  { chunks, tokenIds, cachedTokens, cachedByTier, finish, refusal }: Collected,
   { signal }: SendContext,
   known: Known,
 ): Sent {
@@ -88,6 +90,7 @@ function sent(
       outputTokens: finish?.usage.completionTokens ?? tokenIds.length,
       countedBy: "usage",
       cachedTokens: finish?.usage.cachedTokens ?? cachedTokens ?? 0,
+      ...(cachedByTier === undefined ? {} : { cachedByTier }),
       status: error === undefined ? 200 : errorFromData(error).status,
       outcome: error === undefined ? "ok" : cut,
       ...(error === undefined ? {} : { error: error.message }),

@@ -4,7 +4,7 @@ import type { ConsolaInstance } from "consola";
 import type { OptionValues } from "../../engine/config.ts";
 import type { Tokenizer } from "../../engine/tokenizer/tokenizer.ts";
 import { loadWorkload } from "./datasets/registry.ts";
-import type { RateSearch } from "./report/report.ts";
+import type { KvFindings, RateSearch } from "./report/report.ts";
 import { createReporter } from "./report/reporter.ts";
 import type { Run, Workload } from "./types.ts";
 
@@ -34,6 +34,8 @@ export interface BenchOutcome {
   readonly sides: readonly string[];
   /** Of a search for a rate, whose best run is in `runs`. */
   readonly search?: RateSearch;
+  /** Of `bench kv`. */
+  readonly kv?: KvFindings;
   /** Why the session ended early. */
   readonly warnings?: readonly string[];
 }

@@ -88,8 +88,8 @@ export const BENCH_SERVE_OPTIONS = {
     min: 1,
     max: 1000,
     unit: "runs",
-    commands: ["bench serve"],
-    help: "Runs of each side of --ab, in turn: a b, b a, a b …",
+    commands: ["bench serve", "bench kv"],
+    help: "Runs of each side of --ab or --side, in turn: a b, b a, a b …",
     example: "10",
   },
   "ab-warmups": {
@@ -99,8 +99,8 @@ export const BENCH_SERVE_OPTIONS = {
     min: 0,
     max: 100,
     unit: "runs",
-    commands: ["bench serve"],
-    help: "Runs of each side of --ab before those, which count for nothing",
+    commands: ["bench serve", "bench kv"],
+    help: "Runs of each side of --ab or --side before those, which count for nothing",
     example: "0",
   },
   "ready-check-timeout-sec": {

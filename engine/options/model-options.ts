@@ -6,7 +6,7 @@ export const MODEL_OPTIONS = {
     type: "path",
     default: "",
     hint: "file",
-    commands: ["serve", "run", "chat", "bench throughput"],
+    commands: ["serve", "run", "chat", "bench throughput", "bench kv"],
     help: "Jinja file to use instead of the model's own chat template",
     example: "./template.jinja",
   },

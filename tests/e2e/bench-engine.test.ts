@@ -47,7 +47,7 @@ describe("bench engine", () => {
 
   test("prints a table", async () => {
     const result = await bench(tiny, "-p", "8", "-n", "0", "-r", "1");
-    expect(result.stdout).toMatch(/\| pp8 +\| +\d+\.\d\d ± 0\.00/);
+    expect(result.stdout).toMatch(/ pp8 +\d+\.\d\d ± 0\.00\n/);
   }, 60_000);
 
   test("measures pairs, depths and sequences side by side, with KV that is there exactly where the name says so", async () => {
@@ -100,7 +100,7 @@ describe("bench engine", () => {
     }
     const alone = await bench(tiny, "-p", "0", "-n", "0", "--limits");
     expect(alone.code).toBe(0);
-    expect(alone.stdout).toMatch(/^\| limit .*\n.*\n\| reading .* GB\/s \|\n/);
+    expect(alone.stdout).toMatch(/^What the machine .*\n  limit .*\n  reading .* GB\/s\n/);
     expect(alone.stdout).not.toContain("tokens/s");
   }, 60_000);
 
@@ -148,10 +148,10 @@ describe("bench engine --peer", () => {
       const peer = row["peer"] as {
         samples_ts: number[];
         avg_ts: number;
-        ratio: { ratio: number };
+        ratio: number;
       };
       expect([row.samples_ns.length, peer.samples_ts.length]).toEqual([2, 2]);
-      expect(peer.ratio.ratio).toBeGreaterThan(0);
+      expect(peer.ratio).toBeGreaterThan(0);
     }
     expect(rows[0]?.["peer"]).toMatchObject({ avg_ts: 44.117026 });
     // Two programs at two settings in two rounds.

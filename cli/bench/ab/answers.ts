@@ -65,13 +65,14 @@ function difference(one: RequestRecord, two: RequestRecord): AnswerDifference {
   };
 }
 
-/** What a verdict on offloading rests on. */
+/** What a verdict on engines that keep KV differently rests on. */
 export interface KvEvidence {
   /** Blocks that had to leave the device over the runs of all sides. */
   readonly evictedBlocks: number;
-  /** Prompt tokens that the side with the connector found below the device. */
-  readonly tierHitTokens: number;
-  readonly answers: AnswerComparison;
+  /** Prompt tokens that came from below the device, where a side keeps KV there. */
+  readonly tierHitTokens?: number;
+  /** Each run against the first one, with the name of its side. */
+  readonly answers: readonly { readonly side: string; readonly comparison: AnswerComparison }[];
 }
 
 /** Why there is none: nothing was evicted, nothing came back, or the answers are not the same. Empty = a verdict is due. */
@@ -83,19 +84,26 @@ export function reasonsForNoVerdict({
   const reasons: string[] = [];
   if (evictedBlocks === 0) {
     reasons.push(
-      "nothing was evicted: all KV fitted into the device's blocks, so a tier below had nothing to do; use more or longer prompts, or fewer blocks",
+      "nothing was evicted: all KV fitted into the device's blocks, so there was nothing to lose and nothing to bring back; use more or longer prompts, or fewer blocks",
     );
   } else if (tierHitTokens === 0) {
     reasons.push(
-      "nothing came back from a tier below the device: no prompt was asked for again after its eviction",
+      "nothing came back from below the device: no prompt was asked for again after its eviction",
     );
   }
-  if (answers.compared === 0) reasons.push("no request was answered whole by both sides");
-  if (answers.first !== undefined) {
-    const { conversation, turn, alike, a, b } = answers.first;
-    reasons.push(
-      `${answers.different} of ${answers.compared} answers differ; first conversation ${conversation}, turn ${turn}, after ${alike} characters: ${JSON.stringify(a)} on side a, ${JSON.stringify(b)} on side b`,
-    );
+  return [...reasons, ...new Set(answers.flatMap(faultOf))];
+}
+
+function faultOf({ side, comparison }: KvEvidence["answers"][number]): string[] {
+  const { compared, different, missing, first } = comparison;
+  if (compared === 0) return [`side ${side} answered no request whole that the first run did`];
+  if (first !== undefined) {
+    const { conversation, turn, alike, a, b } = first;
+    return [
+      `${different} of ${compared} answers of side ${side} differ from those of the first run; the first one in conversation ${conversation}, turn ${turn}, after ${alike} characters: ${JSON.stringify(b)}, not ${JSON.stringify(a)}`,
+    ];
   }
-  return reasons;
+  return missing === 0
+    ? []
+    : [`${missing} requests were answered whole by side ${side} alone, or by the first run alone`];
 }

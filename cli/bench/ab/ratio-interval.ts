@@ -108,6 +108,11 @@ function intervalOf({ mean, standardError, df }: LogRatio): RatioInterval {
   };
 }
 
+/** Of positive values. */
+export function geometricMean(values: readonly number[]): number {
+  return Math.exp(total(values.map(Math.log)) / values.length);
+}
+
 function total(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0);
 }

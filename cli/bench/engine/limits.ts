@@ -5,7 +5,8 @@
 
 import { type Factors, MachineLimits } from "../../../engine/runner/native.ts";
 import type { Row } from "./grid.ts";
-import { mean, median } from "./rates.ts";
+import { mean } from "../metrics/distribution.ts";
+import { median } from "./rates.ts";
 import { type Bound, floorOf, type ModelWork, type Peaks, phasesOf } from "./work.ts";
 
 const ISAS = ["avx512", "avx2", "portable"] as const;

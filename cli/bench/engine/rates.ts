@@ -1,5 +1,6 @@
 /** From times to rates. Times in nanoseconds, rates in tokens a second, deviations of the sample (n - 1): llama-bench's JSON. */
 
+import { mean } from "../metrics/distribution.ts";
 import { type Row, tokensOf } from "./grid.ts";
 
 export interface Rates {
@@ -22,11 +23,6 @@ export function ratesOf(row: Row, samples: readonly number[]): Rates {
     samples_ns: samples,
     samples_ts: rates,
   };
-}
-
-/** NaN of nothing. */
-export function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** 0 of fewer than two. */

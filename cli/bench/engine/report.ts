@@ -3,10 +3,11 @@
 import type { OptionValues } from "../../../engine/config.ts";
 import { formatBytes } from "../../output.ts";
 import { VERSION } from "../../version.ts";
-import { formatRatio } from "../ratio.ts";
-import { renderTable } from "../table.ts";
+import { csvTable } from "../report/csv.ts";
+import { formatInterval } from "../report/format.ts";
+import { type Section, sectionMarkdown, sectionText } from "../report/section.ts";
 import type { LimitTable } from "./limits.ts";
-import type { BenchResult } from "./results.ts";
+import type { BenchResult, PeerResult } from "./results.ts";
 
 export interface Report {
   /** Bytes of the weights in the file, and their number. */
@@ -73,27 +74,27 @@ function csvOf({ modelSize, modelParameters, results }: Report): string {
     peer: one.peer?.name ?? "",
     peer_settings: one.peer?.settings ?? "",
     peer_avg_ts: one.peer?.avg_ts ?? "",
-    ratio: one.peer?.ratio.ratio ?? "",
-    ratio_low: one.peer?.ratio.low ?? "",
-    ratio_high: one.peer?.ratio.high ?? "",
+    ratio: one.peer?.ratio ?? "",
+    ratio_low: one.peer?.interval?.low ?? "",
+    ratio_high: one.peer?.interval?.high ?? "",
   }));
-  const heads = Object.keys(rows[0] ?? {});
-  const cells = rows.map((row) => heads.map((head) => String(row[head])));
-  return renderTable(heads, cells, new Set(), "csv");
+  return csvTable(rows);
 }
-
-const TEXT_COLUMNS: ReadonlySet<string> = new Set([
-  ...["model", "backend", "test", "of the limit", "llama.cpp at", "limit"],
-]);
 
 function tablesOf(report: Report, form: "table" | "md"): string {
-  const tables: string[] = [];
-  if (report.results.length > 0) tables.push(resultTable(report, form));
-  if (report.limits !== undefined) tables.push(limitTable(report.limits, form));
-  return tables.join("\n");
+  const write = form === "md" ? sectionMarkdown : sectionText;
+  return engineSections(report).map(write).join("\n");
 }
 
-function resultTable({ results, modelSize }: Report, form: "table" | "md"): string {
+/** Rates and limits, those of them that were measured. */
+export function engineSections(report: Report): Section[] {
+  return [
+    ...(report.results.length > 0 ? [resultSection(report)] : []),
+    ...(report.limits === undefined ? [] : [limitSection(report.limits)]),
+  ];
+}
+
+function resultSection({ results, modelSize }: Report): Section {
   const columns: [head: string, cell: (one: BenchResult) => string][] = [
     ["model", (one) => one.model],
     ["size", () => formatBytes(modelSize)],
@@ -115,16 +116,23 @@ function resultTable({ results, modelSize }: Report, form: "table" | "md"): stri
     columns.push(
       ["llama.cpp", ({ peer }) => peer?.avg_ts.toFixed(2) ?? ""],
       ["llama.cpp at", ({ peer }) => peer?.settings ?? ""],
-      ["ratio [95 %]", ({ peer }) => (peer === undefined ? "" : formatRatio(peer.ratio))],
+      ["ratio [95 %]", ({ peer }) => (peer === undefined ? "" : ratioText(peer))],
     );
   }
-  const rows = results.map((one) => columns.map(([, cell]) => cell(one)));
-  const heads = columns.map(([head]) => head);
-  return renderTable(heads, rows, TEXT_COLUMNS, form);
+  return {
+    title: "Rates",
+    columns: columns.map(([head]) => head),
+    rows: results.map((one) => columns.map(([, cell]) => cell(one))),
+    texts: ["backend", "test", "of the limit", "llama.cpp at"],
+  };
+}
+
+export function ratioText({ ratio, interval }: PeerResult): string {
+  return interval === undefined ? `${ratio.toFixed(2)} (one round)` : formatInterval(interval);
 }
 
 /** What the machine gave, a line for each limit. */
-function limitTable(limits: LimitTable, form: "table" | "md"): string {
+function limitSection(limits: LimitTable): Section {
   const threads = `${limits.threads} ${limits.threads === 1 ? "thread" : "threads"}`;
   const rows = [
     [
@@ -137,5 +145,5 @@ function limitTable(limits: LimitTable, form: "table" | "md"): string {
       rows.push([`${factors} on ${isa}, ${threads}`, `${(rate / 1e9).toFixed(1)} Gop/s`]);
     }
   }
-  return renderTable(["limit", "rate"], rows, TEXT_COLUMNS, form);
+  return { title: "What the machine can do at most", columns: ["limit", "rate"], rows };
 }

@@ -1,6 +1,7 @@
 /** What a session of `bench engine` has measured, and the rows it is reported as. */
 
-import { type RatioInterval, ratioInterval } from "../ratio.ts";
+import { geometricMean, pairedInterval, type RatioInterval } from "../ab/ratio-interval.ts";
+import { mean } from "../metrics/distribution.ts";
 import { nameOf, type Part, partsOf, type Row, rowOf, type Test } from "./grid.ts";
 import { type Share, shareOf } from "./limits.ts";
 import type { PeerRate } from "./llama-cpp-programs.ts";
@@ -20,8 +21,10 @@ export interface PeerResult {
   readonly settings: string;
   readonly avg_ts: number;
   readonly samples_ts: readonly number[];
-  /** Ours / the peer's. */
-  readonly ratio: RatioInterval;
+  /** Ours / the peer's: geometric mean over the rounds. */
+  readonly ratio: number;
+  /** Absent with one round, which says nothing of the noise. */
+  readonly interval?: RatioInterval;
 }
 
 export interface BenchResult extends Row, Rates {
@@ -102,11 +105,19 @@ function bestOf(
   const [settings, rates] = [...bySettings].reduce((best, one) =>
     median(one[1]) > median(best[1]) ? one : best,
   );
+  // Who is first swaps from round to round; ours are in the first.
+  const pairs = rates.map((rate, round) => ({
+    a: rate,
+    b: ours[round] ?? Number.NaN,
+    aFirst: round % 2 === 1,
+  }));
+  const interval = pairedInterval(pairs);
   return {
     name: "llama.cpp",
     settings,
-    avg_ts: rates.reduce((sum, rate) => sum + rate, 0) / rates.length,
+    avg_ts: mean(rates),
     samples_ts: rates,
-    ratio: ratioInterval(ours, rates),
+    ratio: geometricMean(pairs.map(({ a, b }) => b / a)),
+    ...(interval === undefined ? {} : { interval }),
   };
 }

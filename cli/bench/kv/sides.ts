@@ -1,26 +1,23 @@
-/** The engines of `bench kv`: each is the common options and some of its own, written as on a command line. */
+/** The engines of `bench kv`: each has the common options and some of its own, written as on a command line. */
 
-import { camelCase, type EngineConfig, type OptionName, OPTIONS } from "../../../engine/config.ts";
-import type { OptionValues } from "../../../engine/config.ts";
-import { engineConfig, resolveConfig } from "../../../engine/config-values.ts";
+import { camelCase, type OptionName, OPTIONS, type OptionValues } from "../../../engine/config.ts";
+import { resolveConfig } from "../../../engine/config-values.ts";
 import { KvEngineError } from "../../../engine/errors.ts";
 import { parseCommandLine } from "../../flags.ts";
+import { splitWords } from "../servers/words.ts";
 
-export interface Side {
+export interface EngineSide {
   /** Unique among the sides. */
   readonly name: string;
   /** Its own flags, as written. */
   readonly flags: string;
-  readonly config: EngineConfig;
+  /** The common options and its own. */
+  readonly values: OptionValues;
 }
 
 /** Reads `name: flags` of each side. Throws `bad_config` for what is no engine flag and for a name that is there already. */
-export function parseSides(
-  texts: readonly string[],
-  common: OptionValues,
-  modelPath: string,
-): readonly Side[] {
-  const sides = texts.map((text) => parseSide(text, common, modelPath));
+export function parseSides(texts: readonly string[], common: OptionValues): readonly EngineSide[] {
+  const sides = texts.map((text) => parseSide(text, common));
   const names = sides.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) throw refusal(`the name \`${twice}\` is given twice`);
@@ -28,11 +25,10 @@ export function parseSides(
   return sides;
 }
 
-function parseSide(text: string, common: OptionValues, modelPath: string): Side {
+function parseSide(text: string, common: OptionValues): EngineSide {
   const [, name = "", rest = ""] = /^\s*([\w.-]+):(.*)$/s.exec(text) ?? [];
   if (name === "") throw refusal(`\`${text}\` has no name`);
-  const words = rest.split(/\s+/).filter((word) => word !== "");
-  const { flags } = parseCommandLine("bench kv", words, []);
+  const { flags } = parseCommandLine("bench kv", splitWords(rest, "--side"), []);
   const { values } = resolveConfig("bench kv", { flags, env: {} });
   const all: Readonly<Record<string, unknown>> = values;
   const own = [...flags.keys()].map((flag) => {
@@ -41,13 +37,14 @@ function parseSide(text: string, common: OptionValues, modelPath: string): Side 
   });
   return {
     name,
-    flags: words.join(" "),
-    config: { ...engineConfig(modelPath, common), ...Object.fromEntries(own) },
+    flags: rest.trim(),
+    values: { ...common, ...(Object.fromEntries(own) as Partial<OptionValues>) },
   };
 }
 
 function isEngineOption(name: OptionName): boolean {
-  return OPTIONS[name].group === "engine";
+  const { group } = OPTIONS[name];
+  return group === "engine" || group === "connectors";
 }
 
 function refusal(what: string): KvEngineError {

@@ -50,6 +50,11 @@ export function percentile(sorted: ArrayLike<number>, percent: number): number {
   return share < 0.5 ? low + step * share : high - step * (1 - share);
 }
 
+/** NaN of nothing. */
+export function mean(values: readonly number[]): number {
+  return sum(values) / values.length;
+}
+
 export function sum(values: Iterable<number>): number {
   let total = 0;
   for (const value of values) total += value;

@@ -13,6 +13,7 @@ export interface ReportPlan {
   readonly metadata?: BenchReport["metadata"];
   readonly warnings?: readonly string[];
   readonly search?: BenchReport["search"];
+  readonly kv?: BenchReport["kv"];
   readonly summary?: SummaryOptions;
   /** What is compared, beside the usual metrics: those of `--fail-if`. */
   readonly alsoCompared?: readonly string[];
@@ -25,13 +26,17 @@ export function benchReport(runs: readonly Run[], plan: ReportPlan): BenchReport
   const [first, ...others] = [...new Set(runs.map(({ label }) => label))].map((label) =>
     sideOf(label, reports),
   );
+  const refused = (plan.kv?.refusals.length ?? 0) > 0;
   const names = [...new Set([...COMPARED, ...alsoCompared])];
   return {
     version: plan.version,
     runs: reports,
     comparisons:
-      first === undefined ? [] : others.map((other) => compareSides(first, other, names)),
+      first === undefined || refused
+        ? []
+        : others.map((other) => compareSides(first, other, names)),
     ...(plan.search === undefined ? {} : { search: plan.search }),
+    ...(plan.kv === undefined ? {} : { kv: plan.kv }),
     warnings: plan.warnings ?? [],
     metadata: plan.metadata ?? {},
   };

@@ -1,5 +1,6 @@
 /** Numbers and loads as people read them. */
 
+import type { RatioInterval } from "../ab/ratio-interval.ts";
 import type { LoadPlan, Run } from "../types.ts";
 
 /** Three digits or more, none of them past what a measurement holds. `–` for what was not measured. */
@@ -35,4 +36,10 @@ export function describeLoad(load: LoadPlan): string {
 export function describeWorkload({ name, seed, parameters }: Run["workload"]): string {
   const listed = Object.entries(parameters).map(([key, value]) => `${key} ${value}`);
   return `${name}${listed.length === 0 ? "" : ` (${listed.join(", ")})`}, seed ${seed}`;
+}
+
+/** `1.83 [1.79, 1.87]`, with `no difference` where the interval holds 1. */
+export function formatInterval({ ratio, low, high, larger }: RatioInterval): string {
+  const text = `${ratio.toFixed(2)} [${low.toFixed(2)}, ${high.toFixed(2)}]`;
+  return larger === "none" ? `${text} no difference` : text;
 }

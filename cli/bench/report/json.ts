@@ -4,19 +4,24 @@ import { flatMetrics } from "../metrics/flat-metrics.ts";
 import { requestTimes } from "../metrics/request-times.ts";
 import type { Run } from "../types.ts";
 import type { BenchReport, ReportOptions } from "./report.ts";
+import { csvTable } from "./csv.ts";
 import { type JsonObject, runResult } from "./run-result.ts";
 
 /** One run is an object of vLLM's keys; several are `runs` of such objects, with the comparisons beside them. */
 export function reportJson(report: BenchReport, options: ReportOptions = {}): string {
   const results = report.runs.map((run) => runResult(run, report.metadata, options));
   const [only, ...more] = results;
-  const { version, comparisons, warnings, search } = report;
+  const { version, comparisons, warnings, search, kv } = report;
   const nothingElse = comparisons.length === 0 && warnings.length === 0;
   const document =
     only !== undefined && more.length === 0 && nothingElse
       ? { ...only, kvengine_version: version }
       : { kvengine_version: version, warnings, runs: results, comparisons };
-  const found = search === undefined ? document : { ...document, slo_search: search };
+  const found = {
+    ...document,
+    ...(search === undefined ? {} : { slo_search: search }),
+    ...(kv === undefined ? {} : { kv }),
+  };
   return `${JSON.stringify(found, null, 2)}\n`;
 }
 
@@ -94,15 +99,4 @@ export function comparisonsCsv({ comparisons }: BenchReport): string {
       })),
     ),
   );
-}
-
-function csvTable(rows: readonly Readonly<Record<string, string | number>>[]): string {
-  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-  const lines = [columns, ...rows.map((row) => columns.map((column) => row[column] ?? ""))];
-  return lines.map((line) => `${line.map((cell) => csvCell(String(cell))).join(",")}\r\n`).join("");
-}
-
-/** RFC 4180. */
-function csvCell(text: string): string {
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -33,6 +33,31 @@ interface RateProbe {
   readonly why?: string;
 }
 
+/** What the caches of `bench kv` did. */
+export interface KvFindings {
+  /** KV blocks that more than one prompt begins with. */
+  readonly workingSet: number;
+  readonly sides: readonly KvSide[];
+  /** Why there is no verdict; empty = the comparisons stand. */
+  readonly refusals: readonly string[];
+}
+
+/** Means over the runs of a side. */
+export interface KvSide {
+  readonly name: string;
+  /** Its own flags, as written. */
+  readonly flags: string;
+  /** KV blocks of the device. */
+  readonly numBlocks: number;
+  /** Prompt tokens by source: `computed`, `device`, tiers below. */
+  readonly tokens: Readonly<Record<string, number>>;
+  /** Blocks with cached content that were given to others. */
+  readonly evictedBlocks: number;
+  readonly preemptions: number;
+  /** User and system time of the whole process, of each token of prompts and outputs. */
+  readonly cpuMsPerToken: number;
+}
+
 export interface BenchReport {
   /** Of kvengine. */
   readonly version: string;
@@ -42,6 +67,8 @@ export interface BenchReport {
   readonly comparisons: readonly Comparison[];
   /** Where a rate was searched for; `runs` then has the run at the best one. */
   readonly search?: RateSearch;
+  /** Of `bench kv`; with refusals there are no comparisons. */
+  readonly kv?: KvFindings;
   /** Of the whole session: why it ended early. */
   readonly warnings: readonly string[];
   /** `--metadata`. */

@@ -28,6 +28,8 @@ export function createReporter(values: OptionValues, log: ConsolaInstance): Repo
         : [fileNamed(resultFolder, resultName || resultFileName(outcome.runs))];
     await writeReports([...files, ...results], report, options);
     for (const { path } of results) log.info(`the results are in ${path}`);
+    // Nothing is held to figures that say nothing.
+    if ((report.kv?.refusals.length ?? 0) > 0) return EXIT.failed;
     const failures = failuresIn(report, request);
     for (const { condition, found } of failures) log.error(`--fail-if ${condition.text}: ${found}`);
     return failures.length === 0 ? EXIT.ok : EXIT.failed;
@@ -35,7 +37,7 @@ export function createReporter(values: OptionValues, log: ConsolaInstance): Repo
 }
 
 function reportOf(
-  { runs, search, warnings = [] }: BenchOutcome,
+  { runs, search, kv, warnings = [] }: BenchOutcome,
   { summary, conditions, metadata }: ReportRequest,
 ): BenchReport {
   return benchReport(runs, {
@@ -45,6 +47,7 @@ function reportOf(
     summary,
     alsoCompared: conditions.map(({ metric }) => metric.name),
     ...(search === undefined ? {} : { search }),
+    ...(kv === undefined ? {} : { kv }),
   });
 }
 

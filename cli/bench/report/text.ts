@@ -1,6 +1,7 @@
 /** Reports for people: the terminal and Markdown. */
 
 import { comparisonSection, runsSection } from "./comparison-sections.ts";
+import { kvSection } from "./kv-section.ts";
 import type { BenchReport, ReportOptions } from "./report.ts";
 import { definitions, runSections } from "./run-sections.ts";
 import { searchSection } from "./search-section.ts";
@@ -8,7 +9,7 @@ import { type Section, sectionMarkdown, sectionText } from "./section.ts";
 
 /** One run is shown in full; of several a row each, and what they say together. */
 export function reportSections(report: BenchReport, options: ReportOptions = {}): Section[] {
-  const { runs, comparisons, search } = report;
+  const { runs, comparisons, search, kv } = report;
   const [only, ...more] = runs;
   const ofRuns =
     only !== undefined && more.length === 0
@@ -19,6 +20,7 @@ export function reportSections(report: BenchReport, options: ReportOptions = {})
   return [
     ...(search === undefined ? [] : [searchSection(search)]),
     ...ofRuns,
+    ...(kv === undefined ? [] : [kvSection(kv)]),
     ...comparisons.map(comparisonSection),
     ...warningsSection(report),
     definitions(),

@@ -1,5 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { compareAnswers, reasonsForNoVerdict } from "../../../cli/bench/ab/answers.ts";
+import {
+  type AnswerComparison,
+  compareAnswers,
+  reasonsForNoVerdict,
+} from "../../../cli/bench/ab/answers.ts";
 import type { RequestRecord } from "../../../cli/bench/types.ts";
 import { recordOf, runOf } from "../../support/bench-runs.ts";
 
@@ -46,31 +50,41 @@ describe("the answers of two sides", () => {
   });
 });
 
-describe("a verdict on offloading", () => {
-  const same = { compared: 5, different: 0, missing: 0 };
+describe("a verdict on engines that keep KV differently", () => {
+  const same = { side: "b", comparison: { compared: 5, different: 0, missing: 0 } };
 
   test("is due when blocks were evicted, came back, and the answers are the same", () => {
-    expect(reasonsForNoVerdict({ evictedBlocks: 1, tierHitTokens: 1, answers: same })).toEqual([]);
+    const evidence = { evictedBlocks: 1, tierHitTokens: 1, answers: [same, same] };
+    expect(reasonsForNoVerdict(evidence)).toEqual([]);
+    // No side keeps KV below the device.
+    expect(reasonsForNoVerdict({ evictedBlocks: 1, answers: [same] })).toEqual([]);
   });
 
   test("is refused when nothing was evicted, or nothing came back", () => {
-    expect(reasonsForNoVerdict({ evictedBlocks: 0, tierHitTokens: 0, answers: same })).toEqual([
-      expect.stringContaining("nothing was evicted"),
-    ]);
-    expect(reasonsForNoVerdict({ evictedBlocks: 9, tierHitTokens: 0, answers: same })).toEqual([
+    for (const tierHitTokens of [{}, { tierHitTokens: 0 }])
+      expect(reasonsForNoVerdict({ evictedBlocks: 0, ...tierHitTokens, answers: [same] })).toEqual([
+        expect.stringContaining("nothing was evicted"),
+      ]);
+    expect(reasonsForNoVerdict({ evictedBlocks: 9, tierHitTokens: 0, answers: [same] })).toEqual([
       expect.stringContaining("nothing came back"),
     ]);
   });
 
-  test("is refused when answers differ, showing where, and when there are none", () => {
+  test("is refused when answers differ, showing where, or are missing, each fault once", () => {
+    const reasons = (comparison: AnswerComparison): string[] =>
+      reasonsForNoVerdict({
+        evictedBlocks: 1,
+        answers: [same, { side: "c", comparison }, { side: "c", comparison }],
+      });
     const first = { conversation: "x", turn: 1, alike: 4, a: "cat\n", b: "dog" };
-    const answers = { compared: 5, different: 2, missing: 0, first };
-    expect(reasonsForNoVerdict({ evictedBlocks: 1, tierHitTokens: 1, answers })).toEqual([
-      '2 of 5 answers differ; first conversation x, turn 1, after 4 characters: "cat\\n" on side a, "dog" on side b',
+    expect(reasons({ compared: 5, different: 2, missing: 0, first })).toEqual([
+      '2 of 5 answers of side c differ from those of the first run; the first one in conversation x, turn 1, after 4 characters: "dog", not "cat\\n"',
     ]);
-    const none = { compared: 0, different: 0, missing: 3 };
-    expect(reasonsForNoVerdict({ evictedBlocks: 1, tierHitTokens: 1, answers: none })).toEqual([
-      "no request was answered whole by both sides",
+    expect(reasons({ compared: 0, different: 0, missing: 3 })).toEqual([
+      "side c answered no request whole that the first run did",
+    ]);
+    expect(reasons({ compared: 4, different: 0, missing: 1 })).toEqual([
+      "1 requests were answered whole by side c alone, or by the first run alone",
     ]);
   });
 });

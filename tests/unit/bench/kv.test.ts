@@ -1,37 +1,36 @@
 import { describe, expect, test } from "bun:test";
-import { renderKvReport } from "../../../cli/bench/kv/report.ts";
-import { type KvRun, questionsOf } from "../../../cli/bench/kv/run.ts";
+import { type ComparedSide, kvFindings } from "../../../cli/bench/kv/findings.ts";
 import { parseSides } from "../../../cli/bench/kv/sides.ts";
-import { type SideRuns, verdictOf } from "../../../cli/bench/kv/verdict.ts";
-import { documentQuestions, workingSetBlocks } from "../../../cli/bench/kv/workload.ts";
-import { resolveConfig } from "../../../engine/config-values.ts";
+import { workingSetOf } from "../../../cli/bench/kv/working-set.ts";
+import { benchReport } from "../../../cli/bench/report/bench-report.ts";
+import { reportJson } from "../../../cli/bench/report/json.ts";
+import { reportText } from "../../../cli/bench/report/text.ts";
+import type { Conversation, Prompt, Run, Turn } from "../../../cli/bench/types.ts";
+import { recordOf, runOf } from "../../support/bench-runs.ts";
+import { resolveFlags } from "../../support/flag-values.ts";
 
-const VALUES = resolveConfig("bench kv", {
-  flags: new Map([["block-size", "8"]]),
-  env: {},
-}).values;
+const VALUES = resolveFlags("bench kv", new Map([["block-size", "8"]]));
 
 describe("sides", () => {
   test("are the common options with their own flags", () => {
     const [off, big] = parseSides(
-      ["off: --no-enable-prefix-caching", " big:--num-gpu-blocks-override 99  --threads=3 "],
+      [
+        "off: --no-enable-prefix-caching",
+        ' big:--num-gpu-blocks-override 99  --kv-connector-options \'{"mode": "lazy"}\'',
+      ],
       VALUES,
-      "m.gguf",
     );
     expect(off).toMatchObject({ name: "off", flags: "--no-enable-prefix-caching" });
-    expect(off?.config).toMatchObject({
-      modelPath: "m.gguf",
-      enablePrefixCaching: false,
-      blockSize: 8,
-    });
-    expect(big?.config).toMatchObject({
-      ...{ numGpuBlocksOverride: 99, threads: 3, enablePrefixCaching: true, blockSize: 8 },
+    expect(off?.values).toMatchObject({ enablePrefixCaching: false, blockSize: 8 });
+    expect(big?.values).toMatchObject({
+      ...{ numGpuBlocksOverride: 99, enablePrefixCaching: true, blockSize: 8 },
+      kvConnectorOptions: '{"mode": "lazy"}',
     });
   });
 
   test("are by default without a prefix cache and with the device's", () => {
-    const sides = parseSides(VALUES.side, VALUES, "m.gguf");
-    expect(sides.map(({ name, config }) => [name, config.enablePrefixCaching])).toEqual([
+    const sides = parseSides(VALUES.side, VALUES);
+    expect(sides.map(({ name, values }) => [name, values.enablePrefixCaching])).toEqual([
       ["off", false],
       ["device", true],
     ]);
@@ -41,159 +40,133 @@ describe("sides", () => {
     [["a:"], "nothing to be compared with"],
     [["a:", "a: --isa avx2"], "`a` is given twice"],
     [["--isa avx2", "b:"], "has no name"],
-    [["a: --output csv", "b:"], "--output is no option of an engine"],
+    [["a: --report x.csv", "b:"], "--report is no option of an engine"],
     [["a: --port 1", "b:"], "unknown flag `--port`"],
     [["a: --threads many", "b:"], "`many` is not allowed"],
     [["a: extra", "b:"], "`extra` is one argument too many"],
   ])("%p are refused", (texts, says) => {
-    expect(() => parseSides(texts, VALUES, "m.gguf")).toThrow(says);
+    expect(() => parseSides(texts, VALUES)).toThrow(says);
   });
 });
 
-describe("questions about documents", () => {
-  const options = { documents: 3, documentLen: 32, questionLen: 5, answerLen: 4, passes: 2 };
-  const workload = documentQuestions(options, 1000);
-  const questions = questionsOf(workload);
-  const documentOf = (question: number): string => {
-    return questions[question]!.promptTokenIds.slice(0, 32).join();
-  };
+describe("the working set", () => {
+  const encode = (prompt: Prompt): Int32Array =>
+    Int32Array.from(prompt.kind === "tokens" ? prompt.tokenIds : []);
 
-  test("ask about each document once, then about each again", () => {
-    expect(workload.conversations.map(({ id }) => id)).toEqual([
-      ...["document 0 question 0", "document 1 question 0", "document 2 question 0"],
-      ...["document 0 question 1", "document 1 question 1", "document 2 question 1"],
-    ]);
-    expect([documentOf(0) === documentOf(3), documentOf(0) === documentOf(1)]).toEqual([
-      true,
-      false,
-    ]);
-    expect(questions.every(({ promptTokenIds }) => promptTokenIds.length === 37)).toBe(true);
-    expect(questions.every(({ maxTokens }) => maxTokens === 4)).toBe(true);
-    expect(new Set(questions.map((one) => one.promptTokenIds.slice(32).join())).size).toBe(6);
-  });
+  function asking(id: string, ...prompts: readonly Turn["prompt"][]): Conversation {
+    return {
+      id,
+      turns: prompts.map((prompt) => ({ thinkTimeMs: 0, maxTokens: 4, ignoreEos: true, prompt })),
+    };
+  }
 
-  test("are the same each time", () => {
-    expect(questionsOf(documentQuestions(options, 1000))).toEqual([...questions]);
-  });
+  function tokens(first: number, length: number, last = 0): Turn["prompt"] {
+    const tokenIds = Array.from({ length }, (_, i) => (i === length - 1 ? last : first + i));
+    return () => ({ kind: "tokens", tokenIds });
+  }
 
-  test("have a working set of the documents' blocks; a block that questions share in part is not one", () => {
-    const prompts = questions.map(({ promptTokenIds }) => promptTokenIds);
-    expect(workingSetBlocks(prompts, 8)).toBe(3 * 4);
-    expect(workingSetBlocks(prompts, 32)).toBe(3);
-    expect(workingSetBlocks(prompts, 64)).toBe(0);
-    expect(workingSetBlocks(prompts.slice(0, 3), 8)).toBe(0);
-  });
-
-  test("of several turns or of text are refused", () => {
-    const [first] = workload.conversations;
-    const turn = first!.turns[0]!;
-    const twice = { ...workload, conversations: [{ id: "c", turns: [turn, turn] }] };
-    expect(() => questionsOf(twice)).toThrow("conversation c is not one prompt of tokens");
-    const text = { ...turn, prompt: () => ({ kind: "text" as const, text: "?" }) };
-    expect(() => questionsOf({ ...workload, conversations: [{ id: "c", turns: [text] }] })).toThrow(
-      "not one prompt",
+  test("is the whole blocks that more than one prompt begins with", () => {
+    // Two questions about each of two documents of 32 tokens, and one about a third.
+    const conversations = [100, 200, 100, 200, 300].map((document, i) =>
+      asking(`q${i}`, tokens(document, 37, i)),
     );
+    expect(workingSetOf({ conversations }, encode, 8)).toEqual({ blocks: 8, longest: 6 });
+    expect(workingSetOf({ conversations }, encode, 32)).toEqual({ blocks: 2, longest: 2 });
+    expect(workingSetOf({ conversations }, encode, 64).blocks).toBe(0);
+    expect(workingSetOf({ conversations: conversations.slice(0, 2) }, encode, 8).blocks).toBe(0);
+  });
+
+  test("has the answers that later turns carry", () => {
+    const chat = asking("chat", tokens(1, 8), (before) => ({
+      kind: "tokens",
+      tokenIds: [...encode(tokens(1, 8)(before)), ...(before[0]?.tokenIds ?? []), 7, 7, 7, 7, 7],
+    }));
+    // 8 tokens; then those, 4 answered and 5 asked.
+    expect(workingSetOf({ conversations: [chat] }, encode, 4)).toEqual({ blocks: 2, longest: 6 });
   });
 });
 
-const SIDES = parseSides(VALUES.side, VALUES, "m.gguf");
+const SIDES: readonly ComparedSide[] = [
+  { name: "off", flags: "", numBlocks: 50, keepsBelow: false },
+  { name: "host", flags: "--kv-connector cpu-offload", numBlocks: 50, keepsBelow: true },
+];
 
-function run(own: Partial<KvRun> = {}): KvRun {
-  return {
-    durationMs: 1000,
-    cpuSeconds: 3,
-    promptTokens: 900,
-    cachedTokens: 0,
-    outputTokens: 100,
-    evictedBlocks: 0,
-    numBlocks: 50,
-    preemptions: 0,
-    answers: new Map([["q", [1, 2, 3]]]),
-    ...own,
-  };
+interface Own {
+  readonly text?: string;
+  readonly tiers?: Readonly<Record<string, number>>;
+  readonly evicted?: number;
 }
 
-function measured(off: readonly KvRun[], device: readonly KvRun[]): SideRuns[] {
-  return [off, device].map((runs, i) => ({ side: SIDES[i]!, runs }));
+function run(label: string, { text = "yes", tiers = {}, evicted = 0 }: Own = {}): Run {
+  const cachedTokens = Object.values(tiers).reduce((sum, tokens) => sum + tokens, 0);
+  const record = recordOf(0, [10, 20], {
+    ...{ promptTokens: 98, outputTokens: 2, text, cachedTokens, cachedByTier: tiers },
+  });
+  return runOf([record], {
+    label,
+    client: { cpuSeconds: 0.3, lagP99Ms: 0, lagMaxMs: 0 },
+    counters: { "kvengine:evicted_blocks_total": evicted, "vllm:num_preemptions_total": 1 },
+  });
 }
 
-describe("a verdict", () => {
-  test("is the ratio of the first side's times to another's", () => {
-    const sides = measured(
-      [run({ durationMs: 1000 }), run({ durationMs: 2000 })],
-      [run({ durationMs: 500, evictedBlocks: 1 }), run({ durationMs: 1000, evictedBlocks: 1 })],
-    );
-    const { refusals, speedUps } = verdictOf(sides, 80);
-    expect(refusals).toEqual([]);
-    expect(speedUps.get("device")?.ratio).toBeCloseTo(2, 12);
+describe("what the caches did", () => {
+  test("is the mean over the runs of each side", () => {
+    const runs = [
+      run("off", { evicted: 4 }),
+      run("host", { evicted: 8, tiers: { device: 8, host: 40 } }),
+      run("host", { evicted: 9, tiers: { host: 60 } }),
+    ];
+    const { sides, refusals, workingSet } = kvFindings(SIDES, runs, 80);
+    expect([workingSet, refusals]).toEqual([80, []]);
+    expect(sides[0]).toMatchObject({ tokens: { computed: 98 }, evictedBlocks: 4, numBlocks: 50 });
+    expect(sides[1]).toMatchObject({
+      tokens: { computed: 44, device: 4, host: 50 },
+      ...{ evictedBlocks: 8.5, preemptions: 1, cpuMsPerToken: 3 },
+    });
   });
 
-  test("is refused when nothing was evicted, with working set and pool", () => {
-    const { refusals } = verdictOf(measured([run()], [run()]), 80);
-    expect(refusals).toHaveLength(1);
-    expect(refusals[0]).toContain(
-      "nothing was evicted: 80 blocks come again, and the device has 50 on side off, 50 on side device",
-    );
+  test("refuses a verdict when no side evicted anything", () => {
+    const { refusals } = kvFindings(SIDES, [run("off"), run("host", { tiers: { host: 9 } })], 80);
+    expect(refusals).toEqual([expect.stringContaining("nothing was evicted")]);
   });
 
-  test("is refused when answers differ, whoever gave the other one", () => {
-    const evicted = run({ evictedBlocks: 1 });
-    const other = (tokens: number[]): KvRun => ({ ...evicted, answers: new Map([["q", tokens]]) });
-    for (const [tokens, says] of [
-      [[1, 2, 4], "q, token 2 is 4, not 3"],
-      [[1, 2], "q, token 2 is missing, not 3"],
-      [[1, 2, 3, 9], "q, token 3 is 9, not missing"],
-    ] as const) {
-      expect(verdictOf(measured([run()], [evicted, other([...tokens])]), 80).refusals).toEqual([
-        `side device answers otherwise than side off: ${says}`,
-      ]);
-    }
-    expect(verdictOf(measured([evicted, other([7])], [run()]), 80).refusals[0]).toContain(
-      "side off answers otherwise than side off",
-    );
+  test("refuses one when what a side keeps below the device never came back", () => {
+    const runs = [run("off", { evicted: 4 }), run("host", { evicted: 4, tiers: { device: 90 } })];
+    expect(kvFindings(SIDES, runs, 80).refusals).toEqual([
+      expect.stringContaining("nothing came back"),
+    ]);
+    const without = SIDES.map((side) => ({ ...side, keepsBelow: false }));
+    expect(kvFindings(without, runs, 80).refusals).toEqual([]);
+  });
+
+  test("refuses one when any run answers otherwise than the first", () => {
+    const host = { evicted: 4, tiers: { host: 8 } };
+    const runs = [run("off"), run("host", host), run("host", { ...host, text: "yet" })];
+    expect(kvFindings(SIDES, runs, 80).refusals).toEqual([
+      expect.stringContaining("1 of 1 answers of side host differ"),
+    ]);
   });
 });
 
 describe("the report", () => {
-  const report = (evictedBlocks: number): Parameters<typeof renderKvReport>[0] => {
-    const sides = measured([run()], [run({ evictedBlocks, cachedTokens: 300, durationMs: 500 })]);
-    const workload = { name: "w", seed: 0, parameters: {} };
-    return { model: "m", workload, workingSet: 80, sides, verdict: verdictOf(sides, 80) };
+  const report = (evicted: number): ReturnType<typeof benchReport> => {
+    const host = { evicted, tiers: { host: 60 } };
+    const runs = [run("off"), run("host", host), run("host", host), run("off")];
+    return benchReport(runs, { version: "0.1.0", kv: kvFindings(SIDES, runs, 80) });
   };
 
-  test("counts prompt tokens by source and the processor's time for each token", () => {
-    const text = renderKvReport(report(7), "table");
-    const device = text.split("\n").find((line) => line.startsWith("| device"));
-    const cells = device?.split("|").map((cell) => cell.trim());
-    expect(cells?.slice(3)).toEqual([
-      "0.500 ± 0.0",
-      "600",
-      "300",
-      "100",
-      "50",
-      "7",
-      "3.00 ± 0.0",
-      "",
-    ]);
-    expect(text).toContain("80 blocks come again.\nThe answers are the same on all sides.\n");
-    expect(text).toContain("device against off, times as fast: 2.00 (one round).");
+  test("has a row a side and compares them", () => {
+    const text = reportText(report(7));
+    expect(text).toMatch(/host +--kv-connector cpu-offload +50 +7 +1 +38 +60 +3\n/);
+    expect(text).toContain("80 blocks come again.\n  The answers are the same on all sides.\n");
+    expect(text).toContain("a = off (2 runs), b = host (2 runs)");
   });
 
-  test("says why there is no verdict, and gives none", () => {
-    expect(renderKvReport(report(0), "md")).toContain("No verdict: nothing was evicted");
-    expect(renderKvReport(report(0), "md")).not.toContain("times as fast");
-    const json = JSON.parse(renderKvReport(report(0), "json")) as {
-      sides: { speed_up: unknown }[];
-    };
-    expect(json.sides.map((side) => side.speed_up)).toEqual([null, null]);
-  });
-
-  test("has a line for each run as jsonl, a row for each side as csv", () => {
-    const lines = renderKvReport(report(7), "jsonl").trimEnd().split("\n");
-    expect(lines.map((line) => JSON.parse(line) as object)).toMatchObject([
-      { side: "off", prompt_tokens_computed: 900, cpu_seconds_per_token: 0.003 },
-      { side: "device", prompt_tokens_cached: 300, evicted_blocks: 7 },
-    ]);
-    expect(renderKvReport(report(7), "csv").trimEnd().split("\n")).toHaveLength(3);
+  test("says why there is no verdict, and compares nothing", () => {
+    const refused = report(0);
+    expect(reportText(refused)).toContain("No verdict: nothing was evicted");
+    expect(refused.comparisons).toEqual([]);
+    const json = JSON.parse(reportJson(refused)) as object;
+    expect(json).toMatchObject({ comparisons: [], kv: { workingSet: 80 } });
   });
 });

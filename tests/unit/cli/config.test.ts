@@ -119,7 +119,9 @@ describe("defaults", () => {
   test("are the command's own where it has one", () => {
     const temperature = (command: CommandName): number => resolve({}, command).values.temperature;
     expect([temperature("run"), temperature("bench serve")]).toEqual([0.7, 0]);
-    expect(describeDefault(OPTIONS.temperature)).toBe("0.7; bench serve: 0; bench throughput: 0");
+    expect(describeDefault(OPTIONS.temperature)).toBe(
+      "0.7; bench serve: 0; bench throughput: 0; bench kv: 0",
+    );
   });
 });
 
@@ -175,12 +177,6 @@ describe("values", () => {
     expect(parse("n-prompt-gen", [[1, 2]])).toEqual([[1, 2]]);
     for (const bad of ["512", "1,2,3", "0,1", "1,1048577", "a,b", ""])
       expect(() => parse("n-prompt-gen", bad)).toThrow("pairs of integers of 1 to 1048576 tokens");
-  });
-
-  test("texts, one or several", () => {
-    expect(parse("side", "a: --isa avx2")).toEqual(["a: --isa avx2"]);
-    expect(parse("side", ["a:", "b:"])).toEqual(["a:", "b:"]);
-    for (const bad of ["", ["a:", ""], [1], 1]) expect(() => parse("side", bad)).toThrow();
   });
 
   test("texts: a flag's values, a file's list, and one text with commas or as JSON", () => {

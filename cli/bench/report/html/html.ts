@@ -6,7 +6,7 @@ import type { Comparison } from "../../ab/comparison.ts";
 import { flatMetrics, metricKind } from "../../metrics/flat-metrics.ts";
 import { describeLoad, describeWorkload, formatNumber } from "../format.ts";
 import type { BenchReport, ReportOptions, RunReport } from "../report.ts";
-import type { Section } from "../section.ts";
+import { holdsText, type Section } from "../section.ts";
 import { reportSections } from "../text.ts";
 import { escapeHtml, scriptJson } from "./escape.ts";
 import pageStyle from "./page.css" with { type: "text" };
@@ -148,9 +148,11 @@ function charts({ runs, distributions, perRun }: PlotData): string {
   ].join("\n");
 }
 
-function sectionHtml({ title, columns, rows, textual, notes = [] }: Section): string {
+function sectionHtml(section: Section): string {
+  const { title, columns, rows, textual, notes = [] } = section;
+  const classOf = (column: number): string => (holdsText(section, column) ? ' class="text"' : "");
   const cells = (tag: string, row: readonly string[]): string =>
-    `<tr>${row.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join("")}</tr>`;
+    `<tr>${row.map((cell, i) => `<${tag}${classOf(i)}>${escapeHtml(cell)}</${tag}>`).join("")}</tr>`;
   const head = columns.every((column) => column === "")
     ? ""
     : `<thead>${cells("th", columns)}</thead>`;
