@@ -152,6 +152,24 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     ],
     load: async () => (await import("./bench-compare.ts")).default,
   },
+  "bench results": {
+    summary:
+      "Measure a machine and write the page of results: the grid, its limits, served workloads",
+    positionals: [
+      { name: "model", help: `${MODEL_HELP}; without one, smollm2-135m`, required: false },
+    ],
+    examples: [
+      [
+        "kvengine bench results --peer llama.cpp=./llama.cpp/build/bin --peer llama-server=./llama.cpp/build/bin/llama-server",
+        "bench/RESULTS.md, against llama.cpp",
+      ],
+      [
+        "kvengine bench results ./model.gguf --results-page page.md --time-limit 600",
+        "begins nothing after ten minutes; the next call goes on",
+      ],
+    ],
+    load: async () => (await import("./bench/results/command.ts")).default,
+  },
   inspect: {
     summary: "Show what is in a model",
     positionals: [MODEL],

@@ -6,13 +6,14 @@
 
 import type { CommandName, Option, OptionGroup } from "./option.ts";
 import { BENCH_DATA_OPTIONS } from "./options/bench-data-options.ts";
-import { BENCH_PROMPT_OPTIONS } from "./options/bench-prompt-options.ts";
 import { BENCH_KV_OPTIONS } from "./options/bench-kv-options.ts";
-import { BENCH_OPTIONS } from "./options/bench-options.ts";
 import { BENCH_LOAD_OPTIONS } from "./options/bench-load-options.ts";
+import { BENCH_OPTIONS } from "./options/bench-options.ts";
+import { BENCH_PROMPT_OPTIONS } from "./options/bench-prompt-options.ts";
+import { BENCH_REPORT_OPTIONS } from "./options/bench-report-options.ts";
+import { BENCH_RESULTS_OPTIONS } from "./options/bench-results-options.ts";
 import { BENCH_SERVE_OPTIONS } from "./options/bench-serve-options.ts";
 import { CONNECTOR_OPTIONS } from "./options/connector-options.ts";
-import { BENCH_REPORT_OPTIONS } from "./options/bench-report-options.ts";
 import { ENGINE_OPTIONS } from "./options/engine-options.ts";
 import { MODEL_OPTIONS } from "./options/model-options.ts";
 import { OUTPUT_OPTIONS } from "./options/output-options.ts";
@@ -31,6 +32,7 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   typeof BENCH_PROMPT_OPTIONS &
   typeof BENCH_REPORT_OPTIONS &
   typeof BENCH_KV_OPTIONS &
+  typeof BENCH_RESULTS_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
   ...CONNECTOR_OPTIONS,
@@ -44,6 +46,7 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   ...BENCH_PROMPT_OPTIONS,
   ...BENCH_REPORT_OPTIONS,
   ...BENCH_KV_OPTIONS,
+  ...BENCH_RESULTS_OPTIONS,
   ...OUTPUT_OPTIONS,
 };
 

@@ -11,6 +11,7 @@ export const COMMANDS = [
   "bench scheduler",
   "bench kv",
   "bench compare",
+  "bench results",
   "inspect",
   "pull",
   "connectors",

@@ -22,6 +22,7 @@ export const MODEL_OPTIONS = {
       "bench serve",
       "bench throughput",
       "bench kv",
+      "bench results",
       "inspect",
       "pull",
     ],

@@ -29,6 +29,8 @@ export interface InterleavePlan<Result> {
   readonly numSides: number;
   /** Counted runs of each side. */
   readonly rounds: number;
+  /** Number of the first round, where a session goes on; default 0. */
+  readonly firstRound?: number;
   /** Runs of each side before those, which are not counted. */
   readonly warmUps: number;
   /** One run at a time. A rejection ends the session and is kept as `stopped`. */
@@ -66,12 +68,13 @@ export function wholeRounds<Result>(
 export function callsOf({
   numSides,
   rounds,
+  firstRound = 0,
   warmUps,
-}: Pick<InterleavePlan<unknown>, "numSides" | "rounds" | "warmUps">): RunCall[] {
+}: Pick<InterleavePlan<unknown>, "numSides" | "rounds" | "firstRound" | "warmUps">): RunCall[] {
   const calls: RunCall[] = [];
   for (let round = 0; round < warmUps; round++)
     for (const side of sidesInOrder(numSides, 0)) calls.push({ side, round, warmUp: true });
-  for (let round = 0; round < rounds; round++)
+  for (let round = firstRound; round < firstRound + rounds; round++)
     for (const side of sidesInOrder(numSides, round)) calls.push({ side, round, warmUp: false });
   return calls;
 }

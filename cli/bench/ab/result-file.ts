@@ -131,9 +131,15 @@ function conditionsOf(result: Result): Record<string, string> {
       .filter((name) => isGiven(result[name]))
       .map((name) => {
         const value = result[name];
-        return [name, typeof value === "string" ? value : JSON.stringify(value)];
+        const text = typeof value === "string" ? value : JSON.stringify(value);
+        return [name, name === "model_id" ? modelName(text) : text];
       }),
   );
+}
+
+/** Of a file's path its name: servers spell the same model differently. */
+function modelName(id: string): string {
+  return (id.split(/[/\\]/).at(-1) ?? id).replace(/\.gguf$/, "");
 }
 
 function isGiven(value: unknown): boolean {

@@ -14,48 +14,57 @@ import { isaOf, LimitMeter } from "./limits.ts";
 import { findLlamaCpp, runLlamaCpp } from "./llama-cpp.ts";
 import type { LlamaCpp } from "./llama-cpp-programs.ts";
 import { Measurer } from "./measure.ts";
-import { renderReport } from "./report.ts";
+import { renderReport, type Report } from "./report.ts";
 import { Results } from "./results.ts";
 import { type ModelWork, workOf } from "./work.ts";
 
 const command: CommandDef = defineOurCommand(
   "bench engine",
   async ({ values, positionals, log }) => {
-    const tests = gridOf(values);
-    if (tests.length === 0 && !values.limits) {
-      throw new KvEngineError("bad_config", "there is nothing to measure", {
-        subject: "--n-prompt",
-        hint: "give a length above 0 with -p, -n, -pg or -npl, or --limits",
-      });
-    }
-    warnOfOthers(log);
-    const folder = await findLlamaCpp(values.peer, tests);
-    const session = await openSession(positionals[0] ?? "", engineValues(values, tests), log);
-    const { client, model } = session;
-    try {
-      checkGrid(tests, gridLimits(session));
-      const { modelName, backend, threads } = client.info;
-      const work = workOf(model);
-      const meter = values.limits ? createMeter(session, work) : undefined;
-      const peer = folder === undefined ? undefined : { folder, modelPath: model.path, threads };
-      const results = await measure(session, tests, values, meter, peer, log);
-      const setting = {
-        ...{ model: modelName, backend, threads, work },
-        maxBatchedTokens: values.maxNumBatchedTokens,
-      };
-      const report = {
-        modelSize: model.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0),
-        modelParameters: model.tensors.reduce((sum, { rows, cols }) => sum + rows * cols, 0),
-        results: results.rows(tests, setting),
-        limits: meter?.table(),
-      };
-      process.stdout.write(renderReport(report, values.json ? "json" : values.output));
-      return EXIT.ok;
-    } finally {
-      await client.shutdown(0);
-    }
+    const report = await benchEngine(positionals[0] ?? "", values, log);
+    process.stdout.write(renderReport(report, values.json ? "json" : values.output));
+    return EXIT.ok;
   },
 );
+
+/** Measures the grid that the options ask for. Throws `bad_config` for what cannot be measured, before it is. */
+export async function benchEngine(
+  spec: string,
+  values: OptionValues,
+  log: ConsolaInstance,
+): Promise<Report> {
+  const tests = gridOf(values);
+  if (tests.length === 0 && !values.limits) {
+    throw new KvEngineError("bad_config", "there is nothing to measure", {
+      subject: "--n-prompt",
+      hint: "give a length above 0 with -p, -n, -pg or -npl, or --limits",
+    });
+  }
+  warnOfOthers(log);
+  const folder = await findLlamaCpp(values.peer, tests);
+  const session = await openSession(spec, engineValues(values, tests), log);
+  const { client, model } = session;
+  try {
+    checkGrid(tests, gridLimits(session));
+    const { modelName, backend, threads } = client.info;
+    const work = workOf(model);
+    const meter = values.limits ? createMeter(session, work) : undefined;
+    const peer = folder === undefined ? undefined : { folder, modelPath: model.path, threads };
+    const results = await measure(session, tests, values, meter, peer, log);
+    const setting = {
+      ...{ model: modelName, backend, threads, work },
+      maxBatchedTokens: values.maxNumBatchedTokens,
+    };
+    return {
+      modelSize: model.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0),
+      modelParameters: model.tensors.reduce((sum, { rows, cols }) => sum + rows * cols, 0),
+      results: results.rows(tests, setting),
+      limits: meter?.table(),
+    };
+  } finally {
+    await client.shutdown(0);
+  }
+}
 
 /** Rates of a machine that has other work are those of the other work. */
 function warnOfOthers(log: ConsolaInstance): void {

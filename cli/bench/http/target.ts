@@ -36,7 +36,7 @@ export async function detectTarget(endpoint: Endpoint, model: string): Promise<T
   const strict = kind !== "llama-server" && kind !== "unknown";
   if (model !== "" && chosen === undefined && strict) {
     throw new KvEngineError("model_not_found", `${endpoint.baseUrl} does not serve ${model}`, {
-      subject: "--model",
+      subject: "--served-model-name",
       hint: `it serves ${listed.models.map(({ id }) => id).join(", ")}`,
     });
   }
@@ -45,7 +45,7 @@ export async function detectTarget(endpoint: Endpoint, model: string): Promise<T
     throw new KvEngineError(
       "bad_config",
       `${endpoint.baseUrl} lists no models (GET /v1/models answered ${listed.answer})`,
-      { subject: "--model", hint: "name the model with --model" },
+      { subject: "--served-model-name", hint: "name the model with --served-model-name" },
     );
   }
   const version = await readVersion(endpoint, kind);

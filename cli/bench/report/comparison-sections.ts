@@ -1,7 +1,7 @@
 /** What a report says of two sides, and of the runs behind them. */
 
 import type { Comparison, Design } from "../ab/comparison.ts";
-import { flatMetrics, metricKind } from "../metrics/flat-metrics.ts";
+import { flatMetrics, type FlatMetrics, metricKind } from "../metrics/flat-metrics.ts";
 import { formatNumber } from "./format.ts";
 import type { RunReport } from "./report.ts";
 import type { Section } from "./section.ts";
@@ -73,8 +73,24 @@ const SHOWN = [
   "e2el_p99",
 ];
 
-/** A row a run, in the order in which they ran. */
+export interface RunRow {
+  readonly label: string;
+  readonly cacheState: string;
+  readonly metrics: FlatMetrics;
+}
+
 export function runsSection(runs: readonly RunReport[]): Section {
+  return runsTable(
+    runs.map(({ run, summary }) => ({
+      label: run.label,
+      cacheState: run.cacheState,
+      metrics: flatMetrics(summary),
+    })),
+  );
+}
+
+/** A row a run, in the order in which they ran. */
+export function runsTable(runs: readonly RunRow[]): Section {
   const kinds = SHOWN.flatMap((name) => metricKind(name) ?? []);
   return {
     title: "The runs, in order",
@@ -85,15 +101,13 @@ export function runsSection(runs: readonly RunReport[]): Section {
       "failed",
       ...kinds.map(({ name, unit }) => `${name} ${unit}`),
     ],
-    rows: runs.map(({ run, summary }) => {
-      const flat = flatMetrics(summary);
-      return [
-        run.label,
-        run.cacheState,
-        String(summary.completed),
-        String(summary.failed),
-        ...kinds.map(({ key }) => formatNumber(flat[key])),
-      ];
-    }),
+    rows: runs.map(({ label, cacheState, metrics }) => [
+      label,
+      cacheState,
+      formatNumber(metrics["completed"]),
+      formatNumber(metrics["failed"]),
+      ...kinds.map(({ key }) => formatNumber(metrics[key])),
+    ]),
+    texts: ["cache"],
   };
 }

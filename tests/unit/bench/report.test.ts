@@ -16,7 +16,6 @@ import {
 import { reportHtml } from "../../../cli/bench/report/html/html.ts";
 import { benchReport } from "../../../cli/bench/report/bench-report.ts";
 import type { BenchReport, RunReport } from "../../../cli/bench/report/report.ts";
-import { resultsPage } from "../../../cli/bench/report/results-page.ts";
 import { sectionMarkdown, sectionText } from "../../../cli/bench/report/section.ts";
 import { reportMarkdown, reportText } from "../../../cli/bench/report/text.ts";
 import { parseReportFiles, writeReports } from "../../../cli/bench/report/write.ts";
@@ -314,41 +313,5 @@ describe("--report", () => {
     const path = join(import.meta.path, "below-a-file.json");
     const error = await thrownBy(() => writeReports(parseReportFiles(path), ONE));
     expect(error.message).toBe(`the report ${path} cannot be written`);
-  });
-});
-
-describe("the page of results", () => {
-  test("has machine, limits, a row a test with all sides, each workload, and how to repeat it", () => {
-    const page = resultsPage({
-      version: "0.1.0",
-      date: "2026-01-31",
-      machine: { processor: "a CPU", cores: "2" },
-      limits: [{ name: "reading", value: 21.456, unit: "GB/s" }],
-      grid: [
-        { test: "pp512", side: "kvengine", rate: 900, deviation: 4.5 },
-        {
-          test: "pp512",
-          side: "llama.cpp",
-          rate: 450.25,
-          deviation: 3,
-          ratio: "0.50 [0.49, 0.51]",
-        },
-        { test: "tg128", side: "kvengine", rate: 80, deviation: 1 },
-      ],
-      served: [{ title: "Chat, 8 at a time", report: AB }],
-      commands: ["kvengine bench serve smollm2-135m"],
-    });
-    for (const part of [
-      "# Results\n\nWritten by `kvengine bench` 0.1.0 on 2026-01-31",
-      "| processor | a CPU |",
-      "| reading | 21.46 GB/s |",
-      "| test | kvengine | llama.cpp |",
-      "| pp512 | 900 ± 4.50 | 450.3 ± 3 (0.50 [0.49, 0.51]) |",
-      "| tg128 | 80 ± 1 | – |",
-      "## Chat, 8 at a time\n\nrandom (input-len 10, output-len 4), seed 0; 4 at a time; prefix cache before each run: cold.",
-      "### b / a with 95 % intervals: a = a (2 runs)",
-      "```sh\nkvengine bench serve smollm2-135m\n```\n",
-    ])
-      expect(page).toContain(part);
   });
 });
