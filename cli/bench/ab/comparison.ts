@@ -1,7 +1,9 @@
 /** Two sides of several runs each, metric by metric: a ratio, its interval and what may be said of it. */
 
 import { type FlatMetrics, metricKind, type MetricKind } from "../metrics/flat-metrics.ts";
+import { mean } from "../metrics/distribution.ts";
 import {
+  geometricMean,
   pairedInterval,
   type RatioInterval,
   type RunPair,
@@ -161,8 +163,7 @@ function pairRuns(
 }
 
 function centre(values: readonly number[], positive: boolean): number {
-  const sum = values.reduce((total, value) => total + (positive ? Math.log(value) : value), 0);
-  return positive ? Math.exp(sum / values.length) : sum / values.length;
+  return positive ? geometricMean(values) : mean(values);
 }
 
 /** Holm's step-down: the smallest of m chances must be below 5 % / m, the next below 5 % / (m − 1), … */

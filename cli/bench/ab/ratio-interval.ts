@@ -108,9 +108,10 @@ function intervalOf({ mean, standardError, df }: LogRatio): RatioInterval {
   };
 }
 
-/** Of positive values. */
+/** Of positive values; of equal ones it is that value to the last bit. */
 export function geometricMean(values: readonly number[]): number {
-  return Math.exp(total(values.map(Math.log)) / values.length);
+  const mean = Math.exp(total(values.map(Math.log)) / values.length);
+  return Math.min(Math.max(mean, Math.min(...values)), Math.max(...values));
 }
 
 function total(values: readonly number[]): number {

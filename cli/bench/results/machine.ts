@@ -31,7 +31,9 @@ function versionOf(name: string, path: string): string {
   const program = name === "llama.cpp" ? join(path, "llama-server") : path;
   try {
     const { stdout, stderr } = Bun.spawnSync([program, "--version"]);
-    const lines = `${stdout.toString()}\n${stderr.toString()}`.split("\n").map((line) => line.trim());
+    const lines = `${stdout.toString()}\n${stderr.toString()}`
+      .split("\n")
+      .map((line) => line.trim());
     return lines.find((line) => /version|\d+\.\d+/.test(line)) ?? "unknown version";
   } catch {
     // A folder of llama.cpp without its server is enough for the grid.

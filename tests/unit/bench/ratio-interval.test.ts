@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
 import {
+  geometricMean,
   pairedInterval,
   type RatioInterval,
   type RunPair,
@@ -183,5 +184,17 @@ describe("simulated sessions", () => {
     expect(share).toBeGreaterThanOrEqual(0.93);
     expect(share).toBeLessThanOrEqual(0.97);
     expect(found).toBeGreaterThan(0.99 * SESSIONS);
+  });
+});
+
+describe("the geometric mean", () => {
+  test("lies between the values, and is the value where all are equal", () => {
+    expect(geometricMean([1, 4, 16])).toBeCloseTo(4, 12);
+    fc.assert(
+      fc.property(fc.double({ min: 1e-9, max: 1e9, noNaN: true }), fc.nat(20), (value, more) => {
+        expect(geometricMean(Array<number>(more + 1).fill(value))).toBe(value);
+      }),
+      propertyRuns(200),
+    );
   });
 });

@@ -251,9 +251,7 @@ describe("text", () => {
     const text = reportText(AB);
     expect(text).toContain("The runs, in order");
     expect(text).toContain("a = a (2 runs), b = b (2 runs); runs in turns");
-    expect(text).toMatch(
-      /ttft_p99 +ms +199\.\d+ +199\.\d+ +1\.000 +1\.000 … 1\.000 +no difference/,
-    );
+    expect(text).toMatch(/ttft_p99 +ms +199 +199 +1\.000 +1\.000 … 1\.000 +no difference/);
     expect(text).toContain("Taken together, no difference: 10 metrics");
   });
 
