@@ -63,8 +63,51 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     examples: [
       ["kvengine bench engine smollm2-135m", "a prompt of 512 tokens, then 128 generated ones"],
       ["kvengine bench engine ./model.gguf -p 128,512 -n 64 -r 10 --threads 2 --json", ""],
+      [
+        "kvengine bench engine ./model.gguf -p 0 -d 0,1024-8192*2",
+        "generation behind longer and longer contexts",
+      ],
+      ["kvengine bench engine ./model.gguf -npp 128 -ntg 64 -npl 1-32*2", "sequences side by side"],
+      ["kvengine bench engine ./model.gguf --limits --peer llama.cpp=./llama.cpp/build/bin", ""],
     ],
-    load: async () => (await import("./bench-engine.ts")).default,
+    load: async () => (await import("./bench/engine/command.ts")).default,
+  },
+  "bench serve": {
+    summary: "Measure a server as its clients see it: kvengine, or any with the OpenAI API",
+    positionals: [
+      {
+        name: "model",
+        help: `${MODEL_HELP}; without one, smollm2-135m. With --base-url, whose tokens prompts are made of`,
+        required: false,
+      },
+    ],
+    examples: [
+      ["kvengine bench serve smollm2-135m --request-rate 4", "starts kvengine for the run"],
+      [
+        "kvengine bench serve ./model.gguf --base-url http://127.0.0.1:8000 --max-concurrency 16",
+        "",
+      ],
+      [
+        "kvengine bench serve smollm2-135m --slo-search ttft:500,tpot:50",
+        "the largest rate that holds",
+      ],
+      [
+        'kvengine bench serve smollm2-135m --peer llama-server=./llama-server --ab "a:" --ab "b: llama-server -np 32"',
+        "kvengine against a peer",
+      ],
+    ],
+    load: async () => (await import("./bench-serve.ts")).default,
+  },
+  "bench throughput": {
+    summary: "Measure a workload straight in the engine, without HTTP",
+    positionals: [
+      { name: "model", help: `${MODEL_HELP}; without one, smollm2-135m`, required: false },
+    ],
+    examples: [
+      ["kvengine bench throughput smollm2-135m", ""],
+      ["kvengine bench throughput ./model.gguf --threads 2 --max-concurrency 64 --json", ""],
+    ],
+    load: async () => (await import("./bench-throughput.ts")).default,
   },
   "bench scheduler": {
     summary: "Measure what deciding costs: steps that compute nothing",
@@ -78,6 +121,58 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
       ],
     ],
     load: async () => (await import("./bench-scheduler.ts")).default,
+  },
+  "bench kv": {
+    summary: "Compare engines that keep KV differently on the same workload",
+    positionals: [
+      { name: "model", help: `${MODEL_HELP}; without one, smollm2-135m`, required: false },
+    ],
+    examples: [
+      [
+        "kvengine bench kv smollm2-135m",
+        "questions about documents, without a prefix cache and with one that is too small",
+      ],
+      [
+        'kvengine bench kv smollm2-135m --side "off:" --side "eager: --kv-connector cpu-offload --kv-connector-options \'{\\"mode\\": \\"eager\\"}\'"',
+        "without offload and with it",
+      ],
+      [
+        'kvengine bench kv ./model.gguf --dataset-name multi-turn --max-concurrency 16 --side "few: --num-gpu-blocks-override 512" --side "many: --num-gpu-blocks-override 4096"',
+        "",
+      ],
+    ],
+    load: async () => (await import("./bench/kv/command.ts")).default,
+  },
+  "bench compare": {
+    summary: "Compare result files: ratios with 95 % intervals, and an exit code for CI",
+    positionals: [
+      { name: "a", help: "a result file of bench serve, or of vllm bench serve", required: true },
+      { name: "b", help: "the same of the other side; without one, a holds both", required: false },
+    ],
+    examples: [
+      ["kvengine bench compare before.json after.json", "several runs in each file"],
+      ["kvengine bench compare ab.json --report ab.html", "a session of bench serve --ab"],
+      ["kvengine bench compare a.json b.json --fail-if 'tpot_p99>1.05x'", "exits with 1 if so"],
+    ],
+    load: async () => (await import("./bench-compare.ts")).default,
+  },
+  "bench results": {
+    summary:
+      "Measure a machine and write the page of results: the grid, its limits, served workloads",
+    positionals: [
+      { name: "model", help: `${MODEL_HELP}; without one, smollm2-135m`, required: false },
+    ],
+    examples: [
+      [
+        "kvengine bench results --peer llama.cpp=./llama.cpp/build/bin --peer llama-server=./llama.cpp/build/bin/llama-server",
+        "bench/RESULTS.md, against llama.cpp",
+      ],
+      [
+        "kvengine bench results ./model.gguf --results-page page.md --time-limit 600",
+        "begins nothing after ten minutes; the next call goes on",
+      ],
+    ],
+    load: async () => (await import("./bench/results/command.ts")).default,
   },
   inspect: {
     summary: "Show what is in a model",

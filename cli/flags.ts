@@ -5,10 +5,10 @@
 
 import type { ArgsDef } from "citty";
 import { optionsOf, type OptionName } from "../engine/config.ts";
-import { allowed } from "../engine/config-values.ts";
+import { allowed, type FlagValue } from "../engine/config-values.ts";
 import { KvEngineError } from "../engine/errors.ts";
 import { nearest } from "../engine/nearest.ts";
-import type { CommandName, Option } from "../engine/option.ts";
+import { type CommandName, isRepeatable, type Option } from "../engine/option.ts";
 
 /** An argument without a flag. */
 export interface Positional {
@@ -18,8 +18,7 @@ export interface Positional {
 }
 
 export interface CommandLine {
-  /** A flag that may be given several times has a list. */
-  readonly flags: ReadonlyMap<OptionName, string | boolean | readonly string[]>;
+  readonly flags: ReadonlyMap<OptionName, FlagValue>;
   /** As many as the command has at most; required ones are present. */
   readonly positionals: readonly string[];
 }
@@ -52,7 +51,7 @@ export function parseCommandLine(
   const byShort = new Map(
     rows.flatMap(([name, option]) => (option.short ? [[option.short, name] as const] : [])),
   );
-  const flags = new Map<OptionName, string | boolean | readonly string[]>();
+  const flags = new Map<OptionName, FlagValue>();
   const rest: string[] = [];
 
   for (let i = 0; i < args.length; i++) {
@@ -68,23 +67,27 @@ export function parseCommandLine(
     const flag = splitFlag(command, arg, options, byShort);
     const option = options.get(flag.name);
     const before = flags.get(flag.name);
-    if (before !== undefined && option?.type !== "texts") {
+    const repeats = option !== undefined && isRepeatable(option);
+    if (before !== undefined && !repeats) {
       throw new KvEngineError("bad_config", `--${flag.name} is given twice`, {
         subject: `--${flag.name}`,
       });
     }
     if (option?.type === "boolean") {
       flags.set(flag.name, flag.value ?? flag.positive);
-    } else {
-      const value = flag.value ?? args[++i];
-      if (value === undefined || (flag.value === undefined && looksLikeFlag(value, options)))
-        throw missingValue(flag.name, option);
-      const list = Array.isArray(before) ? [...before, value] : [value];
-      flags.set(flag.name, option?.type === "texts" ? list : value);
+      continue;
     }
+    const value = flag.value ?? args[++i];
+    if (value === undefined || (flag.value === undefined && looksLikeFlag(value, options)))
+      throw missingValue(flag.name, option);
+    flags.set(flag.name, repeats ? [...earlier(before), value] : value);
   }
   checkPositionals(command, rest, positionals);
   return { flags, positionals: rest };
+}
+
+function earlier(value: FlagValue | undefined): readonly string[] {
+  return Array.isArray(value) ? value : [];
 }
 
 interface Flag {
@@ -94,7 +97,7 @@ interface Flag {
   readonly value: string | undefined;
 }
 
-/** `--name`, `--name=value`, `--no-name`, `-x`, `-x=value`, `-x8`. */
+/** `--name`, `--name=value`, `--no-name`, `-x`, `-x=value`, `-x8`, `-xyz`, `-xyz=value`. */
 function splitFlag(
   command: CommandName,
   arg: string,
@@ -102,8 +105,10 @@ function splitFlag(
   byShort: ReadonlyMap<string, OptionName>,
 ): Flag {
   if (!arg.startsWith("--")) {
-    const name = byShort.get(arg[1] ?? "");
-    const rest = arg.slice(2);
+    const short = /^-([a-z]+)(=|$)/.exec(arg)?.[1] ?? "";
+    const letters = byShort.has(short) ? short : (arg[1] ?? "");
+    const name = byShort.get(letters);
+    const rest = arg.slice(1 + letters.length);
     if (name === undefined || (rest !== "" && options.get(name)?.type === "boolean"))
       throw unknownFlag(command, arg, options);
     return { name, positive: true, value: rest === "" ? undefined : rest.replace(/^=/, "") };
@@ -194,7 +199,7 @@ export function describeDefault(option: Option): string {
   if (option.type === "boolean") return option.default ? "on" : "off";
   if (option.type === "texts") return option.default.join(", ") || "none";
   if ("hint" in option) return option.default || "none";
-  if (option.type === "choice") return option.default;
+  if (option.type === "choice") return option.default + otherDefaults(option);
   if (
     option.type === "bytes" &&
     typeof option.default === "number" &&
@@ -203,8 +208,17 @@ export function describeDefault(option: Option): string {
   ) {
     return `${option.default / 2 ** 20}MiB`;
   }
-  const value = String(option.default);
-  return option.meaning === undefined ? value : `${value} = ${option.meaning}`;
+  if (Array.isArray(option.default) && option.default.length === 0) return "none";
+  const value = option.default === Number.POSITIVE_INFINITY ? "inf" : String(option.default);
+  const meant = option.meaning === undefined ? value : `${value} = ${option.meaning}`;
+  return meant + otherDefaults(option);
+}
+
+/** Those of single commands. */
+function otherDefaults({ defaults = {} }: { readonly defaults?: object }): string {
+  return Object.entries(defaults)
+    .map(([command, value]) => `; ${command}: ${value}`)
+    .join("");
 }
 
 /** `--port <port>`, `--progress / --no-progress`, with the short form first. */
@@ -216,8 +230,8 @@ export function flagUsage(name: OptionName, option: Option): string {
     case "choice":
       return `${short}--${name} <${option.choices.join("|")}>`;
     case "text":
-    case "path":
     case "texts":
+    case "path":
       return `${short}--${name} <${option.hint}>`;
     default:
       return `${short}--${name} <${option.unit || option.type}>`;

@@ -2,7 +2,11 @@
 
 import { basename } from "node:path";
 import type { CommandDef } from "citty";
+import type { OptionValues } from "../engine/config.ts";
+import { KvEngineError } from "../engine/errors.ts";
 import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
+import { startRecording } from "../engine/recording/recording.ts";
+import { openTraceFile, type TraceFile } from "../engine/recording/trace-file.ts";
 import { createApp, serveHttp, stopWithin } from "../engine/server/server.ts";
 import { defineOurCommand } from "./command.ts";
 import { errorText, EXIT, exitCodeOf, formatBytes } from "./output.ts";
@@ -12,8 +16,17 @@ import { VERSION } from "./version.ts";
 const command: CommandDef = defineOurCommand("serve", async ({ values, positionals, log }) => {
   const start = performance.now();
   const spec = positionals[0] ?? DEFAULT_MODEL;
+  const trace = await openTrace(values);
   const session = await openSession(spec, values, log);
-  const { client, tokenizer, special, chatTemplate } = session;
+  const { tokenizer, special, chatTemplate } = session;
+  const recording =
+    trace === undefined
+      ? undefined
+      : startRecording(session.client, trace, {
+          decode: values.recordContent ? (ids) => tokenizer.decode(ids) : undefined,
+          onTrouble: (error) => log.warn(errorText(error)),
+        });
+  const client = recording?.client ?? session.client;
   const name = values.servedModelName || nameOf(spec);
   const ending = new Ending();
   try {
@@ -65,8 +78,25 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
   } finally {
     ending.close();
     if (!ending.begun) await client.shutdown(0);
+    if (recording !== undefined) {
+      await recording.close();
+      const { written, lost } = recording.counts;
+      log.info(
+        `recorded ${written} requests in ${values.record}${lost > 0 ? `, lost ${lost}` : ""}`,
+      );
+    }
   }
 });
+
+/** The file of `--record`: opened before the model is loaded, which takes longer. */
+async function openTrace({ record, recordContent }: OptionValues): Promise<TraceFile | undefined> {
+  if (record !== "") return openTraceFile(record);
+  if (!recordContent) return undefined;
+  throw new KvEngineError("bad_config", "--record-content needs --record", {
+    subject: "--record-content",
+    hint: "name the file with --record",
+  });
+}
 
 /** Time for errors to reach the clients of a dead engine. */
 const LAST_ANSWERS_MS = 1000;

@@ -15,13 +15,17 @@ import { Detokenizer } from "../engine/tokenizer/detokenizer.ts";
 import { createTokenizer, type Tokenizer } from "../engine/tokenizer/tokenizer.ts";
 import { createProgress, formatBytes } from "./output.ts";
 
-export interface Session {
-  readonly client: EngineClient;
+/** A model's header: enough to make prompts of it. */
+export interface OpenModel {
   readonly model: LoadedModel;
   readonly tokenizer: Tokenizer;
   readonly special: SpecialTokens;
   /** Jinja; undefined where neither the model nor the user gave one. */
   readonly chatTemplate: string | undefined;
+}
+
+export interface Session extends OpenModel {
+  readonly client: EngineClient;
 }
 
 /** Finds the model, downloading it where it is not on disk yet, and shows how far that is. */
@@ -42,21 +46,31 @@ export async function findModel(
   }
 }
 
-/** Loads the model here (header only) and starts the engine on it. */
+/** Finds the model and reads what is not weights. */
+export async function openModel(
+  spec: string,
+  values: OptionValues,
+  log: ConsolaInstance,
+): Promise<OpenModel> {
+  const model = await loadModel(await findModel(spec, values, log));
+  const chatTemplate =
+    values.chatTemplate === ""
+      ? model.vocabulary.chatTemplate
+      : await readTemplate(values.chatTemplate);
+  const tokenizer = createTokenizer(model.vocabulary);
+  return { model, tokenizer, special: specialTokens(model), chatTemplate };
+}
+
+/** Opens the model here and starts the engine on it. */
 export async function openSession(
   spec: string,
   values: OptionValues,
   log: ConsolaInstance,
 ): Promise<Session> {
   checkConnectorFlags(values, process.cwd());
-  const path = await findModel(spec, values, log);
-  const model = await loadModel(path);
-  const chatTemplate =
-    values.chatTemplate === ""
-      ? model.vocabulary.chatTemplate
-      : await readTemplate(values.chatTemplate);
-  const tokenizer = createTokenizer(model.vocabulary);
-  const bytes = model.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+  const open = await openModel(spec, values, log);
+  const { path, tensors } = open.model;
+  const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
   const slow = setTimeout(
     () => log.info(`loading ${formatBytes(bytes)} of weights …`),
     SLOW_LOAD_MS,
@@ -64,7 +78,7 @@ export async function openSession(
   try {
     const config = engineConfig(path, values);
     const client = await createEngineClient(config, (level, message) => log[level](message));
-    return { client, model, tokenizer, special: specialTokens(model), chatTemplate };
+    return { ...open, client };
   } finally {
     clearTimeout(slow);
   }
@@ -95,7 +109,10 @@ function specialTokens({ vocabulary }: LoadedModel): SpecialTokens {
 }
 
 /** The prompt of a conversation, in tokens. A model without a template gets the texts as they are. */
-export function chatPrompt(session: Session, messages: readonly ChatTemplateMessage[]): Int32Array {
+export function chatPrompt(
+  session: Pick<OpenModel, "chatTemplate" | "special" | "tokenizer">,
+  messages: readonly ChatTemplateMessage[],
+): Int32Array {
   const { chatTemplate, special, tokenizer } = session;
   if (chatTemplate === undefined) {
     const text = messages

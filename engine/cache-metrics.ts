@@ -9,6 +9,8 @@ export interface StatsSource {
   stats(): EngineStats;
   /** Calls back with the numbers of each message from the engine. */
   onStats(callback: (stats: EngineStats) => void): void;
+  /** Requests in the recorded trace, and missing in it, where one is recorded. */
+  recording?(): { readonly written: number; readonly lost: number };
 }
 
 export function addCacheMetrics(source: StatsSource, registers: Registry[]): void {
@@ -60,6 +62,11 @@ export function addCacheMetrics(source: StatsSource, registers: Registry[]): voi
     "vllm:prefix_cache_hits_total",
     "Tokens that were found in the prefix cache",
     (stats) => stats.prefixHits,
+  );
+  counter(
+    "kvengine:evicted_blocks_total",
+    "Blocks with cached content that were given to others",
+    (stats) => stats.evictedBlocks,
   );
   counter(
     "vllm:external_prefix_cache_queries_total",

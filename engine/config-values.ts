@@ -12,13 +12,17 @@ import {
   type OptionValues,
 } from "./config.ts";
 import { KvEngineError } from "./errors.ts";
+import { parseInteger, parseIntegerList } from "./integer-list.ts";
 import { nearest } from "./nearest.ts";
-import type { CommandName, Option } from "./option.ts";
+import { type CommandName, defaultOf, type Option } from "./option.ts";
+
+/** What stood behind a flag; several texts where the flag was given several times. */
+export type FlagValue = string | boolean | readonly string[];
 
 /** What the user wrote, by option name. The first source that has a name wins. */
 export interface ConfigSources {
   /** Names must be options of the command (cli/flags.ts sees to it). */
-  readonly flags: ReadonlyMap<OptionName, string | boolean | readonly string[]>;
+  readonly flags: ReadonlyMap<OptionName, FlagValue>;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** A parsed config file and its path for messages. Options of other commands are allowed in it. */
   readonly file?: { readonly path: string; readonly table: Readonly<Record<string, unknown>> };
@@ -47,8 +51,10 @@ export function resolveConfig(command: CommandName, sources: ConfigSources): Res
   }
   for (const [name, option] of optionsOf(command)) {
     const written = lookUp(name, sources);
-    if (written !== undefined)
-      values[camelCase(name)] = parseValue(option, written.value, written.subject);
+    values[camelCase(name)] =
+      written === undefined
+        ? defaultOf(option, command)
+        : parseValue(option, written.value, written.subject);
   }
   return { values: values as OptionValues, warnings: unknownVariables(sources.env) };
 }
@@ -125,6 +131,11 @@ export function parseValue(option: Option, written: unknown, subject: string): u
       const numbers = parseList(written);
       return numbers.length > 0 && numbers.every((n) => inRange(n, option)) ? numbers : refuse();
     }
+    case "pairs": {
+      const numbers = parseList(written);
+      const fine = numbers.length % 2 === 0 && numbers.every((n) => inRange(n, option));
+      return fine ? pairUp(numbers) : refuse();
+    }
     case "pair": {
       const numbers = parseList(written);
       const [low = 0, high = 0] = numbers;
@@ -153,10 +164,16 @@ function parseTexts(written: unknown): string[] | undefined {
   return written.every((text) => typeof text === "string") ? written : undefined;
 }
 
-/** `1,2` or an array of a config file; NaN where an entry is no integer. */
+/** `1,2`, or an array of such texts, of numbers or of arrays; NaN where an entry is neither an integer nor a range. */
 function parseList(written: unknown): number[] {
-  const parts: readonly unknown[] = Array.isArray(written) ? written : String(written).split(",");
-  return parts.map((part) => parseNumber(String(part).trim(), "integer"));
+  if (!Array.isArray(written)) return parseIntegerList(String(written));
+  return written.flatMap((entry) => parseList(entry));
+}
+
+function pairUp(numbers: readonly number[]): (readonly [number, number])[] {
+  const pairs: (readonly [number, number])[] = [];
+  for (let i = 0; i + 1 < numbers.length; i += 2) pairs.push([numbers[i]!, numbers[i + 1]!]);
+  return pairs;
 }
 
 function inRange(value: number, range: { readonly min: number; readonly max: number }): boolean {
@@ -184,10 +201,8 @@ function parseNumber(text: string, type: "integer" | "number" | "bytes"): number
     const unit = BYTE_UNITS[match?.[2] ?? "none"];
     return unit === undefined ? Number.NaN : Math.floor(Number(match?.[1]) * unit);
   }
-  if (type === "integer") {
-    const value = /^-?\d[\d_]*$/.test(text) ? Number(text.replaceAll("_", "")) : Number.NaN;
-    return Number.isSafeInteger(value) ? value : Number.NaN;
-  }
+  if (type === "integer") return parseInteger(text);
+  if (/^inf(inity)?$/i.test(text)) return Number.POSITIVE_INFINITY;
   return /^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
 }
 
@@ -214,8 +229,11 @@ export function allowed(option: Option): string {
     case "texts":
       return `a ${option.hint}, or several of them joined by commas or as a JSON list`;
     default: {
-      const range = `${option.min} to ${option.max}${option.unit ? ` ${option.unit}` : ""}`;
-      if (option.type === "list") return `integers of ${range} joined by commas`;
+      const most = option.max === Number.POSITIVE_INFINITY ? "inf" : option.max;
+      const range = `${option.min} to ${most}${option.unit ? ` ${option.unit}` : ""}`;
+      if (option.type === "list")
+        return `integers of ${range} joined by commas, or ranges: 128-512+128, 128-1024*2`;
+      if (option.type === "pairs") return `pairs of integers of ${range} joined by commas`;
       if (option.type === "pair")
         return `two integers of ${range} joined by a comma, the lower first`;
       if (option.type === "bytes") return `${range}, plain or as 512MiB, 2GiB, 500MB`;

@@ -5,7 +5,14 @@
  */
 
 import type { CommandName, Option, OptionGroup } from "./option.ts";
+import { BENCH_DATA_OPTIONS } from "./options/bench-data-options.ts";
+import { BENCH_KV_OPTIONS } from "./options/bench-kv-options.ts";
+import { BENCH_LOAD_OPTIONS } from "./options/bench-load-options.ts";
 import { BENCH_OPTIONS } from "./options/bench-options.ts";
+import { BENCH_PROMPT_OPTIONS } from "./options/bench-prompt-options.ts";
+import { BENCH_REPORT_OPTIONS } from "./options/bench-report-options.ts";
+import { BENCH_RESULTS_OPTIONS } from "./options/bench-results-options.ts";
+import { BENCH_SERVE_OPTIONS } from "./options/bench-serve-options.ts";
 import { CONNECTOR_OPTIONS } from "./options/connector-options.ts";
 import { ENGINE_OPTIONS } from "./options/engine-options.ts";
 import { MODEL_OPTIONS } from "./options/model-options.ts";
@@ -19,6 +26,13 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   typeof MODEL_OPTIONS &
   typeof SAMPLING_OPTIONS &
   typeof BENCH_OPTIONS &
+  typeof BENCH_LOAD_OPTIONS &
+  typeof BENCH_SERVE_OPTIONS &
+  typeof BENCH_DATA_OPTIONS &
+  typeof BENCH_PROMPT_OPTIONS &
+  typeof BENCH_REPORT_OPTIONS &
+  typeof BENCH_KV_OPTIONS &
+  typeof BENCH_RESULTS_OPTIONS &
   typeof OUTPUT_OPTIONS = {
   ...ENGINE_OPTIONS,
   ...CONNECTOR_OPTIONS,
@@ -26,6 +40,13 @@ export const OPTIONS: typeof ENGINE_OPTIONS &
   ...MODEL_OPTIONS,
   ...SAMPLING_OPTIONS,
   ...BENCH_OPTIONS,
+  ...BENCH_LOAD_OPTIONS,
+  ...BENCH_SERVE_OPTIONS,
+  ...BENCH_DATA_OPTIONS,
+  ...BENCH_PROMPT_OPTIONS,
+  ...BENCH_REPORT_OPTIONS,
+  ...BENCH_KV_OPTIONS,
+  ...BENCH_RESULTS_OPTIONS,
   ...OUTPUT_OPTIONS,
 };
 
@@ -47,11 +68,13 @@ type ValueOf<O> = O extends { readonly type: "boolean" }
       ? readonly number[]
       : O extends { readonly type: "pair" }
         ? readonly [low: number, high: number]
-        : O extends { readonly type: "texts" }
-          ? readonly string[]
-          : O extends { readonly type: "text" | "path" }
-            ? string
-            : number;
+        : O extends { readonly type: "pairs" }
+          ? readonly (readonly [first: number, second: number])[]
+          : O extends { readonly type: "texts" }
+            ? readonly string[]
+            : O extends { readonly type: "text" | "path" }
+              ? string
+              : number;
 
 /** A value for each option, under its name in camel case. */
 export type OptionValues = { readonly [N in OptionName as CamelCase<N>]: ValueOf<Row<N>> };
@@ -64,6 +87,9 @@ type ValuesOfGroup<G extends OptionGroup> = {
 export type EngineConfig = { readonly modelPath: string } & ValuesOfGroup<"engine" | "connectors">;
 /** What `kvengine serve` reads. */
 export type ServeConfig = ValuesOfGroup<"engine" | "connectors" | "server" | "model" | "output">;
+
+/** What a workload of `kvengine bench` is made from. */
+export type DatasetConfig = ValuesOfGroup<"dataset">;
 
 /** `max-num-seqs` → `maxNumSeqs`. */
 export function camelCase(name: string): string {

@@ -70,6 +70,7 @@ export function createMetrics(source: StatsSource, modelName: string): Metrics {
   registry.setDefaultLabels({ model_name: modelName, engine: "0" });
   const registers = [registry];
   addEngineMetrics(source, registers);
+  addRecordingMetrics(source, registers);
 
   const success = new Counter({
     name: "vllm:request_success_total",
@@ -233,6 +234,31 @@ function addEngineMetrics(source: StatsSource, registers: Registry[]): void {
   addCacheConfig(source.info, registers);
   gauge("process_resident_memory_bytes", "Resident memory size in bytes.", () =>
     process.memoryUsage.rss(),
+  );
+}
+
+function addRecordingMetrics(source: StatsSource, registers: Registry[]): void {
+  const counts = source.recording?.bind(source);
+  if (counts === undefined) return;
+  const counter = (name: string, help: string, read: () => number): Counter =>
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    });
+  counter(
+    "kvengine:recorded_requests_total",
+    "Requests written to the recorded trace",
+    () => counts().written,
+  );
+  counter(
+    "kvengine:unrecorded_requests_total",
+    "Requests missing in the recorded trace",
+    () => counts().lost,
   );
 }
 

@@ -6,7 +6,12 @@ export const COMMANDS = [
   "run",
   "chat",
   "bench engine",
+  "bench serve",
+  "bench throughput",
   "bench scheduler",
+  "bench kv",
+  "bench compare",
+  "bench results",
   "inspect",
   "pull",
   "connectors",
@@ -24,6 +29,7 @@ export const GROUPS = [
   "sampling",
   "model",
   "bench",
+  "dataset",
   "output",
 ] as const;
 export type OptionGroup = (typeof GROUPS)[number];
@@ -36,14 +42,19 @@ interface OptionBase {
   readonly help: string;
   /** A value that shows the notation. */
   readonly example: string;
-  /** One letter, unique among the options of each command. */
+  /** What is written after one dash: a letter, or several where llama.cpp has it so; unique among the options of each command. */
   readonly short?: string;
 }
 
 interface NumericOption extends OptionBase {
-  /** `bytes` also takes a unit (`512MiB`), `list` several integers joined by commas, `pair` two, the lower first. */
-  readonly type: "integer" | "number" | "bytes" | "list" | "pair";
-  readonly default: number | readonly number[];
+  /**
+   * `bytes` also takes a unit (`512MiB`); `list` several integers joined by commas, and ranges of them (`integer-list.ts`);
+   * `pair` two, the lower first; `pairs` any number of two. The flag of a `list` or of `pairs` may be given several times.
+   */
+  readonly type: "integer" | "number" | "bytes" | "list" | "pair" | "pairs";
+  readonly default: number | readonly number[] | readonly (readonly [number, number])[];
+  /** Of commands whose default is another one. */
+  readonly defaults?: Readonly<Partial<Record<CommandName, number>>>;
   readonly min: number;
   readonly max: number;
   /** What one is: `tokens`, `seconds`. */
@@ -56,6 +67,8 @@ interface ChoiceOption extends OptionBase {
   readonly type: "choice";
   readonly choices: readonly string[];
   readonly default: string;
+  /** Of commands whose default is another one. */
+  readonly defaults?: Readonly<Partial<Record<CommandName, string>>>;
 }
 
 interface TextOption extends OptionBase {
@@ -82,3 +95,13 @@ interface BooleanOption extends OptionBase {
 }
 
 export type Option = NumericOption | ChoiceOption | TextOption | TextsOption | BooleanOption;
+
+/** Options whose flag may be given several times; the values are taken together. */
+export function isRepeatable({ type }: Pick<Option, "type">): boolean {
+  return type === "list" || type === "pairs" || type === "texts";
+}
+
+/** What a command takes where nothing was written. */
+export function defaultOf(option: Option, command: CommandName): Option["default"] {
+  return ("defaults" in option ? option.defaults?.[command] : undefined) ?? option.default;
+}

@@ -185,6 +185,8 @@ export interface EngineStats {
   readonly loadedPromptTokens: Readonly<Record<string, number>>;
   /** Estimate of what computing those would have taken longer than bringing them, in milliseconds. */
   readonly savedMs: number;
+  /** Blocks with cached content that were given to others. */
+  readonly evictedBlocks: number;
   /** Speculation: rows with drafts, drafted tokens, drafted tokens that were right. */
   readonly drafts: number;
   readonly draftTokens: number;

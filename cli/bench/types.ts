@@ -59,6 +59,8 @@ export interface Workload {
   /** What it was made from, for the report. */
   readonly parameters: Readonly<Record<string, string | number | boolean>>;
   readonly conversations: readonly Conversation[];
+  /** Conversations at a time that it stands for, where it says so; a load with a limit of its own goes before it. */
+  readonly clients?: number;
 }
 
 /** How a workload is sent. */
@@ -112,6 +114,8 @@ export interface RequestRecord {
   readonly outcome: Outcome;
   /** Why it was cut or failed. */
   readonly error?: string;
+  /** What is odd about a whole answer; what stands before the colon is the same for all requests that it befell. */
+  readonly warning?: string;
   readonly text: string;
 }
 
@@ -150,6 +154,8 @@ export interface Run {
   readonly stopped?: string;
   readonly records: readonly RequestRecord[];
   readonly client: ClientCost;
+  /** For people: what makes the figures less than they seem. */
+  readonly warnings?: readonly string[];
   /** Differences of the server's counters (`/metrics`) over the run, where it has them. */
   readonly counters: Readonly<Record<string, number>>;
 }

@@ -29,6 +29,7 @@ export class BlockPool {
   readonly #onEvicted: ((id: number) => void)[] = [];
   #numAllocated = 0;
   #numGains = 0;
+  #numEvicted = 0;
   #operations = 0;
 
   /** `numBlocks` counts the null block, so a pool of 2 has one block to give. */
@@ -70,6 +71,11 @@ export class BlockPool {
   /** Blocks with a hash, free or not. */
   get numHashed(): number {
     return this.#map.size;
+  }
+
+  /** Blocks that were handed out while they held content, since the start: each is a prefix that is found no more. */
+  get numEvicted(): number {
+    return this.#numEvicted;
   }
 
   /** Times that a block was handed out, since the start. */
@@ -327,6 +333,7 @@ export class BlockPool {
       if (someHashed && (generation & HASHED) !== 0) {
         for (const callback of this.#onEvicted) callback(ids[i] as number);
         this.#map.remove(ids[i] as number);
+        this.#numEvicted++;
       }
       state[at] = (generation | HASHED) + 1;
     }

@@ -1,4 +1,4 @@
-/** Rows of the option table that say how `run` and `chat` pick tokens. */
+/** Rows of the option table that say how tokens are picked. */
 
 export const SAMPLING_OPTIONS = {
   system: {
@@ -27,10 +27,11 @@ export const SAMPLING_OPTIONS = {
     group: "sampling",
     type: "number",
     default: 0.7,
+    defaults: { "bench serve": 0, "bench throughput": 0, "bench kv": 0 },
     min: 0,
     max: 100,
     unit: "",
-    commands: ["run", "chat"],
+    commands: ["run", "chat", "bench serve", "bench throughput", "bench kv"],
     help: "Randomness of the answer; 0 = the most probable token each time",
     example: "0",
   },
@@ -42,7 +43,7 @@ export const SAMPLING_OPTIONS = {
     max: 1_048_576,
     unit: "tokens",
     meaning: "all",
-    commands: ["run", "chat"],
+    commands: ["run", "chat", "bench serve", "bench throughput", "bench kv"],
     help: "Pick among the k most probable tokens",
     example: "40",
   },
@@ -53,7 +54,7 @@ export const SAMPLING_OPTIONS = {
     min: 0.000_001,
     max: 1,
     unit: "probability",
-    commands: ["run", "chat"],
+    commands: ["run", "chat", "bench serve", "bench throughput", "bench kv"],
     help: "Pick among the smallest set of tokens with this probability",
     example: "0.9",
   },
@@ -64,7 +65,7 @@ export const SAMPLING_OPTIONS = {
     min: 0,
     max: 1,
     unit: "probability",
-    commands: ["run", "chat"],
+    commands: ["run", "chat", "bench serve", "bench throughput", "bench kv"],
     help: "Leave out tokens below this share of the most probable one",
     example: "0.05",
   },
@@ -72,12 +73,13 @@ export const SAMPLING_OPTIONS = {
     group: "sampling",
     type: "integer",
     default: -1,
+    defaults: { "bench serve": 0, "bench throughput": 0, "bench kv": 0 },
     min: -1,
     max: 9_007_199_254_740_991,
     unit: "",
     meaning: "drawn at start",
-    commands: ["run", "chat"],
-    help: "Seed of the random picks: the same seed gives the same answer",
+    commands: ["run", "chat", "bench serve", "bench throughput", "bench kv"],
+    help: "Seed of the random picks: the same seed gives the same answer; of a bench, its workload and its times",
     example: "42",
   },
 } as const;

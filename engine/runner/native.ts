@@ -7,6 +7,7 @@ import { type ErrorData, errorFromData, KvEngineError, toKvEngineError } from ".
 import { type Binding, loadAddon } from "./addon.ts";
 
 import type {
+  Factors,
   FlightResult,
   ProgramInfo,
   ProgramSpec,
@@ -17,6 +18,7 @@ import type {
 
 export type {
   DType,
+  Factors,
   KvGroup,
   Op,
   ProgramInfo,
@@ -142,6 +144,30 @@ export function cpuFeatures(): ReturnType<Binding["cpuFeatures"]> {
 /** Bytes that can still be had: the machine's or the control group's, whichever is less. */
 export function memoryAvailable(): number {
   return callNative(() => binding.memoryAvailable());
+}
+
+/** Measures what this machine gives at most. A call takes the time that it is given, and this thread. */
+export class MachineLimits {
+  readonly #native: InstanceType<Binding["MachineLimits"]>;
+
+  /** `footprint`: bytes of memory that reads go through; it is held as long as this object. */
+  constructor(threads: number, footprint: number) {
+    this.#native = callNative(() => new binding.MachineLimits(threads, footprint));
+  }
+
+  /** Bytes a second that all threads read. */
+  readBandwidth(millis: number): number {
+    return callNative(() => this.#native.readBandwidth(millis));
+  }
+
+  /** Multiply-accumulates a second of all threads; undefined where this CPU has no instruction of the set for them. */
+  multiplyRate(
+    isa: "avx512" | "avx2" | "portable",
+    factors: Factors,
+    millis: number,
+  ): number | undefined {
+    return callNative(() => this.#native.multiplyRate(isa, factors, millis)) ?? undefined;
+  }
 }
 
 /** Bytes of one KV page of these groups on a backend. */

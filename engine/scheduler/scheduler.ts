@@ -177,6 +177,7 @@ export class Scheduler {
       externalHits: cache.externalHits,
       loadedPromptTokens: cache.loadedPromptTokens,
       savedMs: cache.savedMs,
+      evictedBlocks: this.pool.numEvicted,
       drafts: this.#committer.numDrafts,
       draftTokens: this.#committer.numDraftTokens,
       acceptedTokens: this.#committer.numAcceptedTokens,

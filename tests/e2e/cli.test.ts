@@ -102,50 +102,6 @@ describe("chat", () => {
   }, 60_000);
 });
 
-describe("bench engine", () => {
-  test("prints llama-bench's fields as JSON", async () => {
-    const result = await runCli([
-      "bench",
-      "engine",
-      defaultModelPath(),
-      "-p",
-      "8,16",
-      "-n",
-      "4",
-      "-r",
-      "2",
-      "--json",
-    ]);
-    expect(result.code).toBe(0);
-    const { results } = JSON.parse(result.stdout) as { results: Record<string, unknown>[] };
-    expect(results.map((one) => [one["n_prompt"], one["n_gen"]])).toEqual([
-      [8, 0],
-      [16, 0],
-      [0, 4],
-    ]);
-    for (const one of results) {
-      expect(one["avg_ts"]).toBeGreaterThan(0);
-      expect(one["stddev_ts"]).toBeGreaterThanOrEqual(0);
-      expect(one["samples_ts"]).toHaveLength(2);
-    }
-  }, 60_000);
-
-  test("prints a table", async () => {
-    const result = await runCli([
-      "bench",
-      "engine",
-      defaultModelPath(),
-      "-p",
-      "8",
-      "-n",
-      "0",
-      "-r",
-      "1",
-    ]);
-    expect(result.stdout).toMatch(/\| pp8 +\| +\d+\.\d\d ± 0\.00/);
-  }, 60_000);
-});
-
 describe("inspect, pull and doctor", () => {
   test("inspect shows metadata and tensors by type", async () => {
     const result = await runCli(["inspect", defaultModelPath()]);

@@ -82,6 +82,7 @@ export const NO_STATS: EngineStats = {
   externalHits: 0,
   loadedPromptTokens: {},
   savedMs: 0,
+  evictedBlocks: 0,
   drafts: 0,
   draftTokens: 0,
   acceptedTokens: 0,

@@ -4,6 +4,7 @@
 pub mod block_hash;
 pub mod device;
 mod error;
+pub mod limits;
 pub mod runner;
 mod tokenizer;
 pub mod transfers;

@@ -12,6 +12,7 @@ pub mod cpu_features;
 pub mod dequant;
 pub mod dtype;
 pub mod error;
+pub mod limits;
 pub mod mapping;
 pub mod memory;
 pub mod op;

@@ -185,6 +185,22 @@ describe("hashes of blocks", () => {
     pool.checkIntegrity();
   });
 
+  test("counts blocks that are handed out with content, not those whose content was taken back or is found again", () => {
+    const pool = new BlockPool(5);
+    allocate(pool, 4);
+    for (const id of [1, 2, 3]) insert(pool, id, id);
+    free(pool, [1, 2, 3, 4]);
+    pool.unhash(2);
+    touch(pool, [3]);
+    expect(pool.numEvicted).toBe(0);
+    allocate(pool, 3);
+    expect(pool.numEvicted).toBe(1);
+    free(pool, [3]);
+    pool.unhashAll();
+    allocate(pool, 1);
+    expect(pool.numEvicted).toBe(1);
+  });
+
   test("of several blocks with one hash the first inserted is found, then the next (I3)", () => {
     const pool = new BlockPool(6);
     allocate(pool, 5);

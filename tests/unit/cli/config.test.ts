@@ -6,6 +6,7 @@ import {
   parseValue,
   resolveConfig,
 } from "../../../engine/config-values.ts";
+import { describeDefault } from "../../../cli/flags.ts";
 import { nearest } from "../../../engine/nearest.ts";
 import { toKvEngineError } from "../../../engine/errors.ts";
 import { COMMANDS, GROUPS, type CommandName, type Option } from "../../../engine/option.ts";
@@ -114,6 +115,16 @@ describe("precedence", () => {
   });
 });
 
+describe("defaults", () => {
+  test("are the command's own where it has one", () => {
+    const temperature = (command: CommandName): number => resolve({}, command).values.temperature;
+    expect([temperature("run"), temperature("bench serve")]).toEqual([0.7, 0]);
+    expect(describeDefault(OPTIONS.temperature)).toBe(
+      "0.7; bench serve: 0; bench throughput: 0; bench kv: 0",
+    );
+  });
+});
+
 describe("values", () => {
   const parse = (name: OptionName, text: unknown): unknown =>
     parseValue(OPTIONS[name], text, `--${name}`);
@@ -152,7 +163,20 @@ describe("values", () => {
   test("lists of integers", () => {
     expect(parse("n-prompt", "128,512")).toEqual([128, 512]);
     expect(parse("n-prompt", [1, 2])).toEqual([1, 2]);
-    for (const bad of ["", ",", "1,", "1;2", "a"]) expect(() => parse("n-prompt", bad)).toThrow();
+    expect(parse("n-prompt", ["1,2", "8-32*2"])).toEqual([1, 2, 8, 16, 32]);
+    for (const bad of ["", ",", "1,", "1;2", "a", "4-2", "0-8*2", "1-2000000", [], ["1", "x"]])
+      expect(() => parse("n-prompt", bad)).toThrow("or ranges: 128-512+128, 128-1024*2");
+  });
+
+  test("pairs of integers, as many as there are", () => {
+    expect(parse("n-prompt-gen", "512,128")).toEqual([[512, 128]]);
+    expect(parse("n-prompt-gen", ["512,128", "64,4"])).toEqual([
+      [512, 128],
+      [64, 4],
+    ]);
+    expect(parse("n-prompt-gen", [[1, 2]])).toEqual([[1, 2]]);
+    for (const bad of ["512", "1,2,3", "0,1", "1,1048577", "a,b", ""])
+      expect(() => parse("n-prompt-gen", bad)).toThrow("pairs of integers of 1 to 1048576 tokens");
   });
 
   test("texts: a flag's values, a file's list, and one text with commas or as JSON", () => {
@@ -162,6 +186,14 @@ describe("values", () => {
     expect(parse("kv-connector", '["./a,b.ts", "null"]')).toEqual(["./a,b.ts", "null"]);
     for (const bad of ["", ",", "a,", "[", "[1]", '[""]', [""], [1], { a: 1 }, 7, true])
       expect(() => parse("kv-connector", bad)).toThrow("joined by commas or as a JSON list");
+  });
+
+  test("numbers without an end, where there is none", () => {
+    for (const text of ["inf", "Infinity", "INF"])
+      expect(parse("request-rate", text)).toBe(Number.POSITIVE_INFINITY);
+    expect(messageOf(() => parse("request-rate", "0"))).toContain("0.000001 to inf");
+    expect(() => parse("temperature", "inf")).toThrow();
+    expect(describeDefault(OPTIONS["request-rate"])).toBe("inf");
   });
 
   test("pairs, the lower first", () => {

@@ -36,7 +36,34 @@ describe("what is read", () => {
 
   test("the same letter means what the command says", () => {
     expect(parseCommandLine("serve", ["-p", "1"], []).flags.get("port")).toBe("1");
-    expect(parseCommandLine("bench engine", ["-p", "1,2"], []).flags.get("n-prompt")).toBe("1,2");
+    expect(parseCommandLine("bench engine", ["-p", "1,2"], []).flags.get("n-prompt")).toEqual([
+      "1,2",
+    ]);
+  });
+
+  test("short forms of several letters, apart and after an equals sign; a letter with its value goes on", () => {
+    const bench = (...args: string[]): CommandLine => parseCommandLine("bench engine", args, []);
+    expect(bench("-pg", "512,128").flags.get("n-prompt-gen")).toEqual(["512,128"]);
+    expect(bench("-npl=4").flags.get("n-parallel")).toEqual(["4"]);
+    expect(bench("-pps").flags.get("shared-prompt")).toBe(true);
+    expect(bench("-p64", "-n=8").flags).toEqual(
+      new Map([
+        ["n-prompt", ["64"]],
+        ["n-gen", ["8"]],
+      ]),
+    );
+  });
+
+  test("lists, pairs and texts each time that they are given", () => {
+    const { flags } = parseCommandLine(
+      "bench engine",
+      ["-n", "16", "--n-gen=32,64", "-pg", "1,2", "-pg", "3,4"],
+      [],
+    );
+    expect(flags.get("n-gen")).toEqual(["16", "32,64"]);
+    expect(flags.get("n-prompt-gen")).toEqual(["1,2", "3,4"]);
+    const kv = parseCommandLine("bench kv", ["--side", "a: --isa avx2", "--side", "b:"], []);
+    expect(kv.flags.get("side")).toEqual(["a: --isa avx2", "b:"]);
   });
 
   test("booleans alone, negated and with a value", () => {

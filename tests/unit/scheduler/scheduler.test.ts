@@ -130,6 +130,7 @@ describe("scheduling", () => {
       externalHits: 0,
       loadedPromptTokens: {},
       savedMs: 0,
+      evictedBlocks: 0,
       drafts: 0,
       draftTokens: 0,
       acceptedTokens: 0,
