@@ -152,10 +152,12 @@ export interface Transfers {
 /** Pages of the host pool. They are shared by all connectors; each frees its own. */
 export interface HostPages {
   readonly pageBytes: number;
-  /** Pages that there will be; the pool grows in the background after start-up. */
+  /** Pages that there will be; the pool grows in the background, ahead of its use. */
   readonly numPages: number;
   /** Pages that could be had now. */
   readonly numFree: number;
+  /** Whether more pages will be free soon although nobody gives any back. */
+  readonly isGrowing: boolean;
   /** `count` pages, or undefined when there are not as many. */
   alloc(count: number): PageId[] | undefined;
   /** Gives pages back; one that a flight still uses follows when that has ended. Throws `notHeld`, and changes nothing, for one that is not the connector's. */

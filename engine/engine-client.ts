@@ -21,6 +21,9 @@ import { type TokenSource, TokenStream } from "./token-stream.ts";
 
 export type { TokenSource };
 
+export interface PrefixCacheReset {
+  readonly resetExternal?: boolean;
+}
 /** Sees an event, and when the engine had it (as `epochMs`). Must not throw. */
 export type Observe = (event: TokenEvent, at: number) => void;
 
@@ -40,8 +43,11 @@ export interface EngineClient {
   generate(request: GenerateRequest, observe?: Observe): TokenSource;
   /** Ends a live request of this id; its stream ends with reason `abort`. */
   abort(id: string): void;
-  /** Later requests find no KV that was computed before; running ones keep theirs. Answers the new generation's number. */
-  resetPrefixCache(): Promise<number>;
+  /**
+   * Later requests find no KV that was computed before, with `resetExternal` (the default) none that connectors keep either; running ones
+   * keep theirs. Answers the new generation's number.
+   */
+  resetPrefixCache(options?: PrefixCacheReset): Promise<number>;
   /** Refuses new requests, waits up to `timeoutMs` for those that run, aborts the rest, ends the engine. */
   shutdown(timeoutMs: number): Promise<void>;
   /** Called once when the engine has died; every request has had its error then. At once if it is dead already. */
@@ -174,11 +180,11 @@ class WorkerEngineClient implements EngineClient {
     if (handle !== undefined) this.#post({ type: "abort", handle });
   }
 
-  async resetPrefixCache(): Promise<number> {
+  async resetPrefixCache({ resetExternal = true }: PrefixCacheReset = {}): Promise<number> {
     this.#checkAlive();
     const answer = Promise.withResolvers<number>();
     this.#resets.push(answer);
-    this.#post({ type: "resetPrefixCache" });
+    this.#post({ type: "resetPrefixCache", resetExternal });
     return answer.promise;
   }
 

@@ -66,7 +66,10 @@ export class EngineHost {
         this.#post({ type: "pong" });
         break;
       case "resetPrefixCache":
-        this.#post({ type: "prefixCacheReset", generation: this.#running().resetPrefixCache() });
+        this.#post({
+          type: "prefixCacheReset",
+          generation: this.#running().resetPrefixCache(message.resetExternal),
+        });
         break;
       case "stop":
         void this.#stop();

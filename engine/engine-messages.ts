@@ -15,7 +15,7 @@ export type ToEngine =
   /** Answered by `pong` at once: the thread is not held up. */
   | { readonly type: "ping" }
   /** Answered by `prefixCacheReset`, in order. */
-  | { readonly type: "resetPrefixCache" }
+  | { readonly type: "resetPrefixCache"; readonly resetExternal: boolean }
   /** Aborts what runs; answered by `stopped`, after which nothing comes. */
   | { readonly type: "stop" };
 

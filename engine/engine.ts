@@ -58,12 +58,12 @@ export class Engine {
     return connectors.length === 0 ? stats : { ...stats, connectors };
   }
 
-  /** Drops all cached prefixes; requests that run go on. Answers the new generation of the cache. */
-  resetPrefixCache(): number {
-    return this.#scheduler.resetPrefixCache();
+  /** Drops all cached prefixes; requests that run go on. Answers the new generation of the cache. See `Scheduler.resetPrefixCache`. */
+  resetPrefixCache(resetExternal: boolean): number {
+    return this.#scheduler.resetPrefixCache(resetExternal);
   }
 
-  /** Something that requests wait for has happened: they are looked at again. */
+  /** Something that requests wait for has happened: connectors hear of it at once, and requests are looked at again. */
   news(): void {
     this.#fill();
     this.#publishChanged();
@@ -98,6 +98,7 @@ export class Engine {
         this.#fill();
         if (this.#fault !== undefined) throw this.#fault;
         if (this.#runner.queued === 0) {
+          this.#publishNews();
           await this.#sleep();
           continue;
         }
@@ -128,6 +129,13 @@ export class Engine {
     await this.#runner.stop();
   }
 
+  /** While nothing runs, transfers go on: their numbers are sent without waiting for the next request. */
+  #publishNews(): void {
+    if (this.#connectors === undefined) return;
+    const stats = this.takeStats();
+    if (stats.connectors !== undefined) this.#onEvents(NO_EVENTS, stats);
+  }
+
   #publish(events: StepEvents): void {
     const stats = this.takeStats();
     const { running, waiting, usedBlocks } = stats;
@@ -146,6 +154,7 @@ export class Engine {
   /** Keeps steps submitted, as long as there is something to compute. */
   #fill(): void {
     try {
+      this.#scheduler.settle();
       while (this.#runner.queued < QUEUE_DEPTH) {
         const batch = this.#scheduler.schedule();
         if (batch === undefined) return;

@@ -4,17 +4,10 @@
  */
 
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { addCacheMetrics, type StatsSource } from "./cache-metrics.ts";
 import { ConnectorMetrics } from "./connector-metrics.ts";
 import type { EngineInfo, EngineStats, Timing, Usage } from "./request.ts";
 import { TokenHistogram } from "./token-histogram.ts";
-
-/** Where numbers of the moment come from. */
-export interface StatsSource {
-  readonly info: EngineInfo;
-  stats(): EngineStats;
-  /** Calls back with the numbers of each message from the engine. */
-  onStats(callback: (stats: EngineStats) => void): void;
-}
 
 export interface SequenceEnd {
   readonly reason: "stop" | "length";
@@ -220,16 +213,6 @@ function addEngineMetrics(source: StatsSource, registers: Registry[]): void {
   );
   counter("vllm:generation_tokens_total", "Tokens generated", (stats) => stats.generationTokens);
   counter(
-    "vllm:prefix_cache_queries_total",
-    "Tokens that were looked up in the prefix cache",
-    (stats) => stats.prefixQueries,
-  );
-  counter(
-    "vllm:prefix_cache_hits_total",
-    "Tokens that were found in the prefix cache",
-    (stats) => stats.prefixHits,
-  );
-  counter(
     "vllm:spec_decode_num_drafts_total",
     "Times that tokens were guessed",
     (stats) => stats.drafts,
@@ -246,6 +229,7 @@ function addEngineMetrics(source: StatsSource, registers: Registry[]): void {
   );
   counter("kvengine:engine_steps_total", "Steps of the engine", (stats) => stats.steps);
 
+  addCacheMetrics(source, registers);
   addCacheConfig(source.info, registers);
   gauge("process_resident_memory_bytes", "Resident memory size in bytes.", () =>
     process.memoryUsage.rss(),

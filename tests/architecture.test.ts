@@ -46,6 +46,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
   ],
   ["engine/token-histogram.ts", []],
   ["engine/connector-metrics.ts", ["engine/request.ts"]],
+  ["engine/cache-metrics.ts", ["engine/request.ts"]],
   [
     "engine/metrics.ts",
     [
@@ -53,6 +54,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/errors.ts",
       "engine/token-histogram.ts",
       "engine/connector-metrics.ts",
+      "engine/cache-metrics.ts",
     ],
   ],
   ["engine/cache/", ["engine/request.ts", "engine/errors.ts", "connectors/"]],

@@ -26,6 +26,7 @@ export class BlockPool {
   readonly #state: Int32Array;
   readonly #queue: FreeQueue;
   readonly #map: BlockMap;
+  readonly #onEvicted: ((id: number) => void)[] = [];
   #numAllocated = 0;
   #numGains = 0;
   #operations = 0;
@@ -265,6 +266,11 @@ export class BlockPool {
     this.#operations += count;
   }
 
+  /** Calls back for each block with content that is handed out, before it loses that. Must not change the pool, nor throw. */
+  onEvicted(callback: (id: number) => void): void {
+    this.#onEvicted.push(callback);
+  }
+
   /** Lets a cursor walk the free queue from its head. Each change of the queue costs more until it is closed. */
   openCursor(cursor: QueueCursor): void {
     this.#queue.open(cursor);
@@ -318,7 +324,10 @@ export class BlockPool {
     for (let i = offset; i < offset + count; i++) {
       const at = (ids[i] as number) * WORDS + GENERATION;
       const generation = state[at] as number;
-      if (someHashed && (generation & HASHED) !== 0) this.#map.remove(ids[i] as number);
+      if (someHashed && (generation & HASHED) !== 0) {
+        for (const callback of this.#onEvicted) callback(ids[i] as number);
+        this.#map.remove(ids[i] as number);
+      }
       state[at] = (generation | HASHED) + 1;
     }
   }

@@ -42,7 +42,14 @@ export function createContext(
   const transfers: Transfers = {
     store: (blocks, pages) => {
       checkEnabled();
-      return connectors.store(connector, listOf(blocks), listOf(pages));
+      const ids = listOf(blocks);
+      try {
+        return connectors.store(connector, ids, listOf(pages));
+      } catch (thrown) {
+        if (thrown instanceof RefusedError)
+          connectors.counts.refused(connector, thrown.code, ids.length);
+        throw thrown;
+      }
     },
     load: (pages, blocks) => {
       checkEnabled();
@@ -64,6 +71,9 @@ export function createContext(
     numPages: connectors.pages.numPages,
     get numFree(): number {
       return connectors.pages.numFree;
+    },
+    get isGrowing(): boolean {
+      return connectors.hostPool.isGrowing;
     },
     alloc: (count): PageId[] | undefined => {
       checkEnabled();

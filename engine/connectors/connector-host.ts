@@ -72,6 +72,11 @@ export interface ConnectorEvents {
   readonly events: readonly KvEvent[];
 }
 
+/** Writes series when their values are about to be sent. */
+interface Updated {
+  update(isLast: boolean): void;
+}
+
 /** A connector with all that belongs to it. */
 interface Hosted {
   readonly place: number;
@@ -87,6 +92,7 @@ export class ConnectorHost {
   readonly #options: HostOptions;
   readonly #turn: HookTurn;
   readonly #keepsPages: boolean;
+  #watched: Updated | undefined;
   #onDisabled: ((place: number) => void) | undefined;
   #onShutdown: (() => void) | undefined;
   /** Places of those that answered `pending` in the last look-up. */
@@ -131,6 +137,12 @@ export class ConnectorHost {
     for (const { guard, own, place } of this.#hosted)
       guard.bindGpuBlockPool(viewOf(place, own.name));
     for (const { guard, own, place } of this.#hosted) guard.onSchedulerReady(contextOf(place, own));
+  }
+
+  /** Once: what else is written into the samples of messages. */
+  watch(create: (samples: SampleStore, names: readonly string[]) => Updated): void {
+    const names = this.#hosted.map(({ own }) => own.name);
+    this.#watched = create(this.#samples, names);
   }
 
   newRequest(request: RequestView): void {
@@ -207,6 +219,7 @@ export class ConnectorHost {
   /** For the next message: series that have changed. `isLast`: no message follows soon, so every number must be of now. */
   takeSamples(isLast: boolean): readonly ConnectorSample[] {
     for (const { series } of this.#hosted) series.update(isLast);
+    this.#watched?.update(isLast);
     return this.#samples.take();
   }
 

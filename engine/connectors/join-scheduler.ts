@@ -4,6 +4,7 @@ import type { PageTransfers } from "../cache/page-transfers.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import { createContext } from "./connector-context.ts";
 import type { ConnectorHost } from "./connector-host.ts";
+import { TransferSeries } from "./transfer-series.ts";
 import { KvConnectors, type KvConnectorsOptions } from "./kv-connectors.ts";
 
 export interface JoinOptions extends KvConnectorsOptions {
@@ -38,5 +39,6 @@ export function joinScheduler(
     onDisabled: (place) => connectors.disable(place),
     onShutdown: () => connectors.close(),
   });
+  host.watch((samples, names) => new TransferSeries(samples, connectors, names, side.now));
   return connectors;
 }

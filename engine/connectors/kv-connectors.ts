@@ -11,10 +11,11 @@ import type {
   TransferResult,
 } from "../../connectors/connector.ts";
 import { RefusedError } from "../../connectors/connector.ts";
-import { blockKey } from "../cache/block-key.ts";
+import { readBlockIds } from "../cache/block-ids.ts";
+import { BlockKeys } from "../cache/block-keys.ts";
 import type { LoadingEntry } from "../cache/kv-cache.ts";
 import type { PageTransfers } from "../cache/page-transfers.ts";
-import { KvEngineError } from "../errors.ts";
+import type { HostPoolState } from "../request.ts";
 import type { SchedulerConnectors, SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
 import { Backoffs } from "./backoffs.ts";
@@ -27,7 +28,9 @@ import { Ledgers, type LedgerOptions } from "./ledgers.ts";
 import { decideLoad } from "./load-cost.ts";
 import { Loads } from "./loads.ts";
 import { PendingLookUps } from "./pending-look-ups.ts";
-import { SequenceView } from "./request-view.ts";
+import { type SequenceView, SequenceViews } from "./request-view.ts";
+import { TransferCounts } from "./transfer-counts.ts";
+import { hostPoolOf, ratesOf } from "./transfer-rates.ts";
 
 export interface KvConnectorsOptions extends LedgerOptions {
   /** How long a look-up may stay `pending`, in milliseconds: then it is a miss. */
@@ -40,6 +43,8 @@ export interface KvConnectorsOptions extends LedgerOptions {
   readonly onEvents?: (connector: string, events: readonly KvEvent[]) => void;
 }
 
+/** Where stores go: pages of the host. */
+const STORE_TIER = "host";
 /** A store that takes long counts at once and is forgotten slowly: what is to be stored in time must reckon with the next one. */
 const STORE_WEIGHT = 0.02;
 /** Rates until the first transfers have ended: those of a slow memory, and of a slow processor. */
@@ -54,20 +59,23 @@ export class KvConnectors implements SchedulerConnectors {
   readonly ledgers: Ledgers;
   readonly isLoading: (id: number) => boolean;
   readonly #side: SchedulerSide;
+  readonly #keys: BlockKeys;
   readonly #calls: ConnectorCalls;
   readonly #transfers: PageTransfers;
   readonly #options: KvConnectorsOptions;
   readonly #completed: CompletedBlocks;
-  readonly #views = new WeakMap<Sequence, SequenceView>();
+  readonly #views: SequenceViews;
   readonly #pending: PendingLookUps;
   readonly #backoffs: Backoffs;
-  readonly #isDisabled: boolean[];
+  /** Disabled in the middle of hooks: what they held and promised is still to end. */
+  readonly #newlyDisabled: number[] = [];
   #numAllocated = 0;
   #isClosed = false;
   /** From the call to the result. */
   #storeMs = 0;
-  /** Times that it was decided to load, to compute, or both; for metrics. */
+  /** For metrics: times that it was decided to load, to compute, or both; what flights came to. */
   readonly decisions = { load: 0, compute: 0, both: 0 };
+  readonly counts: TransferCounts;
 
   constructor(
     side: SchedulerSide,
@@ -81,23 +89,29 @@ export class KvConnectors implements SchedulerConnectors {
     this.#calls = calls;
     this.#transfers = transfers;
     this.#options = options;
-    this.ledgers = new Ledgers(numConnectors, side, options);
+    this.#keys = new BlockKeys(kv.pool);
+    this.ledgers = new Ledgers(numConnectors, side, this.#keys, options);
     this.pages = new HostPages(transfers.numPages, () => transfers.numReady);
+    this.counts = new TransferCounts(numConnectors);
     this.flights = new Flights(
       kv,
       this.pages,
       transfers,
+      this.counts,
       numConnectors,
       options.maxFlying,
       side.now,
     );
-    this.loads = new Loads(side, this.flights, this.pages, options.loadTimeoutMs);
+    this.loads = new Loads(side, this.flights, this.pages, this.counts, {
+      pageBytes: transfers.pageBytes,
+      timeoutMs: options.loadTimeoutMs,
+    });
     this.coming = new BlockOffers(kv.pool, this.loads.blocks, kv.groups.length, kv.blockSize);
     this.isLoading = (id) => this.loads.blocks.has(id);
     this.#completed = new CompletedBlocks(kv.pool);
+    this.#views = new SequenceViews(kv.groups.length);
     this.#pending = new PendingLookUps(options.lookupTimeoutMs);
     this.#backoffs = new Backoffs(numConnectors);
-    this.#isDisabled = Array.from({ length: numConnectors }, () => false);
   }
 
   get isBusy(): boolean {
@@ -117,20 +131,18 @@ export class KvConnectors implements SchedulerConnectors {
     );
   }
 
+  get hostPool(): HostPoolState {
+    return hostPoolOf(this.#transfers, this.pages);
+  }
+
   get pageBytes(): number {
     return this.#transfers.pageBytes;
   }
 
   /** What transfers have cost lately. */
   get rates(): TransferRates {
-    const stats = this.#transfers.stats();
-    return {
-      loadBytesPerSecond: stats.loadBytesPerSecond,
-      storeBytesPerSecond: stats.storeBytesPerSecond,
-      latencyMs: stats.loadLatencyMicros / 1000,
-      // A slow one is not waited for to be known.
-      storeMs: Math.max(this.#storeMs, this.flights.oldestStoreMs),
-    };
+    // A slow one is not waited for to be known.
+    return ratesOf(this.#transfers, Math.max(this.#storeMs, this.flights.oldestStoreMs));
   }
 
   heldIds(): number[] {
@@ -138,26 +150,18 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   viewOf(sequence: Sequence): SequenceView {
-    let view = this.#views.get(sequence);
-    if (view === undefined) {
-      view = new SequenceView(sequence, this.#side.kv.groups.length);
-      this.#views.set(sequence, view);
-    }
-    return view;
+    return this.#views.of(sequence);
   }
 
   /** Copies blocks of the device that are complete to pages of a connector. Throws `RefusedError`. */
   store(connector: number, ids: readonly number[], pages: readonly number[]): FlightId {
     Flights.check(ids, pages);
     const { kv, committedStep } = this.#side;
-    const keys = ids.map((id) => {
-      if (id === 0) throw new RefusedError("null", "block 0 is the null block");
-      if (!(Number.isInteger(id) && id > 0 && id < kv.pool.numBlocks))
-        throw new RefusedError("invalid", `${id} is no block`);
-      const hash = kv.pool.hashOf(id);
-      if (hash === undefined || kv.pool.publishedStep(id) > committedStep())
+    const keys = Array.from(readBlockIds(ids, kv.pool.numBlocks), (id) => {
+      const key = kv.pool.publishedStep(id) > committedStep() ? undefined : this.#keys.of(id);
+      if (key === undefined)
         throw new RefusedError("stale", `block ${id} has no content that a connector may see`);
-      return blockKey(hash, 0, kv.pool.groupOf(id) ?? 0);
+      return key;
     });
     const flight = this.flights.begin("store", connector, ids, pages, keys, committedStep());
     for (const page of pages) this.pages.setKey(page, undefined);
@@ -171,7 +175,7 @@ export class KvConnectors implements SchedulerConnectors {
 
   /** A connector is called no more: it holds nothing from now on, and what it promised is computed. */
   disable(connector: number): void {
-    this.#isDisabled[connector] = true;
+    this.#newlyDisabled.push(connector);
   }
 
   /** Whether the connectors were shut down. */
@@ -263,19 +267,30 @@ export class KvConnectors implements SchedulerConnectors {
   relieve(numBlocks: number, mayRecall: boolean): number {
     const { pool } = this.#side.kv;
     const enough = pool.numFree + numBlocks;
-    const soon = this.flights.cancelStores(numBlocks);
+    // Stores are given up where that is of use: for those who wait for others' blocks anyway, what is stored now need not be later.
+    const isOfUse = mayRecall || pool.numFlying >= numBlocks;
+    const soon = isOfUse ? this.flights.cancelStores(numBlocks) : pool.numFlying;
     if (pool.numFree < enough) this.loads.cancelUnwanted();
     if (mayRecall && pool.numFree < enough && this.ledgers.numHeld > 0) {
       const deadline = this.ledgers.recall();
       if (deadline !== undefined) this.#calls.pressure(enough - pool.numFree, deadline);
     }
     // What becomes free is for those who lack it: no store begins before they were looked at again.
-    this.flights.isPressed = pool.numFree < enough;
+    this.flights.isPressed = isOfUse && pool.numFree < enough;
     return soon;
   }
 
   settle(): void {
     this.#endDisabled();
+    if (this.flights.numEnded > 0) this.#settleFlights();
+    this.ledgers.expire((connector, count) => {
+      const text = `left ${count} touches of blocks to end at their deadline`;
+      this.#calls.fault(connector, "held", undefined, text);
+    });
+    if (this.loads.blocks.size > 0) this.#dropLate(this.#side.now());
+  }
+
+  #settleFlights(): void {
     const { numConnectors } = this.#calls;
     const results: TransferResult[][] = Array.from({ length: numConnectors }, () => []);
     for (const ended of this.flights.takeEnded()) {
@@ -286,12 +301,6 @@ export class KvConnectors implements SchedulerConnectors {
     }
     for (const [connector, some] of results.entries())
       if (some.length > 0) this.#calls.transfersEnded(connector, some);
-    const now = this.#side.now();
-    this.ledgers.expire((connector, count) => {
-      const text = `left ${count} touches of blocks to end at their deadline`;
-      this.#calls.fault(connector, "held", undefined, text);
-    });
-    this.#dropLate(now);
   }
 
   committed(): void {
@@ -317,18 +326,15 @@ export class KvConnectors implements SchedulerConnectors {
     return this.#endDisabled();
   }
 
-  reset(generation: number): void {
+  reset(generation: number, resetExternal: boolean): void {
     this.loads.drop(() => true);
     for (const flight of this.flights.all()) this.flights.cancel(flight);
-    this.#calls.reset(generation);
+    if (resetExternal) this.#calls.reset(generation);
   }
 
   checkIntegrity(): void {
     this.ledgers.checkIntegrity();
-    for (const { id, waiters, flight } of this.loads.blocks.all()) {
-      if (waiters.length === 0 && flight === undefined)
-        throw new KvEngineError("internal", `block ${id} is loading for nobody`);
-    }
+    this.loads.checkIntegrity();
   }
 
   /** A block that is loading in several groups counts once. */
@@ -345,17 +351,18 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   #stored({ flight, failed }: EndedFlight, isStale: boolean): void {
-    if (isStale || flight.isCancelled) return;
+    if (flight.isCancelled) return;
+    const bytes = (flight.blocks.length - failed.size) * this.pageBytes;
+    this.counts.arrived(flight.connector, "store", STORE_TIER, bytes);
+    if (isStale) return;
     const ms = this.#side.now() - flight.beganAt;
     this.#storeMs = Math.max(ms, this.#storeMs + STORE_WEIGHT * (ms - this.#storeMs));
-    const { pool } = this.#side.kv;
     const safe: number[] = [];
     for (const [i, id] of flight.blocks.entries()) {
       if (failed.has(i)) continue;
       const key = flight.keys[i];
       this.pages.setKey(flight.pages[i] as number, key);
-      const hash = pool.hashOf(id);
-      if (hash !== undefined && blockKey(hash, 0, pool.groupOf(id) ?? 0) === key) safe.push(id);
+      if (this.#keys.of(id) === key) safe.push(id);
     }
     this.ledgers.markSafe(flight.connector, safe);
   }
@@ -381,15 +388,12 @@ export class KvConnectors implements SchedulerConnectors {
 
   /** Outside of any hook: what disabled connectors held and promised ends. Answers whether there were any. */
   #endDisabled(): boolean {
-    let any = false;
-    for (const [connector, isDisabled] of this.#isDisabled.entries()) {
-      if (!isDisabled) continue;
-      this.#isDisabled[connector] = false;
-      any = true;
+    if (this.#newlyDisabled.length === 0) return false;
+    for (const connector of this.#newlyDisabled.splice(0)) {
       this.ledgers.disable(connector);
       this.loads.drop((loading) => loading.connector === connector && loading.flight === undefined);
       this.pages.freeAll(connector);
     }
-    return any;
+    return true;
   }
 }

@@ -3,13 +3,6 @@
 import type { CacheReceipt } from "../request.ts";
 import type { Sequence } from "./sequence.ts";
 
-/** Prompt tokens that connectors brought. */
-export function numLoadedTokens({ loadedByTier }: Sequence): number {
-  let sum = 0;
-  for (const tokens of Object.values(loadedByTier)) sum += tokens;
-  return sum;
-}
-
 /** `microsPerToken`: what computing a prompt token has cost lately; 0 = not known, then nothing counts as saved. */
 export function receiptOf(sequence: Sequence, microsPerToken: number): CacheReceipt {
   const { numCachedTokens, loadedByTier, loadingSince, loadedAt } = sequence;

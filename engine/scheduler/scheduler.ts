@@ -16,6 +16,7 @@ import { checkRequest, type RequestLimits } from "../request-limits.ts";
 import { Admission } from "./admission.ts";
 import { BatchPacker, ScheduledBatch, type StepResult } from "./batch.ts";
 import { StepBudget } from "./budget.ts";
+import { CacheCounts } from "./cache-counts.ts";
 import { ChunkSizer } from "./chunk-sizer.ts";
 import { LiveSequences } from "./live-sequences.ts";
 import { NgramDrafter } from "./ngram-drafter.ts";
@@ -77,6 +78,7 @@ export class Scheduler {
   readonly #packer: BatchPacker;
   readonly #hasher: PromptHasher;
   readonly #idleBatches: ScheduledBatch[] = [];
+  readonly #cacheCounts = new CacheCounts();
   readonly #drafts: boolean;
   #stepTokens: number[] = [];
   #nextStepId = 0;
@@ -112,7 +114,12 @@ export class Scheduler {
     this.#hasher = new PromptHasher(tools, limits.blockSize, {
       enabled: options.enablePrefixCaching,
     });
-    this.#committer = new StepCommitter(this.#live, this.#hasher, () => this.#sizer.microsPerToken);
+    this.#committer = new StepCommitter(
+      this.#live,
+      this.#hasher,
+      this.#cacheCounts,
+      () => this.#sizer.microsPerToken,
+    );
     // A state that has taken in a wrong draft cannot be taken back.
     this.#drafts =
       options.speculative === "ngram" && limits.groups.every(({ kind }) => kind !== "state");
@@ -152,8 +159,9 @@ export class Scheduler {
   takeStats(): EngineStats {
     const stepTokens = this.#stepTokens;
     this.#stepTokens = [];
-    const { numPromptTokens, numGenerationTokens, numQueriedTokens, numHitTokens } =
-      this.#committer;
+    const { numPromptTokens, numGenerationTokens } = this.#committer;
+    const cache = this.#cacheCounts;
+    const hostPool = this.#live.connectors?.hostPool;
     return {
       running: this.numRunning,
       waiting: this.numWaiting,
@@ -163,11 +171,16 @@ export class Scheduler {
       promptTokens: numPromptTokens,
       generationTokens: numGenerationTokens,
       steps: this.#numSteps,
-      prefixQueries: numQueriedTokens,
-      prefixHits: numHitTokens,
+      prefixQueries: cache.queries,
+      prefixHits: cache.hits,
+      externalQueries: cache.externalQueries,
+      externalHits: cache.externalHits,
+      loadedPromptTokens: cache.loadedPromptTokens,
+      savedMs: cache.savedMs,
       drafts: this.#committer.numDrafts,
       draftTokens: this.#committer.numDraftTokens,
       acceptedTokens: this.#committer.numAcceptedTokens,
+      ...(hostPool === undefined ? {} : { hostPool }),
       stepTokens,
     };
   }
@@ -237,6 +250,11 @@ export class Scheduler {
     return batch;
   }
 
+  /** Takes what transfers have brought. `schedule` and `commit` do so too: this is for while steps compute. */
+  settle(): void {
+    this.#live.connectors?.settle();
+  }
+
   /** Takes the result of the oldest submitted step. */
   commit(result: StepResult): StepEvents {
     const batch = this.#live.inFlight[0];
@@ -276,10 +294,13 @@ export class Scheduler {
     };
   }
 
-  /** Drops all cached prefixes; requests that run keep their blocks. Answers the new generation. */
-  resetPrefixCache(): number {
+  /**
+   * Drops all cached prefixes; requests that run keep their blocks. Without `resetExternal` connectors keep what they have stored, and
+   * may bring it back. Answers the new generation.
+   */
+  resetPrefixCache(resetExternal: boolean = true): number {
     this.kv.reset();
-    this.#live.connectors?.reset(this.kv.generation);
+    this.#live.connectors?.reset(this.kv.generation, resetExternal);
     return this.kv.generation;
   }
 

@@ -7,7 +7,8 @@
 import { NULL_BLOCK } from "../cache/block-pool.ts";
 import { KvEngineError, type ErrorData } from "../errors.ts";
 import { type Finish, NO_LOGPROBS, type TopLogprobs } from "../request.ts";
-import { numLoadedTokens, receiptOf } from "./cache-receipt.ts";
+import type { CacheCounts } from "./cache-counts.ts";
+import { receiptOf } from "./cache-receipt.ts";
 import { PICK, type ScheduledBatch, type StepResult } from "./batch.ts";
 import type { LiveSequences } from "./live-sequences.ts";
 import type { PromptHasher } from "./prompt-hasher.ts";
@@ -27,22 +28,27 @@ interface End {
 export class StepCommitter {
   readonly #live: LiveSequences;
   readonly #hasher: PromptHasher;
+  readonly #counts: CacheCounts;
   readonly #microsPerPromptToken: () => number;
   /** The clock at the commit under way. */
   #now = 0;
   numPromptTokens = 0;
   numGenerationTokens = 0;
   /** Prompt tokens that were looked up in the prefix cache, and those that were there. */
-  numQueriedTokens = 0;
-  numHitTokens = 0;
   numDrafts = 0;
   numDraftTokens = 0;
   numAcceptedTokens = 0;
 
   /** `microsPerPromptToken`: what one has cost lately. */
-  constructor(live: LiveSequences, hasher: PromptHasher, microsPerPromptToken: () => number) {
+  constructor(
+    live: LiveSequences,
+    hasher: PromptHasher,
+    counts: CacheCounts,
+    microsPerPromptToken: () => number,
+  ) {
     this.#live = live;
     this.#hasher = hasher;
+    this.#counts = counts;
     this.#microsPerPromptToken = microsPerPromptToken;
   }
 
@@ -142,10 +148,8 @@ export class StepCommitter {
     if (sequence.firstTokenAt === 0) {
       sequence.firstTokenAt = this.#now;
       this.#countPrompt(sequence);
-      if (sequence.numCachedTokens > 0) {
-        sequence.cacheReceipt = receiptOf(sequence, this.#microsPerPromptToken());
+      if (sequence.cacheReceipt !== undefined)
         events.cached(sequence.numCachedTokens, sequence.cacheReceipt);
-      }
       const scores = sequence.promptScores?.take();
       if (scores !== undefined) events.prompt(scores);
     }
@@ -162,11 +166,12 @@ export class StepCommitter {
 
   /** With the first token it is known what of the prompt was computed, whatever was found, lost or given up on the way. */
   #countPrompt(sequence: Sequence): void {
-    const { numPromptTokens, numQueriedTokens, computed } = sequence;
-    sequence.numCachedTokens = numPromptTokens - computed.size;
+    const { numPromptTokens, computed } = sequence;
     this.numPromptTokens += numPromptTokens;
-    this.numQueriedTokens += numQueriedTokens;
-    this.numHitTokens += Math.max(0, sequence.numCachedTokens - numLoadedTokens(sequence));
+    sequence.numCachedTokens = numPromptTokens - computed.size;
+    if (sequence.numCachedTokens > 0)
+      sequence.cacheReceipt = receiptOf(sequence, this.#microsPerPromptToken());
+    this.#counts.firstToken(sequence, this.#live.connectors !== undefined);
   }
 
   /** Publishes blocks that this step has completed and frees those that no later position sees. */
@@ -186,6 +191,7 @@ export class StepCommitter {
   /** Connectors see a block once its step has committed. */
   #tellComplete(sequence: Sequence, connectors: SchedulerConnectors): void {
     const { pool, blockSize } = this.#live.kv;
+    if (sequence.numComputedTokens < (sequence.numToldBlocks + 1) * blockSize) return;
     const { tables, numHashes } = sequence.blocks;
     const end = Math.min(Math.floor(sequence.numComputedTokens / blockSize), numHashes);
     for (let block = sequence.numToldBlocks; block < end; block++) {

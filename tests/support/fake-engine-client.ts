@@ -3,7 +3,7 @@
  * was asked of it is recorded.
  */
 
-import type { EngineClient, Observe } from "../../engine/engine-client.ts";
+import type { EngineClient, Observe, PrefixCacheReset } from "../../engine/engine-client.ts";
 import { epochMs } from "../../engine/epoch.ts";
 import { KvEngineError } from "../../engine/errors.ts";
 import type {
@@ -78,6 +78,10 @@ export const NO_STATS: EngineStats = {
   steps: 0,
   prefixQueries: 0,
   prefixHits: 0,
+  externalQueries: 0,
+  externalHits: 0,
+  loadedPromptTokens: {},
+  savedMs: 0,
   drafts: 0,
   draftTokens: 0,
   acceptedTokens: 0,
@@ -151,6 +155,7 @@ export class FakeEngineClient implements EngineClient {
   readonly aborted: string[] = [];
   /** Times that the prefix cache was reset. */
   resets = 0;
+  readonly externalResets: boolean[] = [];
   readonly #onStats: ((stats: EngineStats) => void)[] = [];
   readonly #fatal: ((error: KvEngineError) => void)[] = [];
   readonly #arrivals: (() => void)[] = [];
@@ -176,7 +181,8 @@ export class FakeEngineClient implements EngineClient {
     for (const callback of this.#onStats) callback(this.currentStats);
   }
 
-  resetPrefixCache(): Promise<number> {
+  resetPrefixCache({ resetExternal = true }: PrefixCacheReset = {}): Promise<number> {
+    this.externalResets.push(resetExternal);
     this.resets++;
     return Promise.resolve(this.resets);
   }

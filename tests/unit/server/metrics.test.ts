@@ -56,6 +56,40 @@ describe("/metrics", () => {
     expect((await scrape(test)).get(info)).toBe(1);
   });
 
+  test("tells prompt tokens by source and by tier, external hits, and the host pool", async () => {
+    const test = testApp();
+    test.client.currentStats = {
+      ...NO_STATS,
+      promptTokens: 100,
+      prefixHits: 16,
+      loadedPromptTokens: { host: 32, disk: 12 },
+      externalQueries: 84,
+      externalHits: 44,
+      savedMs: 1500,
+      hostPool: { numPages: 8, numReady: 6, numUsed: 2, pageBytes: 64, isGrowing: true },
+    };
+    for (let i = 0; i < 2; i++) {
+      const values = await scrape(test);
+      const of = (name: string, label: string, value: string): number | undefined =>
+        values.get(`${name}{${label}="${value}",model_name="tiny",engine="0"}`);
+      const sources = ["local_compute", "local_cache_hit", "external_kv_transfer"];
+      const name = "vllm:prompt_tokens_by_source_total";
+      expect(sources.map((source) => of(name, "source", source))).toEqual([40, 16, 44]);
+      const tiers = ["host", "disk"].map((tier) =>
+        of("kvengine:prompt_tokens_loaded_total", "tier", tier),
+      );
+      expect(tiers).toEqual([32, 12]);
+      expect(values.get(`vllm:prompt_tokens_cached_total${LABELS}`)).toBe(60);
+      expect(values.get(`vllm:external_prefix_cache_queries_total${LABELS}`)).toBe(84);
+      expect(values.get(`vllm:external_prefix_cache_hits_total${LABELS}`)).toBe(44);
+      expect(values.get(`kvengine:prompt_seconds_saved_total${LABELS}`)).toBe(1.5);
+      expect(values.get(`kvengine:host_pages${LABELS}`)).toBe(8);
+      expect(values.get(`kvengine:host_pages_ready${LABELS}`)).toBe(6);
+      expect(values.get(`kvengine:host_pages_used${LABELS}`)).toBe(2);
+      expect(values.get(`vllm:kv_offload_cpu_cache_usage_perc${LABELS}`)).toBe(0.25);
+    }
+  });
+
   test("counts the tokens of every step of every message", async () => {
     const test = testApp();
     test.client.report({ stepTokens: [1, 300] });

@@ -117,7 +117,10 @@ impl Transfers {
         };
         steps.set_waiter(Arc::<Shared>::downgrade(&shared), options.guard_steps);
         transfers.start(threads, "kv-transfer", |shared| shared.work(Crew::Copies))?;
-        transfers.start(1, "kv-host-pool", |shared| shared.copier.host.work())?;
+        transfers.start(1, "kv-host-pool", |shared| {
+            shared.copier.host.work();
+            shared.tell_now();
+        })?;
         Ok(transfers)
     }
 
@@ -144,7 +147,7 @@ impl Transfers {
         self.shared.copier.host.num_ready()
     }
 
-    /// Whether more host pages will be ready: no more when all are, or when memory ran short.
+    /// Whether more host pages will be ready as pages come to be used: no more when all are, or when memory ran short.
     pub fn is_growing(&self) -> bool {
         self.shared.copier.host.is_growing()
     }
@@ -221,6 +224,7 @@ impl Transfers {
                 "flight {id}: {num_pages} host pages and {num_far} places, there must be as many, at least one"
             )));
         }
+        self.shared.copier.host.use_pages(&plan.pages);
         let crew = plan.kind.crew();
         let finished = self.shared.steps.newest();
         let taken = self.shared.submit(crew, |queue| {

@@ -111,10 +111,15 @@ impl Shared {
         let news = state.queue.announce();
         drop(state);
         if news {
-            let on_results = self.on_results.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(on_results) = on_results {
-                on_results();
-            }
+            self.tell_now();
+        }
+    }
+
+    /// Calls whoever waits for results, also where there are none.
+    pub(super) fn tell_now(&self) {
+        let on_results = self.on_results.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(on_results) = on_results {
+            on_results();
         }
     }
 
