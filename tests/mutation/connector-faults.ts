@@ -14,8 +14,8 @@ export const CONNECTOR_FAULTS: readonly Fault[] = [
     name: "copied-a-step-early",
     breaks: "a block is copied before the step that fills it has committed",
     file: "engine/connectors/kv-connectors.ts",
-    from: "if (hash === undefined || kv.pool.publishedStep(id) > committedStep())",
-    to: "if (hash === undefined)",
+    from: "kv.pool.publishedStep(id) > committedStep() ? undefined",
+    to: "kv.pool.publishedStep(id) > committedStep() + 9 ? undefined",
     tests: [TRANSFERS],
   },
   {
@@ -30,9 +30,9 @@ export const CONNECTOR_FAULTS: readonly Fault[] = [
   {
     name: "key-of-another-group",
     breaks: "a block of the window is stored under the key of the full group",
-    file: "engine/connectors/kv-connectors.ts",
-    from: "      return blockKey(hash, 0, kv.pool.groupOf(id) ?? 0);\n",
-    to: "      return blockKey(hash, 0, 0);\n",
+    file: "engine/cache/block-keys.ts",
+    from: "    const key = blockKey(hash, 0, group);\n",
+    to: "    const key = blockKey(hash, 0, 0);\n",
     tests: [PARTIAL],
   },
   {

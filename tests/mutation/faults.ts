@@ -47,7 +47,7 @@ const CACHE_FAULTS: readonly Fault[] = [
     name: "evicted-block-still-found",
     breaks: "a block that was handed out again is found by the hash of what it held before",
     file: "engine/cache/block-pool.ts",
-    from: "this.#map.remove(ids[i] as number);",
+    from: "        this.#map.remove(ids[i] as number);\n",
     to: "",
     tests: ["tests/unit/cache"],
   },

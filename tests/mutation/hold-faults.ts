@@ -61,8 +61,8 @@ export const HOLD_FAULTS: readonly Fault[] = [
     name: "seen-a-step-early",
     breaks: "a connector copies a block that the step at work is about to fill",
     file: "engine/cache/committed-content.ts",
-    from: "pool.publishedStep(id) > this.#committedStep()) return undefined;",
-    to: "pool.publishedStep(id) > this.#committedStep() + 1) return undefined;",
+    from: "pool.publishedStep(id) <= this.#committedStep();",
+    to: "pool.publishedStep(id) <= this.#committedStep() + 1;",
     tests: [VIEW],
   },
   {

@@ -147,7 +147,7 @@ export const PACE_FAULTS: readonly Fault[] = [
     breaks: "usage of a stream says nothing of cached tokens before its end",
     file: "engine/scheduler/step-committer.ts",
     from: "        events.cached(sequence.numCachedTokens, sequence.cacheReceipt);\n",
-    to: "",
+    to: "        events.cached(0, sequence.cacheReceipt);\n",
     tests: [PREFIX_CACHE],
   },
   {
