@@ -146,8 +146,8 @@ export const PACE_FAULTS: readonly Fault[] = [
     name: "cached-tokens-untold",
     breaks: "usage of a stream says nothing of cached tokens before its end",
     file: "engine/scheduler/step-committer.ts",
-    from: "        events.cached(sequence.numCachedTokens, sequence.cacheReceipt);\n",
-    to: "        events.cached(0, sequence.cacheReceipt);\n",
+    from: "      if (sequence.cacheReceipt !== undefined)\n        events.cached(",
+    to: "      if (sequence.cacheReceipt !== undefined && sequence.numTokens < 0)\n        events.cached(",
     tests: [PREFIX_CACHE],
   },
   {
