@@ -151,7 +151,9 @@ async function serve(plan: Plan, isOn: boolean): Promise<Run> {
     while (next < talks.length) {
       for (const [turn, prompt] of (talks[next++] as number[][]).entries()) {
         if (turn > 0) await Bun.sleep(2 * thinkMs * pauses());
-        tokens += await complete(server.url, prompt);
+        const served = await complete(server.url, prompt);
+        // Not in one expression: what others add meanwhile would be lost.
+        tokens += served;
       }
     }
   };
