@@ -4,14 +4,14 @@
  */
 
 import type { CommandDef } from "citty";
-import type { SamplingParams } from "../engine/request.ts";
-import { DEFAULT_SAMPLING } from "../engine/request.ts";
-import { hashBlocks, hashEach, noneHash } from "../engine/runner/native.ts";
-import { NativeRunner } from "../engine/runner/native-runner.ts";
-import { Scheduler } from "../engine/scheduler/scheduler.ts";
-import { defineOurCommand } from "./command.ts";
-import { EXIT } from "./output.ts";
-import { VERSION } from "./version.ts";
+import type { SamplingParams } from "../../../engine/request.ts";
+import { DEFAULT_SAMPLING } from "../../../engine/request.ts";
+import { hashBlocks, hashEach, noneHash } from "../../../engine/runner/native.ts";
+import { NativeRunner } from "../../../engine/runner/native-runner.ts";
+import { Scheduler } from "../../../engine/scheduler/scheduler.ts";
+import { defineOurCommand } from "../../command.ts";
+import { EXIT } from "../../output.ts";
+import { VERSION } from "../../version.ts";
 
 const BLOCK_SIZE = 16;
 const VOCABULARY = 50_000;
