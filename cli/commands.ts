@@ -115,6 +115,10 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     examples: [
       ["kvengine bench scheduler", "1, 32 and 256 running requests"],
       ["kvengine bench scheduler --num-running 256 --num-steps 500 --json", ""],
+      [
+        "kvengine bench scheduler --num-running 256 --kv-connector cpu-offload",
+        "what a KV connector adds",
+      ],
     ],
     load: async () => (await import("./bench/scheduler/command.ts")).default,
   },

@@ -1,12 +1,15 @@
 /** `kvengine connectors test`: a connector against the rules of its interface. */
 
 import type { CommandDef } from "citty";
-import { type Harness, type RuleResult, testConnector } from "../connectors/conformance.ts";
+import { type RuleResult, testConnector } from "../connectors/conformance.ts";
 import { RULES } from "../connectors/conformance-rules.ts";
+import { SERVING_RULES, type ServingHarness } from "../connectors/serving-rules.ts";
 import type { ConnectorDescription } from "../connectors/connector-class.ts";
+import type { KvConnector } from "../connectors/connector.ts";
 import { createEmptyEngine } from "../connectors/empty-engine.ts";
 import { optionsOf, parseGivenOptions } from "../engine/connectors/given-options.ts";
 import { loadConnectorClass, readOptions } from "../engine/connectors/load-connector.ts";
+import { serveTrial } from "../engine/connectors/trial/serve-trial.ts";
 import { defineOurCommand } from "./command.ts";
 import { EXIT } from "./output.ts";
 
@@ -19,7 +22,9 @@ const command: CommandDef = defineOurCommand("connectors test", async ({ values,
   const given = optionsOf(parseGivenOptions(values.kvConnectorOptions, 1), description.name);
   // Refused before any rule runs: it is the command line that is wrong then.
   readOptions(spec, description, given);
-  const results = await testConnector(createHarness(spec, description, given), RULES);
+  const harness = createHarness(spec, description, given);
+  const rules = [...RULES, ...SERVING_RULES];
+  const results = await testConnector(harness, rules);
   const failed = results.filter(({ failure }) => failure !== undefined).length;
   const report = { name: description.name, apiVersion: description.apiVersion, results };
   const text = values.json ? JSON.stringify(report, null, 2) : toText(spec, description, results);
@@ -31,11 +36,13 @@ function createHarness(
   spec: string,
   description: ConnectorDescription,
   given: Readonly<Record<string, unknown>>,
-): Harness {
+): ServingHarness {
+  const create = (options?: Readonly<Record<string, unknown>>): KvConnector =>
+    new description.connectorClass(readOptions(spec, description, { ...given, ...options }));
   return {
     description,
-    create: (options) =>
-      new description.connectorClass(readOptions(spec, description, { ...given, ...options })),
+    create,
+    serve: (options) => serveTrial(description.name, create(), options),
     createEngine: () => createEmptyEngine(description.name, () => performance.now()),
     settles,
   };

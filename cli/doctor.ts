@@ -4,6 +4,7 @@ import { accessSync, constants, existsSync, readdirSync, readFileSync } from "no
 import { totalmem } from "node:os";
 import { dlopen, FFIType } from "bun:ffi";
 import type { CommandDef } from "citty";
+import { MEMORY_SHARE } from "../engine/connectors/host-pool-size.ts";
 import { readHubSettings } from "../engine/hub/settings.ts";
 import { cpuFeatures, memoryAvailable } from "../engine/runner/native.ts";
 import { defineOurCommand } from "./command.ts";
@@ -135,6 +136,7 @@ function toText(report: Report): string {
     "Memory",
     `  ${"total".padEnd(12)} ${formatBytes(memory.totalBytes)}`,
     `  ${"available".padEnd(12)} ${formatBytes(memory.availableBytes)}`,
+    `  ${"host pool".padEnd(12)} ${formatBytes(Math.floor(memory.availableBytes * MEMORY_SHARE))} unless --kv-offload-size says otherwise, where a KV connector keeps pages`,
     "",
     "GPU",
     `  ${"driver".padEnd(12)} ${gpu.found ? `found: ${gpu.detail}` : `not found: ${gpu.detail}`}`,

@@ -45,6 +45,7 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
     client.onFatal((thrown) => ending.fail(thrown));
     const server = serveHttp(app, { host: values.host, port: values.port });
     log.debug(describe(session));
+    if (values.kvConnector.length > 0) log.info(describeConnectors(session, values.kvConnector));
     process.stdout.write(
       greeting(
         name,
@@ -157,6 +158,14 @@ function describe({ client: { info } }: Session): string {
     `${info.modelName} on ${info.backend}, ${info.threads} threads: weights ${formatBytes(info.weightBytes)}, ` +
     `activations ${formatBytes(info.activationBytes)}, KV ${formatBytes(info.kvBytes)} in ${info.numBlocks} blocks of ` +
     `${info.blockSize} tokens, at most ${info.maxModelLen} tokens a sequence`
+  );
+}
+
+function describeConnectors({ client }: Session, names: readonly string[]): string {
+  const { numPages = 0, pageBytes = 0 } = client.stats().hostPool ?? {};
+  return (
+    `KV connectors: ${names.join(", ")}; host pool ${formatBytes(numPages * pageBytes)} ` +
+    `(${numPages} pages), which fills up while requests are served`
   );
 }
 

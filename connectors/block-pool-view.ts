@@ -51,6 +51,8 @@ export interface GpuBlockPoolView {
   readonly numFreeBlocks: number;
   /** Tokens of a block. */
   readonly blockSize: number;
+  /** Blocks with content that were handed out to others while they were not marked safe, since the start. */
+  readonly numLost: number;
   /** Requests and connectors that hold a block; 0 = it is free. Throws `invalid` for an id that is no block. */
   refCount(id: BlockId): number;
   /** What a block holds, once the step that filled it has committed. Throws `invalid` for an id that is no block. */

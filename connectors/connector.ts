@@ -125,7 +125,7 @@ export interface TransferRates {
   readonly storeBytesPerSecond: number;
   /** From the call to the result, without the copy and the queue. */
   readonly latencyMs: number;
-  /** How long a store has taken lately, from the call to the result. */
+  /** How long a store may take, from the call to the result: the longest one counts at once, and is forgotten slowly. */
   readonly storeMs: number;
 }
 
@@ -152,10 +152,12 @@ export interface Transfers {
 /** Pages of the host pool. They are shared by all connectors; each frees its own. */
 export interface HostPages {
   readonly pageBytes: number;
-  /** Pages that there will be; the pool grows in the background after start-up. */
+  /** Pages that there will be; the pool grows in the background, ahead of its use. */
   readonly numPages: number;
   /** Pages that could be had now. */
   readonly numFree: number;
+  /** Whether more pages will be free soon although nobody gives any back. */
+  readonly isGrowing: boolean;
   /** `count` pages, or undefined when there are not as many. */
   alloc(count: number): PageId[] | undefined;
   /** Gives pages back; one that a flight still uses follows when that has ended. Throws `notHeld`, and changes nothing, for one that is not the connector's. */
@@ -289,7 +291,7 @@ export abstract class KvConnector {
    */
   onMemoryPressure(_numBlocks: number, _deadline: number): void {}
 
-  /** What happened since the last call. Called once after each commit. */
+  /** What happened since the last call. Called once after each commit, and after each `schedule()` that found nothing to compute. */
   takeEvents(): readonly KvEvent[] {
     return [];
   }

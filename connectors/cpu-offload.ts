@@ -29,6 +29,11 @@ const TIER = "host";
 const MOST_OF_FLIGHT = 16;
 /** Steps that a block near eviction is stored ahead, beside the time that its copy takes. */
 const SPARE_STEPS = 2;
+const NEVER = -1;
+
+/** Weights of a new sample: of a step's time, and of the blocks that a step takes, of which the most count long. */
+const STEP_WEIGHT = 0.1;
+const BURST_WEIGHT = 0.02;
 
 /** A transfer under way: what each of its blocks holds, or is to hold. */
 interface Moving {
@@ -62,6 +67,14 @@ export default class CpuOffload extends KvConnector {
   #lastStepAt = Number.NaN;
   #stepMs = 0;
   #allocatedPerStep = 0;
+  /** See `#windowNow`: as of the last step. */
+  #window = 0;
+  /** Nothing was computed in the last step. */
+  #isIdle = true;
+  /** Of the view, when it was looked at last. */
+  #numLost = 0;
+  /** Free blocks at the last look at those near eviction, which has left none to store; `NEVER` = it is to be looked again. */
+  #numFreeLooked = NEVER;
 
   constructor(options: OptionValues) {
     super();
@@ -109,7 +122,8 @@ export default class CpuOffload extends KvConnector {
     this.#observe(output);
     if (this.#mode === "eager") this.#backlog.push(...output.completed);
     if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog);
-    if (this.#mode === "lazy") this.#storeNearEviction(output.stepId < 0);
+    this.#isIdle = output.stepId < 0;
+    if (this.#mode === "lazy") this.#storeNearEviction(this.#isIdle);
   }
 
   override requestFinished(
@@ -117,27 +131,27 @@ export default class CpuOffload extends KvConnector {
     blocksByGroup: readonly (readonly BlockId[])[],
   ): undefined {
     // Its blocks may be handed out in the next schedule, before the end of which nothing else is asked.
-    if (this.#mode === "eager")
-      this.#backlog.push(...this.#storeAll(blocksByGroup.flat().filter((id) => id !== 0)));
+    if (this.#mode === "eager" || this.#isShort) this.#storeReleased(blocksByGroup);
   }
 
   override onPreempted(requestIds: readonly string[]): void {
-    if (this.#mode !== "eager") return;
-    for (const id of requestIds) {
-      const blocks = this.#context.blocksOf(id) ?? [];
-      this.#backlog.push(...this.#storeAll(blocks.flat().filter((block) => block !== 0)));
-    }
+    if (this.#mode !== "eager" && !this.#isShort) return;
+    for (const id of requestIds) this.#storeReleased(this.#context.blocksOf(id) ?? []);
   }
 
   override updateConnectorOutput(transfers: readonly TransferResult[]): void {
     for (const result of transfers) {
       const moving = this.#stores.get(result.id) ?? this.#loads.get(result.id);
       if (moving === undefined) continue;
+      this.#numFreeLooked = NEVER;
       if (result.kind === "store") this.#stored(moving, result);
       else this.#loaded(moving, result);
       this.#stores.delete(result.id);
       this.#loads.delete(result.id);
     }
+    // The next step may be a long time off.
+    if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog);
+    if (this.#mode === "lazy") this.#storeNearEviction(this.#isIdle);
   }
 
   override takeEvents(): readonly KvEvent[] {
@@ -151,6 +165,7 @@ export default class CpuOffload extends KvConnector {
     this.#stores.clear();
     this.#loads.clear();
     this.#backlog = [];
+    this.#numFreeLooked = NEVER;
     this.#events.push({ kind: "cleared", keys: [], medium: TIER });
   }
 
@@ -159,7 +174,18 @@ export default class CpuOffload extends KvConnector {
   }
 
   get #mode(): StoreMode {
-    return this.#fixedMode ?? this.#auto.mode;
+    return this.#fixedMode ?? (this.#isShort ? "eager" : this.#auto.mode);
+  }
+
+  /** Whether what becomes free is handed out before it could be seen near eviction and be copied. */
+  get #isShort(): boolean {
+    return this.#view.numFreeBlocks < this.#window;
+  }
+
+  /** Stores blocks that are about to be released: the tail of a table first, as they are evicted. */
+  #storeReleased(blocksByGroup: readonly (readonly BlockId[])[]): void {
+    const blocks = blocksByGroup.flatMap((ids) => ids.filter((id) => id !== 0).toReversed());
+    this.#backlog.push(...this.#storeAll(blocks));
   }
 
   /** Stores those that are not stored; answers those that found no room in flight. */
@@ -167,6 +193,7 @@ export default class CpuOffload extends KvConnector {
     const blocks: BlockId[] = [];
     const keys: BlockKey[] = [];
     const wanted = new Set<BlockKey>();
+    const most = this.#mostToStore(true);
     for (const [i, id] of ids.entries()) {
       const key = this.#view.hashOf(id);
       if (key === undefined || wanted.has(key)) continue;
@@ -174,7 +201,7 @@ export default class CpuOffload extends KvConnector {
         if (this.#cache.ready(key) !== undefined) this.#view.markSafe([id]);
         continue;
       }
-      if (blocks.length >= this.#context.transfers.numFree) {
+      if (blocks.length >= most) {
         this.#store(blocks, keys);
         return ids.slice(i);
       }
@@ -187,26 +214,40 @@ export default class CpuOffload extends KvConnector {
   }
 
   #storeNearEviction(isIdle: boolean): void {
-    const { transfers, pages } = this.#context;
+    const { numFreeBlocks } = this.#view;
+    if (numFreeBlocks === this.#numFreeLooked) return;
+    this.#numFreeLooked = numFreeBlocks;
     // When nothing runs, what is left is stored as far as nothing else has to be forgotten for it.
-    const most = Math.min(transfers.numFree, isIdle ? pages.numFree : Infinity);
-    const window = isIdle ? Infinity : this.#window();
+    const most = this.#mostToStore(!isIdle);
+    const window = isIdle ? Infinity : this.#window;
     const blocks: BlockId[] = [];
-    const keys: BlockKey[] = [];
+    const keys = new Set<BlockKey>();
     for (const { id, hash } of this.#view.iterFreeBlockIdsWithHash(window)) {
-      if (blocks.length >= most) break;
+      if (blocks.length >= most) {
+        this.#numFreeLooked = NEVER;
+        break;
+      }
       if (this.#cache.has(hash)) {
         if (this.#cache.ready(hash) !== undefined) this.#view.markSafe([id]);
-      } else if (!keys.includes(hash)) {
+      } else if (!keys.has(hash)) {
         blocks.push(id);
-        keys.push(hash);
+        keys.add(hash);
       }
     }
-    this.#store(blocks, keys);
+    this.#store(blocks, [...keys]);
+  }
+
+  /** Blocks that may be stored now. What is stored is forgotten for others only once the pool can grow no more. */
+  #mostToStore(mayForget: boolean): number {
+    const { transfers, pages } = this.#context;
+    const { numFree } = transfers;
+    const room = pages.numFree;
+    if (numFree <= room || !mayForget || pages.isGrowing) return Math.min(numFree, room);
+    return Math.min(numFree, room + this.#cache.size - this.#cache.numPinned);
   }
 
   /** Blocks from the head of the free queue that are handed out before a copy begun later would have ended. */
-  #window(): number {
+  #windowNow(): number {
     const { groups, maxBatchedTokens, transfers } = this.#context;
     const latency = this.#stepMs === 0 ? 0 : transfers.rates.storeMs / this.#stepMs;
     const least = 2 * groups.length * Math.ceil(maxBatchedTokens / this.#view.blockSize);
@@ -214,13 +255,9 @@ export default class CpuOffload extends KvConnector {
   }
 
   #store(blocks: readonly BlockId[], keys: readonly BlockKey[]): void {
-    const { pages, transfers, metrics } = this.#context;
-    let count = blocks.length;
-    if (count > pages.numFree) this.#forget(count - pages.numFree);
-    if (count > pages.numFree) {
-      metrics.count("stores_declined", count - pages.numFree, { reason: "full" });
-      count = pages.numFree;
-    }
+    const { pages, transfers } = this.#context;
+    if (blocks.length > pages.numFree) this.#forget(blocks.length - pages.numFree);
+    const count = Math.min(blocks.length, pages.numFree);
     for (let from = 0; from < count; from += MOST_OF_FLIGHT) {
       const some = blocks.slice(from, Math.min(count, from + MOST_OF_FLIGHT));
       const theirs = keys.slice(from, from + some.length);
@@ -242,7 +279,7 @@ export default class CpuOffload extends KvConnector {
     this.#events.push({ kind: "removed", keys, medium: TIER });
   }
 
-  #stored({ keys, blocks }: Moving, { failedBlockIds, cancelled }: TransferResult): void {
+  #stored({ keys, blocks }: Moving, { failedBlockIds }: TransferResult): void {
     const failed = new Set(failedBlockIds);
     const stored: BlockKey[] = [];
     for (const [i, key] of keys.entries()) {
@@ -253,20 +290,21 @@ export default class CpuOffload extends KvConnector {
         stored.push(key);
       }
     }
-    if (cancelled) {
-      this.#auto.outrun(keys.length);
-      this.#context.metrics.count("stores_declined", keys.length, { reason: "outrun" });
-    }
     if (stored.length > 0) this.#events.push({ kind: "stored", keys: stored, medium: TIER });
   }
 
   #loaded({ keys, blocks }: Moving, { failedBlockIds, cancelled }: TransferResult): void {
     const failed = new Set(failedBlockIds);
+    const arrived: BlockId[] = [];
     for (const [i, key] of keys.entries()) {
+      const block = blocks[i] as BlockId;
       // A page that could not be read is not offered again.
-      if (!cancelled && failed.has(blocks[i] as BlockId)) this.#dropKey(key);
+      if (!cancelled && failed.has(block)) this.#dropKey(key);
       else this.#cache.unpin(key);
+      if (!failed.has(block) && this.#cache.has(key)) arrived.push(block);
     }
+    // What has just been brought is there twice: it is not stored again.
+    this.#view.markSafe(arrived);
   }
 
   #dropKey(key: BlockKey): void {
@@ -276,20 +314,36 @@ export default class CpuOffload extends KvConnector {
     this.#view.clearSafe([key]);
   }
 
+  /** Blocks that were handed out before they could be stored. */
+  #countLost(): void {
+    const { numLost } = this.#view;
+    const lost = numLost - this.#numLost;
+    if (lost === 0) return;
+    this.#numLost = numLost;
+    const isFull = this.#context.pages.numFree === 0 && this.#cache.numPinned === this.#cache.size;
+    if (!isFull) this.#auto.outrun(lost);
+    const reason = isFull ? "full" : "outrun";
+    this.#context.metrics.count("stores_declined", lost, { reason });
+  }
+
   #observe({ stepId, numAllocatedBlocks }: SchedulerOutput): void {
+    if (numAllocatedBlocks > 0) {
+      this.#numFreeLooked = NEVER;
+      this.#countLost();
+    }
     if (stepId < 0) {
       this.#lastStepAt = Number.NaN;
       return;
     }
     const now = this.#context.now();
-    const weight = 0.1;
     if (!Number.isNaN(this.#lastStepAt))
-      this.#stepMs += weight * (now - this.#lastStepAt - this.#stepMs);
+      this.#stepMs += STEP_WEIGHT * (now - this.#lastStepAt - this.#stepMs);
     this.#lastStepAt = now;
     // A burst counts at once, and is forgotten slowly.
     this.#allocatedPerStep = Math.max(
       numAllocatedBlocks,
-      this.#allocatedPerStep + weight * (numAllocatedBlocks - this.#allocatedPerStep),
+      this.#allocatedPerStep + BURST_WEIGHT * (numAllocatedBlocks - this.#allocatedPerStep),
     );
+    this.#window = this.#windowNow();
   }
 }

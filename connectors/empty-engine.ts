@@ -29,6 +29,7 @@ function createView(): GpuBlockPoolView {
     numBlocks: NUM_BLOCKS,
     numFreeBlocks: NUM_BLOCKS,
     blockSize: BLOCK_SIZE,
+    numLost: 0,
     refCount(id): number {
       checkIds([id]);
       return 0;
@@ -70,6 +71,7 @@ function createContext(name: string, now: () => number): SchedulerContext {
     pages: {
       pageBytes: 1024,
       numPages: 0,
+      isGrowing: false,
       numFree: 0,
       alloc: (count) => (count === 0 ? [] : undefined),
       free(pages): void {

@@ -1,22 +1,40 @@
 /**
- * Which content lies in which host page, the least recently used first. An entry is `ready` once its store has ended well; entries
- * that a transfer uses are pinned and never evicted.
+ * Which content lies in which host page, in order of use. An entry is `ready` once its store has ended well; entries that a transfer uses
+ * are pinned and never evicted. The order is a list of its own: a `Map` that loses its first entry again and again slows down.
  */
 
 import type { BlockKey, PageId } from "./connector.ts";
 
-interface Entry {
+class Entry {
+  readonly key: BlockKey;
   readonly page: PageId;
-  isReady: boolean;
-  pins: number;
+  isReady = false;
+  /** One that is filled is pinned by what fills it. */
+  pins = 1;
+  /** Neighbours in order of use. */
+  older: Entry | undefined;
+  newer: Entry | undefined;
+
+  constructor(key: BlockKey, page: PageId) {
+    this.key = key;
+    this.page = page;
+  }
 }
 
 export class PageCache {
-  /** In order of use: a `Map` keeps the order of insertion. */
   readonly #entries = new Map<BlockKey, Entry>();
+  #oldest: Entry | undefined;
+  #newest: Entry | undefined;
+
+  /** Entries that a transfer uses. */
+  #numPinned = 0;
 
   get size(): number {
     return this.#entries.size;
+  }
+
+  get numPinned(): number {
+    return this.#numPinned;
   }
 
   /** Whether there is a page for this content, ready or being filled. */
@@ -30,9 +48,12 @@ export class PageCache {
     return entry?.isReady === true ? entry.page : undefined;
   }
 
-  /** A page that is being filled: pinned until `filled` or `drop`. */
+  /** A page that is being filled: pinned until `filled` or `drop`. The content must have none. */
   add(key: BlockKey, page: PageId): void {
-    this.#entries.set(key, { page, isReady: false, pins: 1 });
+    const entry = new Entry(key, page);
+    this.#entries.set(key, entry);
+    this.#numPinned++;
+    this.#append(entry);
   }
 
   /** The content of the page is there. */
@@ -40,45 +61,51 @@ export class PageCache {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
     entry.isReady = true;
-    entry.pins--;
+    this.#unpin(entry);
   }
 
   pin(key: BlockKey): void {
     const entry = this.#entries.get(key);
-    if (entry !== undefined) entry.pins++;
+    if (entry !== undefined && entry.pins++ === 0) this.#numPinned++;
   }
 
   unpin(key: BlockKey): void {
     const entry = this.#entries.get(key);
-    if (entry !== undefined) entry.pins--;
+    if (entry !== undefined) this.#unpin(entry);
   }
 
   /** Makes an entry the most recently used one. */
   touch(key: BlockKey): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
-    this.#entries.delete(key);
-    this.#entries.set(key, entry);
+    this.#unlink(entry);
+    this.#append(entry);
   }
 
   /** Forgets an entry, pinned or not. Answers its page. */
   drop(key: BlockKey): PageId | undefined {
-    const page = this.#entries.get(key)?.page;
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return undefined;
     this.#entries.delete(key);
-    return page;
+    if (entry.pins > 0) this.#numPinned--;
+    this.#unlink(entry);
+    return entry.page;
   }
 
   /** Forgets the `count` least recently used entries that are not pinned, or fewer when there are not as many. */
   evict(count: number): { readonly keys: BlockKey[]; readonly pages: PageId[] } {
     const keys: BlockKey[] = [];
     const pages: PageId[] = [];
-    for (const [key, { page, pins }] of this.#entries) {
-      if (keys.length >= count) break;
-      if (pins > 0) continue;
-      keys.push(key);
-      pages.push(page);
+    for (let entry = this.#oldest; entry !== undefined && keys.length < count;) {
+      const { key, page, pins, newer } = entry;
+      if (pins === 0) {
+        this.#entries.delete(key);
+        this.#unlink(entry);
+        keys.push(key);
+        pages.push(page);
+      }
+      entry = newer;
     }
-    for (const key of keys) this.#entries.delete(key);
     return { keys, pages };
   }
 
@@ -86,6 +113,30 @@ export class PageCache {
   clear(): PageId[] {
     const pages = Array.from(this.#entries.values(), ({ page }) => page);
     this.#entries.clear();
+    this.#oldest = undefined;
+    this.#newest = undefined;
+    this.#numPinned = 0;
     return pages;
+  }
+
+  #unpin(entry: Entry): void {
+    if (--entry.pins === 0) this.#numPinned--;
+  }
+
+  #append(entry: Entry): void {
+    entry.older = this.#newest;
+    entry.newer = undefined;
+    if (this.#newest === undefined) this.#oldest = entry;
+    else this.#newest.newer = entry;
+    this.#newest = entry;
+  }
+
+  #unlink(entry: Entry): void {
+    if (entry.older === undefined) this.#oldest = entry.newer;
+    else entry.older.newer = entry.newer;
+    if (entry.newer === undefined) this.#newest = entry.older;
+    else entry.newer.older = entry.older;
+    entry.older = undefined;
+    entry.newer = undefined;
   }
 }

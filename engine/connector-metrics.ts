@@ -4,6 +4,24 @@ import type { Gauge, Registry } from "prom-client";
 import type { ConnectorSample } from "./request.ts";
 
 const HELP: Readonly<Record<string, string>> = {
+  "kvengine:connector_bytes_total": "Bytes of KV pages that arrived, by kind of flight and tier",
+  "kvengine:connector_expired_holds_total": "Holds of blocks that ended at their deadline",
+  "kvengine:connector_flights": "Transfers under way",
+  "kvengine:connector_flights_begun_total": "Transfers begun",
+  "kvengine:connector_flights_ended_total": "Transfers ended, by outcome",
+  "kvengine:connector_held_blocks": "Blocks of the device that the connector holds",
+  "kvengine:connector_leases": "Leases of the connector that are open",
+  "kvengine:connector_lost_blocks_total": "Blocks evicted of which the connector had no copy",
+  "kvengine:connector_recalls_total":
+    "Times that held blocks were recalled because requests lacked them",
+  "kvengine:connector_stores_refused_total": "Blocks whose store was refused, by reason",
+  "kvengine:kv_load_blocks_total": "Blocks that were to be loaded, by what became of it",
+  "kvengine:kv_load_decisions_total": "Requests with KV that could be loaded, by what was decided",
+  "kvengine:kv_load_joins_total": "Times that a request joined a block's load that was under way",
+  "vllm:kv_offload_load_bytes_total": "Bytes loaded to the device",
+  "vllm:kv_offload_load_time_total": "Seconds that threads copied to the device",
+  "vllm:kv_offload_store_bytes_total": "Bytes stored from the device",
+  "vllm:kv_offload_store_time_total": "Seconds that threads copied from the device",
   "kvengine:connector_disabled": "1 = the connector was disabled: it threw or held up the engine",
   "kvengine:connector_faults_total": "What the connector did wrong, by kind",
   "kvengine:connector_hook_calls_total": "Calls of the connector, by hook",

@@ -5,6 +5,7 @@ import type { LogLine } from "./connectors/connector-log.ts";
 import { hangError, HangWatchdog } from "./connectors/hang-watchdog.ts";
 import { createHookWord } from "./connectors/hook-turn.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
+import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
 import type {
   EngineInfo,
@@ -20,6 +21,12 @@ import { type TokenSource, TokenStream } from "./token-stream.ts";
 
 export type { TokenSource };
 
+export interface PrefixCacheReset {
+  readonly resetExternal?: boolean;
+}
+/** Sees an event, and when the engine had it (as `epochMs`). Must not throw. */
+export type Observe = (event: TokenEvent, at: number) => void;
+
 export interface EngineClient {
   readonly info: EngineInfo;
   /** What `generate` refuses by. */
@@ -31,13 +38,16 @@ export interface EngineClient {
   /**
    * Queues a request at once. Throws, before anything is queued, when it can never be served (`invalid_request`,
    * `context_length_exceeded`) or nothing is served any more (`unavailable`). The events can be read once; the last has
-   * `finish`, also after an error. Leaving them early aborts the request.
+   * `finish`, also after an error. Leaving them early aborts the request. `observe` sees them as they come, until they are left.
    */
-  generate(request: GenerateRequest): TokenSource;
+  generate(request: GenerateRequest, observe?: Observe): TokenSource;
   /** Ends a live request of this id; its stream ends with reason `abort`. */
   abort(id: string): void;
-  /** Later requests find no KV that was computed before; running ones keep theirs. Answers the new generation's number. */
-  resetPrefixCache(): Promise<number>;
+  /**
+   * Later requests find no KV that was computed before, with `resetExternal` (the default) none that connectors keep either; running ones
+   * keep theirs. Answers the new generation's number.
+   */
+  resetPrefixCache(options?: PrefixCacheReset): Promise<number>;
   /** Refuses new requests, waits up to `timeoutMs` for those that run, aborts the rest, ends the engine. */
   shutdown(timeoutMs: number): Promise<void>;
   /** Called once when the engine has died; every request has had its error then. At once if it is dead already. */
@@ -71,6 +81,7 @@ const MAX_UNTOLD = 8;
 interface LiveRequest {
   readonly request: GenerateRequest;
   readonly stream: TokenStream;
+  readonly observe: Observe | undefined;
 }
 
 class WorkerEngineClient implements EngineClient {
@@ -143,7 +154,7 @@ class WorkerEngineClient implements EngineClient {
     return this.#stats;
   }
 
-  generate(request: GenerateRequest): TokenSource {
+  generate(request: GenerateRequest, observe?: Observe): TokenSource {
     this.#checkAlive();
     if (this.#stopping || this.#limits === undefined) {
       throw new KvEngineError("unavailable", "the engine takes no requests", {
@@ -158,7 +169,7 @@ class WorkerEngineClient implements EngineClient {
     }
     const handle = this.#nextHandle++;
     const stream = new TokenStream(() => this.#abandon(handle));
-    this.#live.set(handle, { request, stream });
+    this.#live.set(handle, { request, stream, observe });
     this.#handles.set(request.id, handle);
     this.#post({ type: "add", handle, request: withOwnPrompt(request) });
     return stream;
@@ -169,11 +180,11 @@ class WorkerEngineClient implements EngineClient {
     if (handle !== undefined) this.#post({ type: "abort", handle });
   }
 
-  async resetPrefixCache(): Promise<number> {
+  async resetPrefixCache({ resetExternal = true }: PrefixCacheReset = {}): Promise<number> {
     this.#checkAlive();
     const answer = Promise.withResolvers<number>();
     this.#resets.push(answer);
-    this.#post({ type: "resetPrefixCache" });
+    this.#post({ type: "resetPrefixCache", resetExternal });
     return answer.promise;
   }
 
@@ -246,7 +257,7 @@ class WorkerEngineClient implements EngineClient {
       case "events":
         this.#stats = message.stats;
         for (const callback of this.#onStats) callback(message.stats);
-        this.#deliver(message.events);
+        this.#deliver(message.events, message.at);
         this.#tellSoon();
         break;
       case "prefixCacheReset":
@@ -270,7 +281,7 @@ class WorkerEngineClient implements EngineClient {
     }
   }
 
-  #deliver(events: StepEvents): void {
+  #deliver(events: StepEvents, at: number): void {
     const { handles, tokenStart, tokenIds, logprobs, tops, cached, prompts, finishes } = events;
     let [nextTop, nextCached, nextPrompt, nextFinish] = [0, 0, 0, 0];
     for (let i = 0; i < handles.length; i++) {
@@ -281,7 +292,7 @@ class WorkerEngineClient implements EngineClient {
       const hit = cached[nextCached]?.index === i ? cached[nextCached++] : undefined;
       const prompt = prompts[nextPrompt]?.index === i ? prompts[nextPrompt++] : undefined;
       const finish = finishes[nextFinish]?.index === i ? finishes[nextFinish++] : undefined;
-      this.#push(handles[i] as number, {
+      this.#push(handles[i] as number, at, {
         tokenIds: slice(tokenIds, from, to),
         logprobs: slice(logprobs, from, to),
         ...(firstTop === nextTop ? {} : { tops: tops.slice(firstTop, nextTop).map(topOf) }),
@@ -293,9 +304,10 @@ class WorkerEngineClient implements EngineClient {
   }
 
   /** Events of a request that its reader has left are dropped. */
-  #push(handle: number, event: TokenEvent): void {
+  #push(handle: number, at: number, event: TokenEvent): void {
     const live = this.#live.get(handle);
     if (live === undefined) return;
+    live.observe?.(event, at);
     if (event.finish !== undefined) this.#forget(handle, live);
     live.stream.push(event);
     this.#untold.add(live.stream);
@@ -321,7 +333,7 @@ class WorkerEngineClient implements EngineClient {
     const usage = { promptTokens, completionTokens: 0, cachedTokens: 0 };
     const timing = { queued: 0, prefill: 0, decode: 0 };
     const finish: Finish = { reason: "error", error, usage, timing };
-    this.#push(handle, { tokenIds: [], logprobs: [], finish });
+    this.#push(handle, epochMs(), { tokenIds: [], logprobs: [], finish });
   }
 
   #abandon(handle: number): void {

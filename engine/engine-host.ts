@@ -5,6 +5,7 @@ import type { EngineConfig } from "./config.ts";
 import type { ConnectorHost } from "./connectors/connector-host.ts";
 import { Engine } from "./engine.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
+import { epochMs } from "./epoch.ts";
 import { errorToData, KvEngineError, toKvEngineError } from "./errors.ts";
 import type { EngineInfo } from "./request.ts";
 import type { ModelRunner } from "./runner/model-runner.ts";
@@ -65,7 +66,10 @@ export class EngineHost {
         this.#post({ type: "pong" });
         break;
       case "resetPrefixCache":
-        this.#post({ type: "prefixCacheReset", generation: this.#running().resetPrefixCache() });
+        this.#post({
+          type: "prefixCacheReset",
+          generation: this.#running().resetPrefixCache(message.resetExternal),
+        });
         break;
       case "stop":
         void this.#stop();
@@ -80,7 +84,7 @@ export class EngineHost {
       const engine = new Engine(
         scheduler,
         runner,
-        (events, stats) => this.#post({ type: "events", events, stats }),
+        (events, stats) => this.#post({ type: "events", events, stats, at: epochMs() }),
         connectors,
         transfers,
       );

@@ -15,7 +15,7 @@ export type ToEngine =
   /** Answered by `pong` at once: the thread is not held up. */
   | { readonly type: "ping" }
   /** Answered by `prefixCacheReset`, in order. */
-  | { readonly type: "resetPrefixCache" }
+  | { readonly type: "resetPrefixCache"; readonly resetExternal: boolean }
   /** Aborts what runs; answered by `stopped`, after which nothing comes. */
   | { readonly type: "stop" };
 
@@ -26,8 +26,13 @@ export type FromEngine =
       readonly limits: RequestLimits;
       readonly stats: EngineStats;
     }
-  /** What one step, or an abort, brought. */
-  | { readonly type: "events"; readonly events: StepEvents; readonly stats: EngineStats }
+  /** What one step, or an abort, brought; without requests when numbers have changed and nothing else. `at`: as `epochMs`. */
+  | {
+      readonly type: "events";
+      readonly events: StepEvents;
+      readonly stats: EngineStats;
+      readonly at: number;
+    }
   /** The request was not queued. */
   | { readonly type: "refused"; readonly handle: number; readonly error: ErrorData }
   /** `generation`: of the cached KV that is found from here on. */

@@ -1,6 +1,7 @@
 /** Entry of the engine's Worker. An extra entry point of the compiled executable: see `engine-client.ts`. */
 
 import type { EngineConfig } from "./config.ts";
+import type { LogLine } from "./connectors/connector-log.ts";
 import { openConnectors } from "./connectors/open-connectors.ts";
 import { startConnectors } from "./connectors/start-connectors.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
@@ -22,11 +23,12 @@ const post = (message: FromEngine): void => port.postMessage(message);
 
 async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise<EngineParts> {
   const now = (): number => performance.now();
+  const log: LogLine = (level, message) => post({ type: "log", level, message });
   // Before the model: what is wrong with a connector is known at once.
   const connectors = await openConnectors(config, {
     hookWord,
     now,
-    log: (level, message) => post({ type: "log", level, message }),
+    log,
     onStrayError: (thrown) => post({ type: "fatal", error: errorToData(toKvEngineError(thrown)) }),
   });
   const { model, runner, limits, maxSamples, info } = await startModel(config);
@@ -55,6 +57,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
                 checksums: true,
                 storeShare: config.kvOffloadStoreShare,
                 linkBytesPerSecond: config.kvOffloadLink,
+                guardSteps: false,
                 manual: false,
               },
               onResults,
@@ -62,6 +65,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
           pageBytes: info.kvBytes / (info.numBlocks + 1),
           memoryAvailable,
           onNews: () => host.news(),
+          log,
         });
   const scheduler = new Scheduler(
     { ...config, limits, maxSamples },

@@ -9,9 +9,9 @@ import { KvEngineError, toKvEngineError } from "./errors.ts";
 import type { EngineStats, GenerateRequest } from "./request.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./runner/model-runner.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
-import type { StepEvents } from "./scheduler/step-events.ts";
+import { NO_EVENTS, type StepEvents } from "./scheduler/step-events.ts";
 
-/** Receives what each committed step, and each abort, brought. Must not throw. */
+/** Receives what each committed step, and each abort, brought, and numbers that have changed. Must not throw. */
 export type Publish = (events: StepEvents, stats: EngineStats) => void;
 
 /** Time that connectors get to end, once nothing runs any more. */
@@ -20,14 +20,19 @@ const CONNECTOR_SHUTDOWN_MS = 5000;
 /** Time that page copies under way get to end. */
 const TRANSFER_SHUTDOWN_MS = 5000;
 
+/** Of `EngineStats`, what may change although no request has news. */
+type Gauges = Pick<EngineStats, "running" | "waiting" | "usedBlocks">;
+
 export class Engine {
   readonly #scheduler: Scheduler;
   readonly #runner: ModelRunner;
-  readonly #publish: Publish;
+  readonly #onEvents: Publish;
   readonly #connectors: ConnectorHost | undefined;
   readonly #transfers: Pick<PageTransfers, "stop"> | undefined;
   /** Ends the sleep of an idle loop. */
   #wake: (() => void) | undefined;
+  /** The numbers that were published last. */
+  #published: Gauges = { running: 0, waiting: 0, usedBlocks: 0 };
   #stopping = false;
   /** What was thrown while steps were submitted, whoever asked for it: it ends the loop, not its caller. */
   #fault: KvEngineError | undefined;
@@ -42,7 +47,7 @@ export class Engine {
     this.#transfers = transfers;
     this.#scheduler = scheduler;
     this.#runner = runner;
-    this.#publish = publish;
+    this.#onEvents = publish;
     this.#connectors = connectors?.numConnectors === 0 ? undefined : connectors;
   }
 
@@ -53,14 +58,15 @@ export class Engine {
     return connectors.length === 0 ? stats : { ...stats, connectors };
   }
 
-  /** Drops all cached prefixes; requests that run go on. Answers the new generation of the cache. */
-  resetPrefixCache(): number {
-    return this.#scheduler.resetPrefixCache();
+  /** Drops all cached prefixes; requests that run go on. Answers the new generation of the cache. See `Scheduler.resetPrefixCache`. */
+  resetPrefixCache(resetExternal: boolean): number {
+    return this.#scheduler.resetPrefixCache(resetExternal);
   }
 
-  /** Something that requests wait for has happened: they are looked at again. */
+  /** Something that requests wait for has happened: connectors hear of it at once, and requests are looked at again. */
   news(): void {
     this.#fill();
+    this.#publishChanged();
     this.#wake?.();
   }
 
@@ -70,14 +76,16 @@ export class Engine {
       throw new KvEngineError("unavailable", "the engine is stopping", { subject: request.id });
     this.#scheduler.add(handle, request);
     this.#fill();
+    this.#publishChanged();
     this.#wake?.();
   }
 
   /** Ends a request; its last event is published before this returns. One that has ended is left alone. */
   abort(handle: number): void {
     const events = this.#scheduler.abort(handle);
-    if (events.handles.length > 0) this.#publish(events, this.takeStats());
+    if (events.handles.length > 0) this.#publish(events);
     this.#fill();
+    this.#publishChanged();
   }
 
   /**
@@ -90,6 +98,7 @@ export class Engine {
         this.#fill();
         if (this.#fault !== undefined) throw this.#fault;
         if (this.#runner.queued === 0) {
+          this.#publishNews();
           await this.#sleep();
           continue;
         }
@@ -97,13 +106,13 @@ export class Engine {
         // The device gets its next step before anybody reads about the last one.
         this.#fill();
         // The step that frees an aborted request's blocks has no events; its numbers must not wait for the next request.
-        if (events.handles.length > 0 || this.#runner.queued === 0)
-          this.#publish(events, this.takeStats());
+        if (events.handles.length > 0 || this.#runner.queued === 0) this.#publish(events);
+        else this.#publishChanged();
       }
     } catch (thrown) {
       this.#stopping = true;
       const { code, message } = toKvEngineError(thrown);
-      this.#publish(this.#scheduler.endAll("error", { code, message }), this.takeStats());
+      this.#publish(this.#scheduler.endAll("error", { code, message }));
       throw thrown;
     }
   }
@@ -112,7 +121,7 @@ export class Engine {
   async stop(): Promise<void> {
     this.#stopping = true;
     const events = this.#scheduler.endAll("abort");
-    if (events.handles.length > 0) this.#publish(events, this.takeStats());
+    if (events.handles.length > 0) this.#publish(events);
     this.#wake?.();
     await this.#connectors?.shutdown(CONNECTOR_SHUTDOWN_MS);
     // Before the runner: its memory is what they copy.
@@ -120,9 +129,32 @@ export class Engine {
     await this.#runner.stop();
   }
 
+  /** While nothing runs, transfers go on: their numbers are sent without waiting for the next request. */
+  #publishNews(): void {
+    if (this.#connectors === undefined) return;
+    const stats = this.takeStats();
+    if (stats.connectors !== undefined) this.#onEvents(NO_EVENTS, stats);
+  }
+
+  #publish(events: StepEvents): void {
+    const stats = this.takeStats();
+    const { running, waiting, usedBlocks } = stats;
+    this.#published = { running, waiting, usedBlocks };
+    this.#onEvents(events, stats);
+  }
+
+  /** Prompts may be computed for long before a request has news: who reads the numbers is not to wait for that. */
+  #publishChanged(): void {
+    const { numRunning, numWaiting, pool } = this.#scheduler;
+    const { running, waiting, usedBlocks } = this.#published;
+    if (numRunning === running && numWaiting === waiting && pool.numUsed === usedBlocks) return;
+    this.#publish(NO_EVENTS);
+  }
+
   /** Keeps steps submitted, as long as there is something to compute. */
   #fill(): void {
     try {
+      this.#scheduler.settle();
       while (this.#runner.queued < QUEUE_DEPTH) {
         const batch = this.#scheduler.schedule();
         if (batch === undefined) return;

@@ -4,19 +4,10 @@
  */
 
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { addCacheMetrics, type StatsSource } from "./cache-metrics.ts";
 import { ConnectorMetrics } from "./connector-metrics.ts";
 import type { EngineInfo, EngineStats, Timing, Usage } from "./request.ts";
 import { TokenHistogram } from "./token-histogram.ts";
-
-/** Where numbers of the moment come from. */
-export interface StatsSource {
-  readonly info: EngineInfo;
-  stats(): EngineStats;
-  /** Calls back with the numbers of each message from the engine. */
-  onStats(callback: (stats: EngineStats) => void): void;
-  /** Requests in the recorded trace, and missing in it, where one is recorded. */
-  recording?(): { readonly written: number; readonly lost: number };
-}
 
 export interface SequenceEnd {
   readonly reason: "stop" | "length";
@@ -223,21 +214,6 @@ function addEngineMetrics(source: StatsSource, registers: Registry[]): void {
   );
   counter("vllm:generation_tokens_total", "Tokens generated", (stats) => stats.generationTokens);
   counter(
-    "vllm:prefix_cache_queries_total",
-    "Tokens that were looked up in the prefix cache",
-    (stats) => stats.prefixQueries,
-  );
-  counter(
-    "vllm:prefix_cache_hits_total",
-    "Tokens that were found in the prefix cache",
-    (stats) => stats.prefixHits,
-  );
-  counter(
-    "kvengine:evicted_blocks_total",
-    "Blocks with cached content that were given to others",
-    (stats) => stats.evictedBlocks,
-  );
-  counter(
     "vllm:spec_decode_num_drafts_total",
     "Times that tokens were guessed",
     (stats) => stats.drafts,
@@ -254,6 +230,7 @@ function addEngineMetrics(source: StatsSource, registers: Registry[]): void {
   );
   counter("kvengine:engine_steps_total", "Steps of the engine", (stats) => stats.steps);
 
+  addCacheMetrics(source, registers);
   addCacheConfig(source.info, registers);
   gauge("process_resident_memory_bytes", "Resident memory size in bytes.", () =>
     process.memoryUsage.rss(),

@@ -175,9 +175,16 @@ export interface EngineStats {
   readonly promptTokens: number;
   readonly generationTokens: number;
   readonly steps: number;
-  /** Tokens that were looked up in the prefix cache at admission, and those that were there. */
+  /** Tokens that were looked up in the prefix cache at admission, and those that were there: of sequences that got their first token. */
   readonly prefixQueries: number;
   readonly prefixHits: number;
+  /** Tokens that connectors were asked for, the device having none of them, and those that they brought. */
+  readonly externalQueries: number;
+  readonly externalHits: number;
+  /** The latter by tier. Of `promptTokens`, what was neither on the device nor brought was computed. */
+  readonly loadedPromptTokens: Readonly<Record<string, number>>;
+  /** Estimate of what computing those would have taken longer than bringing them, in milliseconds. */
+  readonly savedMs: number;
   /** Blocks with cached content that were given to others. */
   readonly evictedBlocks: number;
   /** Speculation: rows with drafts, drafted tokens, drafted tokens that were right. */
@@ -186,8 +193,21 @@ export interface EngineStats {
   readonly acceptedTokens: number;
   /** Tokens computed in each step since the numbers before these. */
   readonly stepTokens: readonly number[];
+  /** Where connectors run. */
+  readonly hostPool?: HostPoolState;
   /** What has changed since the numbers before these; none = nothing. */
   readonly connectors?: readonly ConnectorSample[];
+}
+
+/** The host's memory for KV pages, which fills up in the background while requests are served. */
+export interface HostPoolState {
+  /** Pages in all, those that can be used by now, and those that hold something or are about to. */
+  readonly numPages: number;
+  readonly numReady: number;
+  readonly numUsed: number;
+  readonly pageBytes: number;
+  /** Whether more pages will be ready; memory that ran short ends it too. */
+  readonly isGrowing: boolean;
 }
 
 /** The value of one series about a KV connector, which stands in its label `connector`. */

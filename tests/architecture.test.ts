@@ -53,6 +53,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
   ],
   ["engine/token-histogram.ts", []],
   ["engine/connector-metrics.ts", ["engine/request.ts"]],
+  ["engine/cache-metrics.ts", ["engine/request.ts"]],
   [
     "engine/metrics.ts",
     [
@@ -60,6 +61,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/errors.ts",
       "engine/token-histogram.ts",
       "engine/connector-metrics.ts",
+      "engine/cache-metrics.ts",
     ],
   ],
   ["engine/cache/", ["engine/request.ts", "engine/errors.ts", "connectors/"]],
@@ -71,6 +73,18 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/config.ts",
       "engine/cache/",
       "engine/errors.ts",
+    ],
+  ],
+  [
+    "engine/connectors/trial/",
+    [
+      "engine/request.ts",
+      "engine/request-limits.ts",
+      "engine/cache/",
+      "engine/connectors/",
+      "engine/runner/",
+      "engine/scheduler/",
+      "connectors/",
     ],
   ],
   [
@@ -111,6 +125,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/request.ts",
       "engine/request-limits.ts",
       "engine/config.ts",
+      "engine/epoch.ts",
       "engine/errors.ts",
       "engine/metrics.ts",
       "engine/nearest.ts",

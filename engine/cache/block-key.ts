@@ -12,10 +12,31 @@ const MOST_SHOWN = 80;
 const words = new Int32Array(HASH_WORDS);
 const bytes = Buffer.from(words.buffer);
 
-/** The key of the hash at word `at` of `hashes`, for a group. */
+/** The two hex digits of each byte, as bytes of text. */
+const HEX = Buffer.from(
+  Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0")).join(""),
+);
+const COLON: number = ":".charCodeAt(0);
+const ZERO: number = "0".charCodeAt(0);
+const text = Buffer.alloc(DIGITS + 10);
+
+/** The key of the hash at word `at` of `hashes`, for a group. Written in one piece: texts joined later are slow to look up. */
 export function blockKey(hashes: Int32Array, at: number, group: number): BlockKey {
   for (let word = 0; word < HASH_WORDS; word++) words[word] = hashes[at + word] as number;
-  return `${bytes.toString("hex")}:${group}`;
+  for (let i = 0; i < bytes.length; i++) {
+    const digits = 2 * (bytes[i] as number);
+    text[2 * i] = HEX[digits] as number;
+    text[2 * i + 1] = HEX[digits + 1] as number;
+  }
+  return text.toString("latin1", 0, DIGITS + writeGroup(group));
+}
+
+/** Answers how many bytes it wrote behind the digits. */
+function writeGroup(group: number): number {
+  if (group > 9) return text.write(`:${group}`, DIGITS, "latin1");
+  text[DIGITS] = COLON;
+  text[DIGITS + 1] = ZERO + group;
+  return 2;
 }
 
 /** Writes the key's hash (8 words) to the start of `into`; answers its group. Throws `invalid` unless it is a key. */

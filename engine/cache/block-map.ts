@@ -16,8 +16,9 @@ const RING_NEXT = 1;
 const RING_PREVIOUS = 2;
 const GROUP = 3;
 const HASH = 4;
-/** The step that published the block. */
+/** The step that published the block, a number beyond 32 bits: the lower and the upper half. */
 const STEP = 12;
+const STEP_UPPER = 13;
 
 /** Many, so that most chains are one long: a second record is a second cache miss, and a branch that cannot be foreseen. */
 const BUCKETS_PER_BLOCK = 4;
@@ -71,6 +72,7 @@ export class BlockMap {
       records[record + HASH + word] = words[at + word] as number;
     records[record + GROUP] = group;
     records[record + STEP] = step;
+    records[record + STEP_UPPER] = Math.floor(step / 2 ** 32);
     if (primary === NO_BLOCK) {
       records[record + NEXT] = this.#buckets[bucket] as number;
       records[record + RING_NEXT] = id;
@@ -155,7 +157,9 @@ export class BlockMap {
   }
 
   stepOf(id: number): number {
-    return this.#records[id * WORDS + STEP] as number;
+    const record = id * WORDS;
+    const upper = this.#records[record + STEP_UPPER] as number;
+    return upper * 2 ** 32 + ((this.#records[record + STEP] as number) >>> 0);
   }
 
   /** Throws `internal` unless the blocks that `isHashed` names are exactly the map's, each findable by its key. */

@@ -26,7 +26,9 @@ export class BlockPool {
   readonly #state: Int32Array;
   readonly #queue: FreeQueue;
   readonly #map: BlockMap;
+  readonly #onEvicted: ((id: number) => void)[] = [];
   #numAllocated = 0;
+  #numGains = 0;
   #numEvicted = 0;
   #operations = 0;
 
@@ -79,6 +81,14 @@ export class BlockPool {
   /** Times that a block was handed out, since the start. */
   get numAllocated(): number {
     return this.#numAllocated;
+  }
+
+  /**
+   * Times, since the start, that a block was given a hash or a free one was referenced again: what may make a request need one block
+   * fewer than before.
+   */
+  get numGains(): number {
+    return this.#numGains;
   }
 
   /** Turns of all loops since the start, so that a test can hold them against the size of the pool. */
@@ -157,7 +167,10 @@ export class BlockPool {
     const state = this.#state;
     for (let i = 0; i < count; i++) {
       const at = (ids[i] as number) * WORDS;
-      if (state[at + REFERENCES] === 0) this.#queue.remove(ids[i] as number);
+      if (state[at + REFERENCES] === 0) {
+        this.#queue.remove(ids[i] as number);
+        this.#numGains++;
+      }
       state[at + REFERENCES] = (state[at + REFERENCES] as number) + 1;
     }
     this.#operations += count;
@@ -200,6 +213,7 @@ export class BlockPool {
     }
     this.#state[state + GENERATION] = generation | HASHED;
     this.#map.insert(id, words, at, group, step);
+    this.#numGains++;
   }
 
   /** Reads ahead what `insert` will look at for `count` hashes in a row, the first at word `at`, so that its cache misses overlap. */
@@ -258,6 +272,11 @@ export class BlockPool {
     this.#operations += count;
   }
 
+  /** Calls back for each block with content that is handed out, before it loses that. Must not change the pool, nor throw. */
+  onEvicted(callback: (id: number) => void): void {
+    this.#onEvicted.push(callback);
+  }
+
   /** Lets a cursor walk the free queue from its head. Each change of the queue costs more until it is closed. */
   openCursor(cursor: QueueCursor): void {
     this.#queue.open(cursor);
@@ -312,6 +331,7 @@ export class BlockPool {
       const at = (ids[i] as number) * WORDS + GENERATION;
       const generation = state[at] as number;
       if (someHashed && (generation & HASHED) !== 0) {
+        for (const callback of this.#onEvicted) callback(ids[i] as number);
         this.#map.remove(ids[i] as number);
         this.#numEvicted++;
       }

@@ -2,7 +2,8 @@
 
 import type { BlockKey } from "../../connectors/block-pool-view.ts";
 import { HASH_WORDS } from "./block-hash.ts";
-import { blockKey, readBlockKey } from "./block-key.ts";
+import { readBlockKey } from "./block-key.ts";
+import type { BlockKeys } from "./block-keys.ts";
 import { type BlockPool, NULL_BLOCK } from "./block-pool.ts";
 
 export class CommittedContent {
@@ -10,9 +11,12 @@ export class CommittedContent {
   readonly #committedStep: () => number;
   readonly #hash = new Int32Array(HASH_WORDS);
 
+  readonly #keys: BlockKeys;
+
   /** `committedStep` answers the last step that has committed, -1 before the first. */
-  constructor(pool: BlockPool, committedStep: () => number) {
+  constructor(pool: BlockPool, keys: BlockKeys, committedStep: () => number) {
     this.#pool = pool;
+    this.#keys = keys;
     this.#committedStep = committedStep;
   }
 
@@ -23,11 +27,7 @@ export class CommittedContent {
   }
 
   keyOf(id: number): BlockKey | undefined {
-    const pool = this.#pool;
-    const group = pool.groupOf(id);
-    if (group === undefined || pool.publishedStep(id) > this.#committedStep()) return undefined;
-    pool.copyHash(id, this.#hash);
-    return blockKey(this.#hash, 0, group);
+    return this.has(id) ? this.#keys.of(id) : undefined;
   }
 
   /** The first inserted of the blocks with this content that may be seen; 0 = none. Throws `invalid` unless it is a key. */

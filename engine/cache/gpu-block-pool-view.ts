@@ -7,6 +7,7 @@ import type { BlockKey, GpuBlockPoolView } from "../../connectors/block-pool-vie
 import { RefusedError } from "../../connectors/errors.ts";
 import { checkBlockId, readBlockIds } from "./block-ids.ts";
 import { checkBlockKey } from "./block-key.ts";
+import { BlockKeys } from "./block-keys.ts";
 import { type BlockPool, NULL_BLOCK } from "./block-pool.ts";
 import { CommittedContent } from "./committed-content.ts";
 import { FreeBlockScan } from "./free-block-scan.ts";
@@ -15,6 +16,8 @@ import { SafeMarks } from "./safe-marks.ts";
 
 export interface ConnectorBlocksOptions extends Omit<LeaseLedgerOptions, "content"> {
   readonly pool: BlockPool;
+  /** Shared with others of the same pool. */
+  readonly keys?: BlockKeys;
   /** Tokens of a block. */
   readonly blockSize: number;
   /** The last step that has committed, -1 before the first. */
@@ -29,12 +32,17 @@ export class ConnectorBlocks {
   readonly content: CommittedContent;
   readonly #scan: FreeBlockScan;
   readonly #marks: SafeMarks;
+  #numLost = 0;
 
   constructor(options: ConnectorBlocksOptions) {
     const { pool, blockSize, committedStep } = options;
-    const content = new CommittedContent(pool, committedStep);
+    const keys = options.keys ?? new BlockKeys(pool);
+    const content = new CommittedContent(pool, keys, committedStep);
     const marks = new SafeMarks(pool);
     this.#marks = marks;
+    pool.onEvicted((id) => {
+      if (!marks.has(id)) this.#numLost++;
+    });
     this.content = content;
     this.ledger = new LeaseLedger({ ...options, content });
     this.#scan = new FreeBlockScan(pool, content, marks);
@@ -45,7 +53,13 @@ export class ConnectorBlocks {
       marks,
       ledger: this.ledger,
       scan: this.#scan,
+      numLost: () => this.#numLost,
     });
+  }
+
+  /** See `GpuBlockPoolView.numLost`. */
+  get numLost(): number {
+    return this.#numLost;
   }
 
   /** The connector has a copy of the blocks' present content. The blocks have content. */
@@ -67,6 +81,7 @@ interface ViewParts {
   readonly marks: SafeMarks;
   readonly ledger: LeaseLedger;
   readonly scan: FreeBlockScan;
+  readonly numLost: () => number;
 }
 
 function createView({
@@ -76,6 +91,7 @@ function createView({
   marks,
   ledger,
   scan,
+  numLost,
 }: ViewParts): GpuBlockPoolView {
   const checkOpen = (): void => ledger.checkOpen();
   return Object.freeze<GpuBlockPoolView>({
@@ -90,6 +106,10 @@ function createView({
     get blockSize() {
       checkOpen();
       return blockSize;
+    },
+    get numLost() {
+      checkOpen();
+      return numLost();
     },
     refCount: (id) => {
       checkOpen();

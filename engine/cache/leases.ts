@@ -45,6 +45,7 @@ export class LeaseLedger {
   #nextNumber = 0;
   #isClosed = false;
   #numExpired = 0;
+  #numExpiredTouches = 0;
   /** Blocks that became free by expiry since `expire` was called. */
   #numFreed = 0;
 
@@ -67,6 +68,11 @@ export class LeaseLedger {
   /** References that ended at their deadline since the start. */
   get numExpired(): number {
     return this.#numExpired;
+  }
+
+  /** Touches among them: a lease may end by itself, a touch is to be freed. */
+  get numExpiredTouches(): number {
+    return this.#numExpiredTouches;
   }
 
   /** When the next hold ends, in ms of the clock; undefined = nothing is held. */
@@ -203,6 +209,7 @@ export class LeaseLedger {
     if (touched === undefined || touched > now) return now;
     const ids = Int32Array.from(this.#touches.expire(now));
     this.#numExpired += ids.length;
+    this.#numExpiredTouches += ids.length;
     this.#numFreed += this.#holdings.drop(ids);
     return now;
   }

@@ -37,6 +37,8 @@ export class Match {
   numFreeHits = 0;
   /** Offered ones alone. */
   numOffered = 0;
+  /** Those that are being filled for others. */
+  numLoading = 0;
   /** Those of the prefix, of each group. */
   readonly numFreePrefixHits: Int32Array;
   /**
@@ -56,6 +58,7 @@ export class Match {
     for (const found of this.found) {
       const id = found[last] as number;
       if (id === OFFERED) this.numOffered--;
+      else if (!pool.isHashed(id)) this.numLoading--;
       if (id === OFFERED || pool.isFree(id)) this.numFreeHits--;
       found[last] = NULL_BLOCK;
     }
@@ -100,6 +103,7 @@ export class PrefixMatcher {
     match.newestStep = -1;
     match.numFreeHits = 0;
     match.numOffered = 0;
+    match.numLoading = 0;
     match.numBlocks = this.#prefix(blocks.hashes, limit);
     this.#keepNeeded(match.numBlocks);
     if (this.#pool.numHashed > 0 || coming !== undefined)
@@ -202,6 +206,7 @@ export class PrefixMatcher {
       match.numFreeHits++;
       return;
     }
+    if (!this.#pool.isHashed(id)) match.numLoading++;
     if (this.#pool.isFree(id)) match.numFreeHits++;
     match.newestStep = Math.max(match.newestStep, this.#pool.publishedStep(id));
   }

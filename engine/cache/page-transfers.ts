@@ -65,7 +65,7 @@ export interface TransferStats {
   /** Bytes of pages copied by the transfer threads, and by any other thread: always 0. */
   readonly copiedByTransferThreads: number;
   readonly copiedByOtherThreads: number;
-  /** Whether more host pages will be ready; no more when all are, or when memory ran short. */
+  /** Whether more host pages will be ready as pages come to be used; no more when all are, or when memory ran short. */
   readonly growing: boolean;
 }
 
@@ -74,7 +74,7 @@ export interface PageTransfers {
   readonly pageBytes: number;
   /** Pages of the host pool. */
   readonly numPages: number;
-  /** Pages 0 to this may be used; never falls. The pool grows in the background. */
+  /** Pages 0 to this may be used; never falls. The pool grows in the background, ahead of what is used. */
   readonly numReady: number;
 
   /**

@@ -1,6 +1,7 @@
 /** What connectors marked of one request's missing blocks: the first one to mark a block brings it. */
 
 import { HASH_WORDS } from "../cache/block-hash.ts";
+import { blockKey } from "../cache/block-key.ts";
 import { type BlockPool, NULL_BLOCK } from "../cache/block-pool.ts";
 import { type Coming, OFFERED } from "../cache/match.ts";
 import type { LoadingBlocks } from "./loading-blocks.ts";
@@ -66,8 +67,11 @@ export class BlockOffers implements Coming, BlockMarks {
 
   isWanted(block: number, group: number): boolean {
     if (this.#marks[this.#at(block, group)] !== NOBODY) return false;
-    const isThere = this.#pool.find(this.#hashes, block * HASH_WORDS, group) !== NULL_BLOCK;
-    return !isThere && this.#loading.find(this.#hashes, block, group) === NULL_BLOCK;
+    const hashes = this.#hashes;
+    if (this.#pool.find(hashes, block * HASH_WORDS, group) !== NULL_BLOCK) return false;
+    if (this.#loading.find(hashes, block, group) !== NULL_BLOCK) return false;
+    const { givenUp } = this.#loading;
+    return givenUp.size === 0 || !givenUp.has(blockKey(hashes, block * HASH_WORDS, group));
   }
 
   mark(connector: number, block: number, group: number, tier: string): void {

@@ -8,6 +8,8 @@ import type {
   TransferResult,
 } from "../../connectors/connector.ts";
 import type { ConnectorEvents } from "./connector-host.ts";
+import type { FaultKind } from "./connector-faults.ts";
+import type { Hook } from "./hooks.ts";
 import type { BlockMarks } from "./look-up.ts";
 
 /** The connectors as they are called: in order, each behind its guard. No method throws. `ConnectorHost` is one. */
@@ -26,4 +28,8 @@ export interface ConnectorCalls {
   pressure(numBlocks: number, deadline: number): void;
   takeEvents(): readonly ConnectorEvents[];
   reset(generation: number): void;
+  /** Those that answered `pending` in the last look-up have had `ms` for it. */
+  lookUpOverdue(ms: number): void;
+  /** What a connector did wrong without a call of it: counted, and told in the log. `text` follows the hook's name. */
+  fault(place: number, kind: FaultKind, hook: Hook | undefined, text: string): void;
 }

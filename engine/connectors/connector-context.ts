@@ -36,12 +36,20 @@ export function createContext(
 ): SchedulerContext {
   const { name, connector, log, metrics, maxBatchedTokens, isEnabled, isInHook, wake } = parts;
   const checkEnabled = (): void => {
-    if (!isEnabled()) throw new RefusedError("closed", `connector ${name} is disabled`);
+    if (!isEnabled())
+      throw new RefusedError("closed", `connector ${name} was disabled or shut down`);
   };
   const transfers: Transfers = {
     store: (blocks, pages) => {
       checkEnabled();
-      return connectors.store(connector, listOf(blocks), listOf(pages));
+      const ids = listOf(blocks);
+      try {
+        return connectors.store(connector, ids, listOf(pages));
+      } catch (thrown) {
+        if (thrown instanceof RefusedError)
+          connectors.counts.refused(connector, thrown.code, ids.length);
+        throw thrown;
+      }
     },
     load: (pages, blocks) => {
       checkEnabled();
@@ -64,11 +72,17 @@ export function createContext(
     get numFree(): number {
       return connectors.pages.numFree;
     },
+    get isGrowing(): boolean {
+      return connectors.hostPool.isGrowing;
+    },
     alloc: (count): PageId[] | undefined => {
       checkEnabled();
       return connectors.pages.alloc(connector, count);
     },
-    free: (ids): void => connectors.pages.free(connector, listOf(ids)),
+    free: (ids): void => {
+      checkEnabled();
+      connectors.pages.free(connector, listOf(ids));
+    },
   };
   return Object.freeze({
     name,

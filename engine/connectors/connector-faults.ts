@@ -5,7 +5,8 @@ import type { Hook } from "./hooks.ts";
 /**
  * `throw`: a hook threw, or a promise that it left behind was rejected. `answer`: it answered what the interface does not allow.
  * `promise`: it answered a promise where nothing waits for one. `slow`: it held up the engine. `overlap`: a call of it led to another
- * hook while it ran. `outside`: its code threw while none of its hooks ran. `late`: its shutdown did not end in time.
+ * hook while it ran. `outside`: its code threw while none of its hooks ran. `late`: what it promised did not come in time: the answer of a
+ * look-up, a block that it said it would load, the end of its shutdown. `held`: what it touched ended at its deadline and not by it.
  */
 export const FAULT_KINDS = [
   "throw",
@@ -15,6 +16,7 @@ export const FAULT_KINDS = [
   "overlap",
   "outside",
   "late",
+  "held",
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 

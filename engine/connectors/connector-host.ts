@@ -19,12 +19,13 @@ import type {
   TransferResult,
 } from "../../connectors/connector.ts";
 import type { ConnectorSample } from "../request.ts";
-import { ConnectorFaults } from "./connector-faults.ts";
+import { ConnectorFaults, type FaultKind } from "./connector-faults.ts";
 import { createConnectorLog, type LogLine } from "./connector-log.ts";
 import { OwnMetrics } from "./own-metrics.ts";
 import { ConnectorSeries } from "./connector-series.ts";
 import { GuardedConnector } from "./guarded-connector.ts";
 import { HookTurn } from "./hook-turn.ts";
+import type { Hook } from "./hooks.ts";
 import type { BlockMarks } from "./look-up.ts";
 import { SampleStore } from "./sample-store.ts";
 
@@ -61,6 +62,8 @@ export interface ConnectorParts {
    * also in the middle of a fan-out. Must not throw.
    */
   readonly onDisabled: (place: number) => void;
+  /** All connectors have ended, or had their time: what they hold ends. Must not throw. */
+  readonly onShutdown: () => void;
 }
 
 /** What happened to a connector's copies. */
@@ -69,10 +72,16 @@ export interface ConnectorEvents {
   readonly events: readonly KvEvent[];
 }
 
+/** Writes series when their values are about to be sent. */
+interface Updated {
+  update(isLast: boolean): void;
+}
+
 /** A connector with all that belongs to it. */
 interface Hosted {
   readonly place: number;
   readonly guard: GuardedConnector;
+  readonly faults: ConnectorFaults;
   readonly own: OwnContext;
   readonly series: ConnectorSeries;
 }
@@ -83,7 +92,11 @@ export class ConnectorHost {
   readonly #options: HostOptions;
   readonly #turn: HookTurn;
   readonly #keepsPages: boolean;
+  #watched: Updated | undefined;
   #onDisabled: ((place: number) => void) | undefined;
+  #onShutdown: (() => void) | undefined;
+  /** Places of those that answered `pending` in the last look-up. */
+  #undecided: number[] = [];
 
   constructor(connectors: readonly NamedConnector[], options: HostOptions) {
     this.#options = options;
@@ -118,11 +131,18 @@ export class ConnectorHost {
   }
 
   /** Once, before the first request: every connector gets its view, then every connector its context. */
-  start({ viewOf, contextOf, onDisabled }: ConnectorParts): void {
+  start({ viewOf, contextOf, onDisabled, onShutdown }: ConnectorParts): void {
     this.#onDisabled = onDisabled;
+    this.#onShutdown = onShutdown;
     for (const { guard, own, place } of this.#hosted)
       guard.bindGpuBlockPool(viewOf(place, own.name));
     for (const { guard, own, place } of this.#hosted) guard.onSchedulerReady(contextOf(place, own));
+  }
+
+  /** Once: what else is written into the samples of messages. */
+  watch(create: (samples: SampleStore, names: readonly string[]) => Updated): void {
+    const names = this.#hosted.map(({ own }) => own.name);
+    this.#watched = create(this.#samples, names);
   }
 
   newRequest(request: RequestView): void {
@@ -131,10 +151,19 @@ export class ConnectorHost {
 
   /** All are asked, in order: a block is the first one's that marks it. `pending` when any does not know yet; what others marked stands. */
   findBlocks(request: RequestView, hashes: BlockHashes, marks: BlockMarks): "pending" | undefined {
-    let answer: "pending" | undefined;
-    for (const { guard } of this.#hosted)
-      answer = guard.findBlocks(request, hashes, marks) ?? answer;
-    return answer;
+    this.#undecided = [];
+    for (const { guard, place } of this.#hosted)
+      if (guard.findBlocks(request, hashes, marks) === "pending") this.#undecided.push(place);
+    return this.#undecided.length > 0 ? "pending" : undefined;
+  }
+
+  lookUpOverdue(ms: number): void {
+    for (const place of this.#undecided)
+      this.fault(place, "late", "findBlocks", `was pending for ${ms} ms: a miss`);
+  }
+
+  fault(place: number, kind: FaultKind, hook: Hook | undefined, text: string): void {
+    this.#hosted[place]?.faults.add(kind, hook, text);
   }
 
   /** `planOf` answers what of a connector's marks is taken up, which may be nothing. */
@@ -190,6 +219,7 @@ export class ConnectorHost {
   /** For the next message: series that have changed. `isLast`: no message follows soon, so every number must be of now. */
   takeSamples(isLast: boolean): readonly ConnectorSample[] {
     for (const { series } of this.#hosted) series.update(isLast);
+    this.#watched?.update(isLast);
     return this.#samples.take();
   }
 
@@ -211,6 +241,7 @@ export class ConnectorHost {
     });
     await within(timeoutMs, Promise.all(endings));
     for (const { guard } of late) guard.endedLate();
+    this.#onShutdown?.();
   }
 
   #host({ name, connector }: NamedConnector, place: number, turn: HookTurn): Hosted {
@@ -237,7 +268,7 @@ export class ConnectorHost {
       metrics: new OwnMetrics(name, this.#samples, warn),
     };
     const series = new ConnectorSeries(guard, faults, own.metrics, this.#samples, now);
-    return { place, guard, own, series };
+    return { place, guard, faults, own, series };
   }
 }
 

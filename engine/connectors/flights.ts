@@ -13,10 +13,11 @@ import type { KvCache } from "../cache/kv-cache.ts";
 import type { FlightResult, PageTransfers } from "../cache/page-transfers.ts";
 import { KvEngineError } from "../errors.ts";
 import type { HostPages } from "./host-pages.ts";
+import type { FlightKind, TransferCounts } from "./transfer-counts.ts";
 
 export interface Flight {
   readonly id: FlightId;
-  readonly kind: "store" | "load";
+  readonly kind: FlightKind;
   readonly connector: number;
   readonly blocks: Int32Array;
   readonly pages: Int32Array;
@@ -41,6 +42,7 @@ export class Flights {
   readonly #kv: KvCache;
   readonly #pages: HostPages;
   readonly #native: PageTransfers;
+  readonly #counts: TransferCounts;
   readonly #now: () => number;
   /** Most blocks in stores for one connector. Loads are bounded by the plans that they are for. */
   readonly #maxBlocks: number;
@@ -56,6 +58,7 @@ export class Flights {
     kv: KvCache,
     pages: HostPages,
     native: PageTransfers,
+    counts: TransferCounts,
     numConnectors: number,
     maxBlocks: number,
     now: () => number,
@@ -63,6 +66,7 @@ export class Flights {
     this.#kv = kv;
     this.#pages = pages;
     this.#native = native;
+    this.#counts = counts;
     this.#maxBlocks = maxBlocks;
     this.#now = now;
     this.#numStoring = Array.from({ length: numConnectors }, () => 0);
@@ -75,6 +79,13 @@ export class Flights {
 
   get(id: FlightId): Flight | undefined {
     return this.#byId.get(id);
+  }
+
+  /** Milliseconds for which the oldest store has been under way; 0 = there is none. */
+  get oldestStoreMs(): number {
+    for (const { kind, beganAt } of this.#byId.values())
+      if (kind === "store") return this.#now() - beganAt;
+    return 0;
   }
 
   all(): IterableIterator<Flight> {
@@ -141,6 +152,7 @@ export class Flights {
       this.#letGo(flight);
       throw thrown;
     }
+    this.#counts.of(connector, kind).begun++;
     return flight.id;
   }
 
@@ -172,6 +184,11 @@ export class Flights {
     this.#ended.push(...results);
   }
 
+  /** Results that `takeEnded` has for its caller. */
+  get numEnded(): number {
+    return this.#ended.length;
+  }
+
   /** What has ended since the last call. Stores have given up what they held; the blocks of a load are still referenced: `release` them. */
   takeEnded(): EndedFlight[] {
     return this.#ended.splice(0).map((result) => {
@@ -180,6 +197,7 @@ export class Flights {
         throw new KvEngineError("internal", `flight ${result.id} has ended, and there is none`);
       this.#byId.delete(flight.id);
       if (flight.kind === "store" && !flight.isCancelled) this.#letGo(flight);
+      this.#count(flight, result);
       const failed = result.cancelled ? flight.blocks.keys() : result.failedPages;
       return { flight, failed: new Set(failed), error: result.error?.message };
     });
@@ -188,6 +206,12 @@ export class Flights {
   /** A load that has ended gives up its blocks and pages. */
   release(flight: Flight): void {
     if (!flight.isCancelled) this.#letGo(flight);
+  }
+
+  #count({ connector, kind }: Flight, { cancelled, ok, copyMicros }: FlightResult): void {
+    const counts = this.#counts.of(connector, kind);
+    counts.ended[cancelled ? "cancelled" : ok ? "ok" : "failed"]++;
+    if (!cancelled) counts.copyMicros += copyMicros;
   }
 
   #hold({ kind, connector, blocks, pages }: Flight): void {

@@ -10,6 +10,7 @@ const FREE = 0;
 export class HostPages {
   readonly numPages: number;
   readonly #numReady: () => number;
+  #ready = 0;
   /** Of each page: its connector's place, plus 1; `FREE` when it has none. */
   readonly #owners: Uint8Array;
   /** Flights that use each page. */
@@ -31,9 +32,14 @@ export class HostPages {
   }
 
   get numFree(): number {
-    return (
-      this.#returned.length + Math.max(0, Math.min(this.#numReady(), this.numPages) - this.#next)
-    );
+    // Ready pages never become fewer: once all are, nobody is asked.
+    if (this.#ready < this.numPages) this.#ready = Math.min(this.#numReady(), this.numPages);
+    return this.#returned.length + Math.max(0, this.#ready - this.#next);
+  }
+
+  /** Pages that connectors have, those included that flights still use. */
+  get numUsed(): number {
+    return this.#next - this.#returned.length;
   }
 
   /** `count` pages for a connector, or undefined when there are not as many. */

@@ -4,6 +4,7 @@ import type { PageTransfers } from "../cache/page-transfers.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import { createContext } from "./connector-context.ts";
 import type { ConnectorHost } from "./connector-host.ts";
+import { TransferSeries } from "./transfer-series.ts";
 import { KvConnectors, type KvConnectorsOptions } from "./kv-connectors.ts";
 
 export interface JoinOptions extends KvConnectorsOptions {
@@ -28,7 +29,7 @@ export function joinScheduler(
           ...own,
           connector: place,
           maxBatchedTokens: options.maxBatchedTokens,
-          isEnabled: () => !host.isDisabled(place),
+          isEnabled: () => !host.isDisabled(place) && !connectors.isClosed,
           isInHook: () => host.isCalling(place),
           wake,
         },
@@ -36,6 +37,8 @@ export function joinScheduler(
         connectors,
       ),
     onDisabled: (place) => connectors.disable(place),
+    onShutdown: () => connectors.close(),
   });
+  host.watch((samples, names) => new TransferSeries(samples, connectors, names, side.now));
   return connectors;
 }

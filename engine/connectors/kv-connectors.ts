@@ -11,12 +11,14 @@ import type {
   TransferResult,
 } from "../../connectors/connector.ts";
 import { RefusedError } from "../../connectors/connector.ts";
-import { blockKey } from "../cache/block-key.ts";
+import { readBlockIds } from "../cache/block-ids.ts";
+import { BlockKeys } from "../cache/block-keys.ts";
 import type { LoadingEntry } from "../cache/kv-cache.ts";
 import type { PageTransfers } from "../cache/page-transfers.ts";
-import { KvEngineError } from "../errors.ts";
+import type { HostPoolState } from "../request.ts";
 import type { SchedulerConnectors, SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
+import { Backoffs } from "./backoffs.ts";
 import { BlockOffers } from "./block-offers.ts";
 import { CompletedBlocks } from "./completed-blocks.ts";
 import type { ConnectorCalls } from "./connector-calls.ts";
@@ -25,7 +27,10 @@ import { HostPages } from "./host-pages.ts";
 import { Ledgers, type LedgerOptions } from "./ledgers.ts";
 import { decideLoad } from "./load-cost.ts";
 import { Loads } from "./loads.ts";
-import { SequenceView } from "./request-view.ts";
+import { PendingLookUps } from "./pending-look-ups.ts";
+import { type SequenceView, SequenceViews } from "./request-view.ts";
+import { TransferCounts } from "./transfer-counts.ts";
+import { hostPoolOf, ratesOf } from "./transfer-rates.ts";
 
 export interface KvConnectorsOptions extends LedgerOptions {
   /** How long a look-up may stay `pending`, in milliseconds: then it is a miss. */
@@ -38,10 +43,10 @@ export interface KvConnectorsOptions extends LedgerOptions {
   readonly onEvents?: (connector: string, events: readonly KvEvent[]) => void;
 }
 
-/** How long a connector that did not bring its blocks in time is not asked again: doubled each time, up to the second. */
-const LEAST_BACKOFF_MS = 1_000;
-const MOST_BACKOFF_MS = 60_000;
-const STORE_WEIGHT = 0.1;
+/** Where stores go: pages of the host. */
+const STORE_TIER = "host";
+/** A store that takes long counts at once and is forgotten slowly: what is to be stored in time must reckon with the next one. */
+const STORE_WEIGHT = 0.02;
 /** Rates until the first transfers have ended: those of a slow memory, and of a slow processor. */
 const FIRST_BYTES_PER_SECOND = 1e9;
 const FIRST_MS_PER_TOKEN = 1;
@@ -54,22 +59,23 @@ export class KvConnectors implements SchedulerConnectors {
   readonly ledgers: Ledgers;
   readonly isLoading: (id: number) => boolean;
   readonly #side: SchedulerSide;
+  readonly #keys: BlockKeys;
   readonly #calls: ConnectorCalls;
   readonly #transfers: PageTransfers;
   readonly #options: KvConnectorsOptions;
   readonly #completed: CompletedBlocks;
-  readonly #views = new WeakMap<Sequence, SequenceView>();
-  /** Requests whose look-up is not answered, and since when. */
-  readonly #pending = new Map<Sequence, number>();
-  /** Requests whose look-up took too long: it is a miss, and stays one. */
-  readonly #overdue = new WeakSet<Sequence>();
-  readonly #backoffs: { until: number; ms: number }[];
-  readonly #isDisabled: boolean[];
+  readonly #views: SequenceViews;
+  readonly #pending: PendingLookUps;
+  readonly #backoffs: Backoffs;
+  /** Disabled in the middle of hooks: what they held and promised is still to end. */
+  readonly #newlyDisabled: number[] = [];
   #numAllocated = 0;
-  /** From the call to the result: a moving average. */
+  #isClosed = false;
+  /** From the call to the result. */
   #storeMs = 0;
-  /** Times that it was decided to load, to compute, or both; for metrics. */
+  /** For metrics: times that it was decided to load, to compute, or both; what flights came to. */
   readonly decisions = { load: 0, compute: 0, both: 0 };
+  readonly counts: TransferCounts;
 
   constructor(
     side: SchedulerSide,
@@ -83,22 +89,29 @@ export class KvConnectors implements SchedulerConnectors {
     this.#calls = calls;
     this.#transfers = transfers;
     this.#options = options;
-    this.ledgers = new Ledgers(numConnectors, side, options);
+    this.#keys = new BlockKeys(kv.pool);
+    this.ledgers = new Ledgers(numConnectors, side, this.#keys, options);
     this.pages = new HostPages(transfers.numPages, () => transfers.numReady);
+    this.counts = new TransferCounts(numConnectors);
     this.flights = new Flights(
       kv,
       this.pages,
       transfers,
+      this.counts,
       numConnectors,
       options.maxFlying,
       side.now,
     );
-    this.loads = new Loads(side, this.flights, this.pages, options.loadTimeoutMs);
+    this.loads = new Loads(side, this.flights, this.pages, this.counts, {
+      pageBytes: transfers.pageBytes,
+      timeoutMs: options.loadTimeoutMs,
+    });
     this.coming = new BlockOffers(kv.pool, this.loads.blocks, kv.groups.length, kv.blockSize);
     this.isLoading = (id) => this.loads.blocks.has(id);
     this.#completed = new CompletedBlocks(kv.pool);
-    this.#backoffs = Array.from({ length: numConnectors }, () => ({ until: -Infinity, ms: 0 }));
-    this.#isDisabled = Array.from({ length: numConnectors }, () => false);
+    this.#views = new SequenceViews(kv.groups.length);
+    this.#pending = new PendingLookUps(options.lookupTimeoutMs);
+    this.#backoffs = new Backoffs(numConnectors);
   }
 
   get isBusy(): boolean {
@@ -111,10 +124,15 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   nextDeadline(): number {
-    let next = Math.min(this.loads.nextDeadline(), this.ledgers.nextDeadline());
-    for (const since of this.#pending.values())
-      next = Math.min(next, since + this.#options.lookupTimeoutMs);
-    return next;
+    return Math.min(
+      this.loads.nextDeadline(),
+      this.ledgers.nextDeadline(),
+      this.#pending.nextDeadline,
+    );
+  }
+
+  get hostPool(): HostPoolState {
+    return hostPoolOf(this.#transfers, this.pages);
   }
 
   get pageBytes(): number {
@@ -123,13 +141,8 @@ export class KvConnectors implements SchedulerConnectors {
 
   /** What transfers have cost lately. */
   get rates(): TransferRates {
-    const stats = this.#transfers.stats();
-    return {
-      loadBytesPerSecond: stats.loadBytesPerSecond,
-      storeBytesPerSecond: stats.storeBytesPerSecond,
-      latencyMs: stats.loadLatencyMicros / 1000,
-      storeMs: this.#storeMs,
-    };
+    // A slow one is not waited for to be known.
+    return ratesOf(this.#transfers, Math.max(this.#storeMs, this.flights.oldestStoreMs));
   }
 
   heldIds(): number[] {
@@ -137,26 +150,18 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   viewOf(sequence: Sequence): SequenceView {
-    let view = this.#views.get(sequence);
-    if (view === undefined) {
-      view = new SequenceView(sequence, this.#side.kv.groups.length);
-      this.#views.set(sequence, view);
-    }
-    return view;
+    return this.#views.of(sequence);
   }
 
   /** Copies blocks of the device that are complete to pages of a connector. Throws `RefusedError`. */
   store(connector: number, ids: readonly number[], pages: readonly number[]): FlightId {
     Flights.check(ids, pages);
     const { kv, committedStep } = this.#side;
-    const keys = ids.map((id) => {
-      if (id === 0) throw new RefusedError("null", "block 0 is the null block");
-      if (!(Number.isInteger(id) && id > 0 && id < kv.pool.numBlocks))
-        throw new RefusedError("invalid", `${id} is no block`);
-      const hash = kv.pool.hashOf(id);
-      if (hash === undefined || kv.pool.publishedStep(id) > committedStep())
+    const keys = Array.from(readBlockIds(ids, kv.pool.numBlocks), (id) => {
+      const key = kv.pool.publishedStep(id) > committedStep() ? undefined : this.#keys.of(id);
+      if (key === undefined)
         throw new RefusedError("stale", `block ${id} has no content that a connector may see`);
-      return blockKey(hash, 0, kv.pool.groupOf(id) ?? 0);
+      return key;
     });
     const flight = this.flights.begin("store", connector, ids, pages, keys, committedStep());
     for (const page of pages) this.pages.setKey(page, undefined);
@@ -170,7 +175,19 @@ export class KvConnectors implements SchedulerConnectors {
 
   /** A connector is called no more: it holds nothing from now on, and what it promised is computed. */
   disable(connector: number): void {
-    this.#isDisabled[connector] = true;
+    this.#newlyDisabled.push(connector);
+  }
+
+  /** Whether the connectors were shut down. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** No connector is called any more: what they hold ends, and every call of theirs is refused. */
+  close(): void {
+    this.#isClosed = true;
+    for (let connector = 0; connector < this.#calls.numConnectors; connector++)
+      this.ledgers.disable(connector);
   }
 
   added(sequence: Sequence): void {
@@ -186,28 +203,25 @@ export class KvConnectors implements SchedulerConnectors {
     const offers = this.coming;
     const view = this.viewOf(sequence);
     const numBlocks = Math.min(maxBlocks, sequence.blocks.numHashes);
-    const isLeftOut = (connector: number): boolean => now < this.#backoffs[connector]!.until;
+    const isLeftOut = (connector: number): boolean => this.#backoffs.isWaiting(connector, now);
     offers.open(sequence.blocks.hashes, numBlocks, numDeviceBlocks, isLeftOut);
     const isPending = this.#calls.findBlocks(view, view, offers) === "pending";
-    if (isPending && this.#mayWait(sequence, now)) return "pending";
-    this.#pending.delete(sequence);
+    const onOverdue = (ms: number): void => this.#calls.lookUpOverdue(ms);
+    if (isPending && this.#pending.mayWait(sequence, now, onOverdue)) return "pending";
+    this.#pending.end(sequence);
     return offers.numMarked > 0 || this.loads.blocks.size > 0 ? "some" : "none";
   }
 
-  /** Whether a request whose look-up is not answered waits on. */
-  #mayWait(sequence: Sequence, now: number): boolean {
-    if (this.#overdue.has(sequence)) return false;
-    const since = this.#pending.get(sequence);
-    if (since === undefined) this.#pending.set(sequence, now);
-    else if (now - since >= this.#options.lookupTimeoutMs) this.#overdue.add(sequence);
-    return !this.#overdue.has(sequence);
-  }
-
-  firstToLoad(numDeviceBlocks: number, numBlocks: number, numToLoad: number): number {
+  firstToLoad(
+    numDeviceBlocks: number,
+    numBlocks: number,
+    numToLoad: number,
+    numLoading: number,
+  ): number {
     const { kv, microsPerPromptToken, queuedPromptTokens } = this.#side;
     const stats = this.#transfers.stats();
     const numMissing = numBlocks - numDeviceBlocks;
-    if (numMissing <= 0 || numToLoad === 0) return numBlocks;
+    if (numMissing <= 0 || numToLoad + numLoading === 0) return numBlocks;
     const { numComputed } = decideLoad({
       numTokens: numMissing * kv.blockSize,
       blockSize: kv.blockSize,
@@ -215,6 +229,7 @@ export class KvConnectors implements SchedulerConnectors {
       loadBytesPerSecond:
         stats.loadBytesPerSecond || stats.storeBytesPerSecond || FIRST_BYTES_PER_SECOND,
       loadLatencyMs: stats.loadLatencyMicros / 1000,
+      // Those of the blocks that are loading for others among them.
       queuedLoadBytes: stats.pendingLoadBytes,
       msPerPromptToken: microsPerPromptToken() / 1000 || FIRST_MS_PER_TOKEN,
       queuedPromptTokens: queuedPromptTokens(),
@@ -224,7 +239,7 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   admitted(sequence: Sequence, entries: readonly LoadingEntry[]): Readonly<Record<string, number>> {
-    this.#pending.delete(sequence);
+    this.#pending.end(sequence);
     const plans = this.loads.plan(sequence, entries, this.coming, this.#calls.numConnectors);
     const tokensByTier = this.#tokensByTier(entries);
     this.#calls.afterAlloc(this.viewOf(sequence), (place) => plans[place] as LoadPlan);
@@ -240,7 +255,7 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   finished(sequence: Sequence): Readonly<Record<string, unknown>> | undefined {
-    this.#pending.delete(sequence);
+    this.#pending.end(sequence);
     const blocks = sequence.blocks.tables.map(({ entries }) => Array.from(entries));
     return this.#calls.finished(this.viewOf(sequence), blocks);
   }
@@ -252,19 +267,30 @@ export class KvConnectors implements SchedulerConnectors {
   relieve(numBlocks: number, mayRecall: boolean): number {
     const { pool } = this.#side.kv;
     const enough = pool.numFree + numBlocks;
-    const soon = this.flights.cancelStores(numBlocks);
+    // Stores are given up where that is of use: for those who wait for others' blocks anyway, what is stored now need not be later.
+    const isOfUse = mayRecall || pool.numFlying >= numBlocks;
+    const soon = isOfUse ? this.flights.cancelStores(numBlocks) : pool.numFlying;
     if (pool.numFree < enough) this.loads.cancelUnwanted();
     if (mayRecall && pool.numFree < enough && this.ledgers.numHeld > 0) {
       const deadline = this.ledgers.recall();
       if (deadline !== undefined) this.#calls.pressure(enough - pool.numFree, deadline);
     }
     // What becomes free is for those who lack it: no store begins before they were looked at again.
-    this.flights.isPressed = pool.numFree < enough;
+    this.flights.isPressed = isOfUse && pool.numFree < enough;
     return soon;
   }
 
   settle(): void {
     this.#endDisabled();
+    if (this.flights.numEnded > 0) this.#settleFlights();
+    this.ledgers.expire((connector, count) => {
+      const text = `left ${count} touches of blocks to end at their deadline`;
+      this.#calls.fault(connector, "held", undefined, text);
+    });
+    if (this.loads.blocks.size > 0) this.#dropLate(this.#side.now());
+  }
+
+  #settleFlights(): void {
     const { numConnectors } = this.#calls;
     const results: TransferResult[][] = Array.from({ length: numConnectors }, () => []);
     for (const ended of this.flights.takeEnded()) {
@@ -275,10 +301,6 @@ export class KvConnectors implements SchedulerConnectors {
     }
     for (const [connector, some] of results.entries())
       if (some.length > 0) this.#calls.transfersEnded(connector, some);
-    const now = this.#side.now();
-    this.ledgers.expire();
-    for (const { connector } of this.loads.drop(({ deadline }) => deadline <= now))
-      this.#backOff(connector, now);
   }
 
   committed(): void {
@@ -298,21 +320,21 @@ export class KvConnectors implements SchedulerConnectors {
       completed: this.#completed.take(),
     });
     this.flights.isPressed = false;
+    this.ledgers.scheduled();
+    // No commit follows soon.
+    if (stepId < 0) this.committed();
     return this.#endDisabled();
   }
 
-  reset(generation: number): void {
+  reset(generation: number, resetExternal: boolean): void {
     this.loads.drop(() => true);
     for (const flight of this.flights.all()) this.flights.cancel(flight);
-    this.#calls.reset(generation);
+    if (resetExternal) this.#calls.reset(generation);
   }
 
   checkIntegrity(): void {
     this.ledgers.checkIntegrity();
-    for (const { id, waiters, flight } of this.loads.blocks.all()) {
-      if (waiters.length === 0 && flight === undefined)
-        throw new KvEngineError("internal", `block ${id} is loading for nobody`);
-    }
+    this.loads.checkIntegrity();
   }
 
   /** A block that is loading in several groups counts once. */
@@ -329,43 +351,49 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   #stored({ flight, failed }: EndedFlight, isStale: boolean): void {
-    if (isStale || flight.isCancelled) return;
-    this.#storeMs += STORE_WEIGHT * (this.#side.now() - flight.beganAt - this.#storeMs);
-    const { pool } = this.#side.kv;
+    if (flight.isCancelled) return;
+    const bytes = (flight.blocks.length - failed.size) * this.pageBytes;
+    this.counts.arrived(flight.connector, "store", STORE_TIER, bytes);
+    if (isStale) return;
+    const ms = this.#side.now() - flight.beganAt;
+    this.#storeMs = Math.max(ms, this.#storeMs + STORE_WEIGHT * (ms - this.#storeMs));
     const safe: number[] = [];
     for (const [i, id] of flight.blocks.entries()) {
       if (failed.has(i)) continue;
       const key = flight.keys[i];
       this.pages.setKey(flight.pages[i] as number, key);
-      const hash = pool.hashOf(id);
-      if (hash !== undefined && blockKey(hash, 0, pool.groupOf(id) ?? 0) === key) safe.push(id);
+      if (this.#keys.of(id) === key) safe.push(id);
     }
     this.ledgers.markSafe(flight.connector, safe);
   }
 
   #landed(ended: EndedFlight, isStale: boolean): void {
     this.loads.landed(ended, isStale);
-    if (ended.failed.size === 0 && !isStale) this.#backoffs[ended.flight.connector]!.ms = 0;
+    if (ended.failed.size === 0 && !isStale) this.#backoffs.worked(ended.flight.connector);
   }
 
-  #backOff(connector: number, now: number): void {
-    const backoff = this.#backoffs[connector]!;
-    if (now < backoff.until) return;
-    backoff.ms = Math.min(MOST_BACKOFF_MS, Math.max(LEAST_BACKOFF_MS, backoff.ms * 2));
-    backoff.until = now + backoff.ms;
+  /** What did not come in time is computed, and whoever promised it is not asked for a while. */
+  #dropLate(now: number): void {
+    const late = this.loads.drop(({ deadline }) => deadline <= now);
+    // A flight that takes too long is not the connector's doing.
+    const neverLoaded = late.filter(({ flight }) => flight === undefined);
+    for (const connector of new Set(late.map((loading) => loading.connector))) {
+      const wait = `it is not asked for ${this.#backoffs.late(connector, now) - now} ms`;
+      const count = neverLoaded.filter((loading) => loading.connector === connector).length;
+      if (count === 0) continue;
+      const text = `promised ${count} blocks and did not load them in time: they are computed, and ${wait}`;
+      this.#calls.fault(connector, "late", "findBlocks", text);
+    }
   }
 
   /** Outside of any hook: what disabled connectors held and promised ends. Answers whether there were any. */
   #endDisabled(): boolean {
-    let any = false;
-    for (const [connector, isDisabled] of this.#isDisabled.entries()) {
-      if (!isDisabled) continue;
-      this.#isDisabled[connector] = false;
-      any = true;
+    if (this.#newlyDisabled.length === 0) return false;
+    for (const connector of this.#newlyDisabled.splice(0)) {
       this.ledgers.disable(connector);
       this.loads.drop((loading) => loading.connector === connector && loading.flight === undefined);
       this.pages.freeAll(connector);
     }
-    return any;
+    return true;
   }
 }

@@ -1,6 +1,7 @@
 /** What the connectors hold of the pool, one ledger each, as pressure and deadlines see them. */
 
 import type { GpuBlockPoolView } from "../../connectors/connector.ts";
+import type { BlockKeys } from "../cache/block-keys.ts";
 import { ConnectorBlocks } from "../cache/gpu-block-pool-view.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 
@@ -13,28 +14,49 @@ export interface LedgerOptions {
   readonly recallMs: number;
 }
 
+export interface LedgerCounts {
+  /** Blocks held, and leases open, now. */
+  readonly numHeld: number;
+  readonly numLeases: number;
+  /** Holds that ended at their deadline, and recalls while anything was held. */
+  readonly numExpired: number;
+  readonly numRecalls: number;
+  /** Blocks evicted of which it had no copy. */
+  readonly numLost: number;
+}
+
 export class Ledgers {
   readonly #all: readonly ConnectorBlocks[];
   readonly #now: () => number;
   readonly #recallMs: number;
+  /** Of each connector: recalls while it held anything. */
+  readonly #numRecalls: number[];
+  /** Of each connector: touches that ended at their deadline, as last seen. */
+  readonly #numExpired: number[];
   /** The recall under way ends here. */
   #recallUntil = -Infinity;
+  /** Whether a request lacks what is held: in this `schedule()`, and in the last one. */
+  #isLacking = false;
+  #wasLacking = false;
 
-  constructor(numConnectors: number, side: SchedulerSide, options: LedgerOptions) {
+  constructor(numConnectors: number, side: SchedulerSide, keys: BlockKeys, options: LedgerOptions) {
     const { kv, now, committedStep } = side;
     const half = Math.max(1, Math.floor((kv.pool.numBlocks - 1) / 2));
     this.#now = now;
     this.#recallMs = options.recallMs;
+    this.#numRecalls = Array.from({ length: numConnectors }, () => 0);
+    this.#numExpired = Array.from({ length: numConnectors }, () => 0);
     this.#all = Array.from(
       { length: numConnectors },
       () =>
         new ConnectorBlocks({
           pool: kv.pool,
+          keys,
           blockSize: kv.blockSize,
           committedStep,
           maxHeld: options.maxHeld === 0 ? half : options.maxHeld,
           holdTtlMs: options.holdTtlMs,
-          isPressed: () => this.#isRecalling(),
+          isPressed: () => this.#isRecalling() || this.#isLacking || this.#wasLacking,
           numSpare: side.numSpareBlocks,
           now,
         }),
@@ -55,6 +77,14 @@ export class Ledgers {
     return this.#at(place).ledger.numHeld;
   }
 
+  /** For metrics: what one connector holds, and what became of its holds since the start. */
+  countsOf(place: number): LedgerCounts {
+    const { ledger, numLost } = this.#at(place);
+    const { numHeld, numLeases, numExpired } = ledger;
+    const numRecalls = this.#numRecalls[place] as number;
+    return { numHeld, numLeases, numExpired, numRecalls, numLost };
+  }
+
   /** Ids that are held, once for each hold. */
   heldIds(): number[] {
     return this.#all.flatMap(({ ledger }) => [...ledger.heldIds()]);
@@ -65,17 +95,36 @@ export class Ledgers {
     return Math.min(...this.#all.map(({ ledger }) => ledger.nextDeadline ?? Infinity));
   }
 
-  /** Ends what is due. */
-  expire(): void {
-    for (const { ledger } of this.#all) ledger.expire();
+  /** Ends what is due. `onExpired` hears of each connector whose touches ended so since the last call, and of how many. */
+  expire(onExpired: (place: number, count: number) => void): void {
+    for (const [place, { ledger }] of this.#all.entries()) {
+      ledger.expire();
+      const count = ledger.numExpiredTouches - (this.#numExpired[place] as number);
+      if (count === 0) continue;
+      this.#numExpired[place] = ledger.numExpiredTouches;
+      onExpired(place, count);
+    }
   }
 
-  /** What is held now cannot be renewed for much longer. Answers until when; undefined = a recall is under way already. */
+  /**
+   * A request lacks what is held: until a `schedule()` in which none does, nothing more can be held, and what is held now cannot be
+   * renewed for much longer. Answers until when; undefined = a recall is under way already.
+   */
   recall(): number | undefined {
+    this.#isLacking = true;
     if (this.#isRecalling()) return undefined;
     this.#recallUntil = this.#now() + this.#recallMs;
-    for (const { ledger } of this.#all) ledger.recall(this.#recallUntil);
+    for (const [place, { ledger }] of this.#all.entries()) {
+      if (ledger.numHeld > 0) this.#numRecalls[place] = (this.#numRecalls[place] as number) + 1;
+      ledger.recall(this.#recallUntil);
+    }
     return this.#recallUntil;
+  }
+
+  /** The end of a `schedule()`. */
+  scheduled(): void {
+    this.#wasLacking = this.#isLacking;
+    this.#isLacking = false;
   }
 
   /** The blocks' content has a copy of the connector's. */

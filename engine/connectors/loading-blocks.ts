@@ -33,6 +33,8 @@ export interface LoadingBlock {
 
 export class LoadingBlocks {
   readonly #byId = new Map<number, LoadingBlock>();
+  /** Content that flights bring which was given up and cannot be cancelled: nothing else can load it from the same page yet. */
+  readonly givenUp: Set<BlockKey> = new Set();
   /** By the first word of the hash. */
   readonly #byWord = new Map<number, LoadingBlock[]>();
 

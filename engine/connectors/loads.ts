@@ -13,30 +13,43 @@ import {
 import { HASH_WORDS } from "../cache/block-hash.ts";
 import { blockKey } from "../cache/block-key.ts";
 import type { LoadingEntry } from "../cache/kv-cache.ts";
+import { KvEngineError } from "../errors.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
 import type { BlockOffers } from "./block-offers.ts";
 import { type EndedFlight, type Flight, Flights } from "./flights.ts";
 import type { HostPages } from "./host-pages.ts";
 import { type LoadingBlock, LoadingBlocks } from "./loading-blocks.ts";
+import type { TransferCounts } from "./transfer-counts.ts";
 
 export class Loads {
   readonly blocks: LoadingBlocks = new LoadingBlocks();
   readonly #side: SchedulerSide;
   readonly #flights: Flights;
   readonly #pages: HostPages;
+  readonly #counts: TransferCounts;
+  readonly #pageBytes: number;
   readonly #timeoutMs: number;
   /** What each load brings, in the order of its lists. */
   readonly #targets = new Map<FlightId, readonly LoadingBlock[]>();
-  /** Blocks that arrived, did not arrive in a flight that ended, and were given up before. */
+  /** Blocks that arrived. */
   numArrived = 0;
   /** Times that a sequence joined a load that was under way for another. */
   numJoined = 0;
+  /** Blocks of flights that ended without them, and blocks that were given up before. */
   numFailed = 0;
   numGivenUp = 0;
 
-  constructor(side: SchedulerSide, flights: Flights, pages: HostPages, timeoutMs: number) {
+  constructor(
+    side: SchedulerSide,
+    flights: Flights,
+    pages: HostPages,
+    counts: TransferCounts,
+    { pageBytes, timeoutMs }: { readonly pageBytes: number; readonly timeoutMs: number },
+  ) {
     this.#side = side;
+    this.#counts = counts;
+    this.#pageBytes = pageBytes;
     this.#flights = flights;
     this.#pages = pages;
     this.#timeoutMs = timeoutMs;
@@ -110,6 +123,7 @@ export class Loads {
   landed({ flight, failed }: EndedFlight, isStale: boolean): void {
     const targets = this.#targets.get(flight.id) ?? [];
     this.#targets.delete(flight.id);
+    for (const { key } of targets) this.blocks.givenUp.delete(key);
     const lost: LoadingBlock[] = [];
     for (const [i, loading] of targets.entries()) {
       if (isStale || failed.has(i)) lost.push(loading);
@@ -126,6 +140,10 @@ export class Loads {
     for (const id of new Set(late.map(({ flight }) => flight))) {
       const flight = id === undefined ? undefined : this.#flights.get(id);
       if (flight !== undefined) this.#flights.cancel(flight);
+    }
+    for (const { flight, key } of late) {
+      const hangs = flight !== undefined && this.#flights.get(flight)?.isCancelled === false;
+      if (hangs) this.blocks.givenUp.add(key);
     }
     this.numGivenUp += late.length;
     this.#giveUp(late);
@@ -155,6 +173,14 @@ export class Loads {
     return ids;
   }
 
+  /** Throws `internal` unless each block is loading for somebody, or in flight. */
+  checkIntegrity(): void {
+    for (const { id, waiters, flight } of this.blocks.all()) {
+      if (waiters.length === 0 && flight === undefined)
+        throw new KvEngineError("internal", `block ${id} is loading for nobody`);
+    }
+  }
+
   #promise(
     { blocks }: Sequence,
     block: number,
@@ -179,10 +205,11 @@ export class Loads {
   }
 
   #arrived(loading: LoadingBlock): void {
-    const { id, group, hash, waiters } = loading;
+    const { id, group, hash, waiters, connector, tier } = loading;
     const { kv, committedStep } = this.#side;
     if (this.blocks.get(id) === loading) this.blocks.remove(loading);
     this.numArrived++;
+    this.#counts.arrived(connector, "load", tier, this.#pageBytes);
     if (!kv.pool.isHashed(id)) kv.pool.insert(id, hash, 0, group, committedStep());
     for (const { sequence, block } of waiters.splice(0)) {
       kv.arrived(sequence.blocks, block, group);

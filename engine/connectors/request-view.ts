@@ -59,3 +59,22 @@ export class SequenceView implements RequestView, BlockHashes {
     return (this.#keys[index] ??= blockKey(this.#sequence.blocks.hashes, block * 8, group));
   }
 }
+
+/** The views of live sequences, one each. */
+export class SequenceViews {
+  readonly #views = new WeakMap<Sequence, SequenceView>();
+  readonly #numGroups: number;
+
+  constructor(numGroups: number) {
+    this.#numGroups = numGroups;
+  }
+
+  of(sequence: Sequence): SequenceView {
+    let view = this.#views.get(sequence);
+    if (view === undefined) {
+      view = new SequenceView(sequence, this.#numGroups);
+      this.#views.set(sequence, view);
+    }
+    return view;
+  }
+}

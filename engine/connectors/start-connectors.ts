@@ -4,13 +4,13 @@ import type { EngineConfig } from "../config.ts";
 import type { FlightResult, PageTransfers } from "../cache/page-transfers.ts";
 import type { SchedulerConnectors, SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { ConnectorHost } from "./connector-host.ts";
+import type { LogLine } from "./connector-log.ts";
+import { openHostPool } from "./host-pool-size.ts";
 import { joinScheduler } from "./join-scheduler.ts";
 import type { KvConnectors } from "./kv-connectors.ts";
 
-/** Of the free memory, what host pages may take when no size is given. */
-const MEMORY_SHARE = 0.25;
 /** Of the device's blocks, what may be in stores of one connector at a time. */
-const FLYING_SHARE = 0.125;
+const FLYING_SHARE = 0.25;
 const MOST_FLYING = 256;
 
 export interface StartConnectorsOptions {
@@ -24,6 +24,7 @@ export interface StartConnectorsOptions {
   readonly memoryAvailable: () => number;
   /** Something that requests wait for has happened. */
   readonly onNews: () => void;
+  readonly log: LogLine;
 }
 
 export interface StartedConnectors {
@@ -35,15 +36,18 @@ export interface StartedConnectors {
 export function startConnectors(
   config: EngineConfig,
   host: ConnectorHost,
-  { openTransfers, pageBytes, memoryAvailable, onNews }: StartConnectorsOptions,
+  { openTransfers, pageBytes, memoryAvailable, onNews, log }: StartConnectorsOptions,
 ): StartedConnectors {
-  const bytes = config.kvOffloadSize || Math.floor(memoryAvailable() * MEMORY_SHARE);
-  const hostPages = host.keepsPages ? Math.max(1, Math.floor(bytes / pageBytes)) : 1;
   let connectors: KvConnectors | undefined;
-  const transfers = openTransfers(hostPages, (results) => {
-    connectors?.flights.report(results);
-    onNews();
-  });
+  const open = (hostPages: number): PageTransfers =>
+    openTransfers(hostPages, (results) => {
+      connectors?.flights.report(results);
+      onNews();
+    });
+  const size = config.kvOffloadSize;
+  const transfers = host.keepsPages
+    ? openHostPool({ size, pageBytes, memoryAvailable, log }, open)
+    : open(1);
   const create = (side: SchedulerSide): SchedulerConnectors => {
     const numBlocks = side.kv.pool.numBlocks - 1;
     connectors = joinScheduler(

@@ -55,14 +55,19 @@ export function planKv(input: KvPlanInput): KvPlan {
       ? input.numGpuBlocksOverride
       : planBlocks(input, 1 + maxNumSeqs * blocksOf(wantedLen));
   const usable = numBlocks - 1;
+  const isOverridden = input.numGpuBlocksOverride > 0;
+  const subject = isOverridden ? "num-gpu-blocks-override" : "kv-cache-memory";
   if (usable < blocksOf(1)) {
+    const least = 1 + blocksOf(1);
     throw new KvEngineError(
-      input.numGpuBlocksOverride > 0 ? "bad_config" : "out_of_memory",
-      `${numBlocks} KV blocks of ${input.pageBytes} bytes are too few: at least ${1 + blocksOf(1)} are needed ` +
+      isOverridden ? "bad_config" : "out_of_memory",
+      `${numBlocks} KV blocks of ${input.pageBytes} bytes are too few: at least ${least} are needed ` +
         "(one of them is never used)",
       {
-        subject: "num-gpu-blocks-override",
-        hint: "give the KV cache more memory with --kv-cache-memory",
+        subject,
+        hint: isOverridden
+          ? `raise --num-gpu-blocks-override to ${least} at least`
+          : `give the KV cache at least ${least * input.pageBytes} bytes with --kv-cache-memory`,
       },
     );
   }
@@ -79,19 +84,21 @@ export function planKv(input: KvPlanInput): KvPlan {
       `max-model-len is ${input.maxModelLen}; ${usable} KV blocks of ${blockSize} tokens hold one sequence of ${longest}`,
       {
         subject: "max-model-len",
-        hint: `lower --max-model-len to ${longest} or raise --kv-cache-memory`,
+        hint: `lower --max-model-len to ${longest} or raise --${subject}`,
       },
     );
   }
   return { numBlocks, maxModelLen: Math.min(wantedLen, longest) };
 }
 
-/** Blocks that fit in the memory for KV, but no more than `useful`. */
-function planBlocks(input: KvPlanInput, useful: number): number {
-  const memory =
-    input.kvCacheMemory > 0
-      ? input.kvCacheMemory
-      : Math.max(0, input.memoryAvailable() - input.weightBytes) * MEMORY_SHARE;
+/**
+ * Blocks that fit in the memory for KV. Where nobody said how much that is, no more than `useful`: more would only keep prefixes of
+ * conversations that do not run, which is worth memory to those who give it.
+ */
+function planBlocks({ pageBytes, kvCacheMemory, ...input }: KvPlanInput, useful: number): number {
   // A backend that computes nothing has pages of no size.
-  return input.pageBytes === 0 ? useful : Math.min(Math.floor(memory / input.pageBytes), useful);
+  if (pageBytes === 0) return useful;
+  if (kvCacheMemory > 0) return Math.floor(kvCacheMemory / pageBytes);
+  const memory = Math.max(0, input.memoryAvailable() - input.weightBytes) * MEMORY_SHARE;
+  return Math.min(Math.floor(memory / pageBytes), useful);
 }

@@ -6,7 +6,7 @@ import { errorToData, KvEngineError } from "../errors.ts";
 import { type LoadedModel, loadModel } from "../models/registry.ts";
 import type { EngineInfo } from "../request.ts";
 import type { RequestLimits } from "../request-limits.ts";
-import type { ScheduledBatch, StepResult } from "../scheduler/batch.ts";
+import { type ScheduledBatch, type StepResult, stepWord } from "../scheduler/batch.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
 import type { FlightResult } from "../cache/page-transfers.ts";
 import { planKv } from "./kv-plan.ts";
@@ -128,7 +128,10 @@ export class NativeRunner implements ModelRunner {
 
   /** Compiles the program. Call once, before anything else. */
   async start(spec: Parameters<typeof Runner.create>[0]): Promise<void> {
-    this.#native = await Runner.create(spec, (result) => this.#settle(result));
+    // Its results name the word of their step.
+    this.#native = await Runner.create(spec, (result) =>
+      this.#settle(result, (slot) => stepWord(slot.stepId) === result.stepId),
+    );
   }
 
   /** Opens the host pool and the threads that move pages: see `NativeTransfers.open`. */
@@ -182,12 +185,15 @@ export class NativeRunner implements ModelRunner {
     return this.#native;
   }
 
-  #settle(result: StepResult): void {
-    const slot = this.#slots.find(({ stepId, settled }) => stepId === result.stepId && !settled);
+  #settle(
+    result: StepResult,
+    isOf: (slot: Slot) => boolean = ({ stepId }) => stepId === result.stepId,
+  ): void {
+    const slot = this.#slots.find((one) => !one.settled && isOf(one));
     // After `stop` the thread may still report a step that was settled as stopped.
     if (slot === undefined) return;
     slot.settled = true;
-    slot.settle(result);
+    slot.settle({ ...result, stepId: slot.stepId });
   }
 }
 

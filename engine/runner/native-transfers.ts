@@ -4,7 +4,7 @@ import type { FlightResult, ManualTransfers, TransferStats } from "../cache/page
 import { callNative, fromNative, type RawTransfers, type Runner } from "./native.ts";
 import type { TransferOptions } from "./native.ts";
 
-/** Called with one or more flights that have ended, in order. */
+/** Called with flights that have ended, in order. */
 type OnResults = (results: readonly FlightResult[]) => void;
 
 export class NativeTransfers implements ManualTransfers {
@@ -12,6 +12,7 @@ export class NativeTransfers implements ManualTransfers {
   readonly numPages: number;
   readonly #native: RawTransfers;
   readonly #onResults: OnResults;
+  #isStopped = false;
 
   private constructor(native: RawTransfers, onResults: OnResults) {
     this.#native = native;
@@ -21,15 +22,18 @@ export class NativeTransfers implements ManualTransfers {
   }
 
   /**
-   * Opens the host pool of a runner and starts the threads. `onResults` is called with one or more flights that have ended; it keeps
-   * the process alive until `stop`. Throws `out_of_memory`, naming how many pages fit, and `internal` for options out of range.
+   * Opens the host pool of a runner and starts the threads. `onResults` is called with flights that have ended, and with none once the
+   * host pool grows no more; it keeps the process alive until `stop`. Throws `out_of_memory`, naming how many pages fit, and `internal` for options out of range.
    */
   static open(runner: Runner, options: TransferOptions, onResults: OnResults): NativeTransfers {
-    const native = runner.openTransfers(options, (results) => {
-      // What `stop` has delivered is not there when its call comes.
-      if (results.length > 0) onResults(results);
-    });
-    return new NativeTransfers(native, onResults);
+    const native = runner.openTransfers(options, (results) => transfers.#take(results));
+    const transfers = new NativeTransfers(native, onResults);
+    return transfers;
+  }
+
+  #take(results: readonly FlightResult[]): void {
+    // What `stop` has delivered is not there when its call comes.
+    if (results.length > 0 || !this.#isStopped) this.#onResults(results);
   }
 
   get numReady(): number {
@@ -69,6 +73,7 @@ export class NativeTransfers implements ManualTransfers {
   }
 
   async stop(deadlineMs: number): Promise<boolean> {
+    this.#isStopped = true;
     try {
       const { ended, results } = await this.#native.stop(deadlineMs);
       if (results.length > 0) this.#onResults(results);

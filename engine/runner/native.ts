@@ -113,6 +113,11 @@ export class Runner {
     }
   }
 
+  /** How many pages a host pool could have now, beside the KV blocks. */
+  hostPagesThatFit(): number {
+    return callNative(() => this.#native.hostPagesThatFit());
+  }
+
   /** The native transfer threads as they are: `NativeTransfers` wraps their calls. */
   openTransfers(
     options: TransferOptions,

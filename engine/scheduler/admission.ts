@@ -1,31 +1,45 @@
 /**
  * Lets waiting requests in. A request is admitted when its whole prompt fits in what is free beside what prefilling sequences
  * still need, so that no two half-computed prompts wait for each other. The head of the queue waits until it fits; a request
- * that would compute what another is about to compute steps aside for it and shares the result.
+ * that would compute what another is about to compute leaves the queue until it can share that.
  */
 
+import { NULL_BLOCK } from "../cache/block-pool.ts";
 import { PICK, type ScheduledBatch } from "./batch.ts";
 import type { StepBudget } from "./budget.ts";
 import type { Match } from "../cache/kv-cache.ts";
 import type { LiveSequences } from "./live-sequences.ts";
-import { NONE, type Sequence } from "./sequence.ts";
+import type { Sequence } from "./sequence.ts";
 
-/** Requests that may step aside in one step: each look costs time, and the rest of the queue can wait for the next step. */
+/** Requests that may be put off in one step: each look costs time, and the rest of the queue can wait for the next step. */
 const MOST_ASIDE = 64;
 /** Words of a block hash. */
 const HASH_WORDS = 8;
 
 const NOTHING_LOADED: Readonly<Record<string, number>> = {};
 
-/** What came of looking at the head of the queue: `aside` = not now, others may go first; `full` = nobody fits now. */
-type Outcome = "admitted" | "aside" | "full";
+/**
+ * What came of looking at the head of the queue: `aside` = not in this step, others may go first; `parked` = it left the queue until
+ * another sequence has got further; `full` = nobody fits now.
+ */
+type Outcome = "admitted" | "aside" | "parked" | "full";
+
+/** A head that did not fit, and what could have made it fit since. */
+interface Refusal {
+  readonly head: Sequence;
+  readonly generation: number;
+  /** Blocks that it lacked, and those that there were. */
+  readonly missing: number;
+  readonly room: number;
+  /** `BlockPool.numGains` then. */
+  readonly gains: number;
+}
 
 export class Admission {
   readonly #live: LiveSequences;
   readonly #budget: StepBudget;
   readonly #maxInFlightTokens: number;
-  numQueriedTokens = 0;
-  numHitTokens = 0;
+  #refusal: Refusal | undefined;
 
   /** `maxInFlightTokens`: most tokens of one sequence in steps that have not committed. */
   constructor(live: LiveSequences, budget: StepBudget, maxInFlightTokens: number) {
@@ -42,7 +56,7 @@ export class Admission {
     while (
       this.#budget.prefillLeft > 0 &&
       this.#budget.samplesLeft > 1 &&
-      this.#live.hasFreeSeat &&
+      this.#live.numFreeSeats > 0 &&
       aside.length < MOST_ASIDE
     ) {
       const head = waiting.first;
@@ -57,14 +71,8 @@ export class Admission {
     for (const sequence of aside) waiting.push(sequence);
   }
 
-  /** What connectors were to bring does not come: the sequence waits again, and its next admission is the one that counts. */
+  /** What connectors were to bring does not come: the sequence waits again, and computes it. */
   computeInstead(sequence: Sequence): void {
-    if (sequence.numCachedTokens !== NONE && sequence.firstTokenAt === 0) {
-      this.numQueriedTokens -= sequence.numTokens;
-      this.numHitTokens -= sequence.numCachedTokens - numLoaded(sequence);
-      sequence.numCachedTokens = NONE;
-      sequence.loadedByTier = NOTHING_LOADED;
-    }
     sequence.computesAll = true;
     if (sequence.state === "running") this.#live.giveUp(sequence);
   }
@@ -82,19 +90,29 @@ export class Admission {
   #tryHead(batch: ScheduledBatch, head: Sequence, addChunk: (sequence: Sequence) => void): Outcome {
     const forked = head.leader === undefined ? undefined : this.#tryFork(batch, head, head.leader);
     if (forked !== undefined) return forked;
-    if (isAhead(head)) return "aside";
     const { kv } = this.#live;
     const { numTokens, promptScores, blocks } = head;
+    const lacks = this.#stillLacks(head);
+    if (lacks > 0) return this.#relieve(lacks) ? this.#tryHead(batch, head, addChunk) : "full";
     const readsCache = kv.prefixCaching && (promptScores === undefined || promptScores.complete);
     const maxBlocks = readsCache ? Math.floor((numTokens - 1) / kv.blockSize) : 0;
-    const match = this.#find(head, maxBlocks);
+    let match = this.#find(head, maxBlocks);
     if (match === undefined) return "aside";
-    // Its last blocks are filled by this very step: what reads them must run later.
-    if (match.newestStep === batch.stepId) return "aside";
-    if (readsCache && this.#stepsAside(head, match.numBlocks, maxBlocks)) return "aside";
-    const missing = kv.blocksNeeded(match, numTokens, this.#maxInFlightTokens) - this.#room();
-    // What was given back may be what was found: it is looked at again.
-    if (missing > 0) return this.#relieve(missing) ? this.#tryHead(batch, head, addChunk) : "full";
+    if (readsCache && this.#park(head, match.numBlocks, maxBlocks)) return "parked";
+    while (match.newestStep === batch.stepId) {
+      // Some of its blocks are filled by this very step: what reads them must run later.
+      const numOlder = this.#numOlder(match, batch.stepId);
+      if (!this.#isScored(match, numOlder)) return "aside";
+      match = kv.match(blocks, numOlder);
+    }
+    const room = this.#room();
+    const missing = kv.blocksNeeded(match, numTokens, this.#maxInFlightTokens) - room;
+    if (missing > 0) {
+      const { generation, pool } = kv;
+      this.#refusal = { head, generation, missing, room, gains: pool.numGains };
+      // What is given back may be what was found: it is looked at again.
+      return this.#relieve(missing) ? this.#tryHead(batch, head, addChunk) : "full";
+    }
     const numHitTokens = match.numBlocks * kv.blockSize;
     const numIslandTokens = match.numIslands * kv.blockSize;
     const { connectors } = this.#live;
@@ -103,10 +121,24 @@ export class Admission {
     head.numSubmittedTokens = numHitTokens;
     head.numComputedTokens = numHitTokens;
     const loaded = connectors?.admitted(head, loading) ?? NOTHING_LOADED;
-    this.#count(head, readsCache ? numTokens : 0, numHitTokens + numIslandTokens, loaded);
+    this.#found(head, readsCache ? numTokens : 0, numHitTokens + numIslandTokens, loaded);
     this.#live.reserve(head, this.stillNeeded(head));
     addChunk(head);
     return "admitted";
+  }
+
+  /**
+   * Blocks that a head lacks still, by what is known without looking for its prompt again: a long one that waits for room would cost
+   * that in every step. 0 = it is to be looked at. A block that became free, got a hash or left the free ones makes up for one block in
+   * each group. (Behind windows one may complete a longer prefix; that is seen a little later, at the latest when nobody runs.)
+   */
+  #stillLacks(head: Sequence): number {
+    const { kv, running, leaving } = this.#live;
+    const refusal = this.#refusal;
+    if (refusal?.head !== head || refusal.generation !== kv.generation) return 0;
+    if (running.length === 0 && leaving.size === 0) return 0;
+    const gained = (kv.pool.numGains - refusal.gains) * kv.groups.length;
+    return Math.max(0, refusal.missing - gained - (this.#room() - refusal.room));
   }
 
   /**
@@ -123,9 +155,10 @@ export class Admission {
     if (found !== "some") return found === "none" ? match : undefined;
     const { coming } = connectors;
     const most = kv.match(blocks, maxBlocks, coming, numDeviceBlocks);
-    const from = connectors.firstToLoad(numDeviceBlocks, most.numBlocks, most.numOffered);
+    const { numBlocks, numOffered, numLoading } = most;
+    const from = connectors.firstToLoad(numDeviceBlocks, numBlocks, numOffered, numLoading);
     if (from === numDeviceBlocks) return most;
-    return from < most.numBlocks
+    return from < numBlocks
       ? kv.match(blocks, maxBlocks, coming, from)
       : kv.match(blocks, maxBlocks);
   }
@@ -148,9 +181,12 @@ export class Admission {
       head.leader = undefined;
       return undefined;
     }
+    if (leader.state !== "running" || leader.prefilling) {
+      this.#live.park(head, leader, leader.numPromptTokens);
+      return "parked";
+    }
     // The step that completes the prompt must be an earlier one.
-    if (leader.state !== "running" || leader.prefilling || leader.prefilledAt === batch.stepId)
-      return "aside";
+    if (leader.prefilledAt === batch.stepId) return "aside";
     const { kv } = this.#live;
     if (this.#room() < kv.groups.length) return "full";
     const { numPromptTokens } = head;
@@ -159,7 +195,8 @@ export class Admission {
       return undefined;
     }
     this.#live.start(head);
-    this.#count(head, numPromptTokens, numPromptTokens - 1);
+    this.#found(head, numPromptTokens, numPromptTokens - 1, NOTHING_LOADED);
+    head.computed.add(numPromptTokens - 1, numPromptTokens);
     batch.addRow(head, numPromptTokens - 1, 1);
     batch.addSample(0, PICK);
     this.#budget.takePrefill(1, 1);
@@ -174,21 +211,46 @@ export class Admission {
   }
 
   /**
-   * Whether a running sequence is about to compute the block that `head` would begin with; then `head` waits until their
-   * common prefix is submitted.
+   * Whether a running sequence is about to compute the block that `head` would begin with; then `head` is parked until their
+   * common prefix is submitted. A prompt that is scored takes a few tokens a step: nobody waits for it.
    */
-  #stepsAside(head: Sequence, numHits: number, maxBlocks: number): boolean {
+  #park(head: Sequence, numHits: number, maxBlocks: number): boolean {
     if (numHits >= maxBlocks) return false;
     const { kv, running } = this.#live;
     for (let one = running.first; one !== undefined; one = one.next) {
-      if (!one.prefilling || one.blocks.generation !== kv.generation) continue;
+      if (!one.prefilling || one.blocks.generation !== kv.generation || isScoring(one)) continue;
       if (one.numSubmittedTokens >= (numHits + 1) * kv.blockSize) continue;
       const most = Math.min(maxBlocks, one.blocks.numHashes);
       let common = numHits;
       while (common < most && sameHash(head.blocks.hashes, one.blocks.hashes, common)) common++;
       if (common === numHits) continue;
-      head.sharedPrefix = { of: one, numTokens: common * kv.blockSize };
+      this.#live.park(head, one, common * kv.blockSize);
       return true;
+    }
+    return false;
+  }
+
+  /** Leading blocks of a prefix before the first needed one that this step fills. */
+  #numOlder({ numBlocks, found }: Match, stepId: number): number {
+    const { pool } = this.#live.kv;
+    for (let block = 0; block < numBlocks; block++) {
+      for (const ids of found) {
+        const id = ids[block] as number;
+        if (id > NULL_BLOCK && pool.publishedStep(id) === stepId) return block;
+      }
+    }
+    return numBlocks;
+  }
+
+  /** Whether a prompt that is scored fills block `block` of a match. */
+  #isScored({ found }: Match, block: number): boolean {
+    const { running } = this.#live;
+    for (let one = running.first; one !== undefined; one = one.next) {
+      if (!isScoring(one)) continue;
+      const { tables } = one.blocks;
+      const isIts = (ids: Int32Array, group: number): boolean =>
+        (ids[block] as number) > NULL_BLOCK && ids[block] === tables[group]?.entries[block];
+      if (found.some(isIts)) return true;
     }
     return false;
   }
@@ -200,32 +262,24 @@ export class Admission {
     return kv.pool.numFree - numReservedBlocks - soon;
   }
 
-  #count(
+  /** Notes what an admission has found; what comes of it is known with the first token. */
+  #found(
     sequence: Sequence,
     queried: number,
     hits: number,
-    loadedByTier: Readonly<Record<string, number>> = NOTHING_LOADED,
+    loadedByTier: Readonly<Record<string, number>>,
   ): void {
-    if (sequence.numCachedTokens !== NONE) return;
+    if (sequence.firstTokenAt !== 0) return;
+    sequence.numQueriedTokens = queried;
     sequence.numCachedTokens = hits;
     sequence.loadedByTier = loadedByTier;
     sequence.loadingSince = this.#live.now();
-    this.numQueriedTokens += queried;
-    this.numHitTokens += hits - numLoaded(sequence);
   }
 }
 
-function numLoaded({ loadedByTier }: Sequence): number {
-  let sum = 0;
-  for (const tokens of Object.values(loadedByTier)) sum += tokens;
-  return sum;
-}
-
-/** Whether what the sequence waits to share is still to be submitted. */
-function isAhead({ sharedPrefix }: Sequence): boolean {
-  if (sharedPrefix === undefined) return false;
-  const { of, numTokens } = sharedPrefix;
-  return of.state === "running" && of.prefilling && of.numSubmittedTokens < numTokens;
+/** Whether tokens of its prompt are still to be scored. */
+function isScoring({ promptScores }: Sequence): boolean {
+  return promptScores !== undefined && !promptScores.complete;
 }
 
 function sameHash(a: Int32Array, b: Int32Array, block: number): boolean {

@@ -13,6 +13,11 @@ export const FROM_SEAT = -1;
 /** Target of a sample that picks a token. */
 export const PICK = -1;
 
+/** A step's id as its words have it: ids ascend without end, a word has 31 bits for one. */
+export function stepWord(stepId: number): number {
+  return stepId % 2 ** 31;
+}
+
 /** What a step answers, in the order of the batch's samples. */
 export interface StepResult {
   readonly stepId: number;
@@ -143,7 +148,7 @@ export class BatchPacker {
       this.#buffer = new Int32Array(Math.max(size, this.#buffer.length * 2));
     const words = this.#buffer;
     words[0] = VERSION;
-    words[1] = batch.stepId;
+    words[1] = stepWord(batch.stepId);
     words[2] = numTokens;
     words[3] = numRows;
     words[4] = numGroups;

@@ -6,13 +6,18 @@ import type { Sequence } from "./sequence.ts";
 /** `microsPerToken`: what computing a prompt token has cost lately; 0 = not known, then nothing counts as saved. */
 export function receiptOf(sequence: Sequence, microsPerToken: number): CacheReceipt {
   const { numCachedTokens, loadedByTier, loadingSince, loadedAt } = sequence;
-  const tokens = Math.max(0, numCachedTokens);
-  let loaded = 0;
-  for (const some of Object.values(loadedByTier)) loaded += some;
-  const loadMs = loaded === 0 ? 0 : Math.max(0, loadedAt - loadingSince);
+  const byTier: Record<string, number> = { device: 0 };
+  let left = numCachedTokens;
+  for (const [tier, tokens] of Object.entries(loadedByTier)) {
+    // Brought in vain where it was computed after all.
+    byTier[tier] = Math.min(tokens, left);
+    left -= byTier[tier];
+  }
+  byTier["device"] = left;
+  const loadMs = left === numCachedTokens ? 0 : Math.max(0, loadedAt - loadingSince);
   return {
-    byTier: { device: tokens - loaded, ...loadedByTier },
+    byTier,
     loadMs,
-    savedMs: Math.max(0, (tokens * microsPerToken) / 1000 - loadMs),
+    savedMs: Math.max(0, (numCachedTokens * microsPerToken) / 1000 - loadMs),
   };
 }

@@ -1,7 +1,7 @@
 /**
  * Sizes the prompt tokens of a step so that decodes in it keep their pace: what is left of `--tpot-slo` after the decodes, by
  * what a prompt token has cost lately. It learns from step results alone, in the order of the commits, and reads no clock:
- * equal results give equal sizes.
+ * equal results give equal sizes. Drafts count as prompt tokens: they are computed the same way.
  *
  * The model of a step's time is `fixed + perDecode · decodes + perToken · promptTokens`. Steps with decodes alone teach the first
  * two, steps with prompt tokens the last, by what is left of their time. So an error in the first two lands in the last, and the
@@ -11,9 +11,20 @@
 export interface StepSample {
   /** Rows that decode. */
   readonly decodes: number;
+  /** All other tokens: of prompts, and drafts. */
   readonly promptTokens: number;
   readonly micros: number;
 }
+
+/** What speculation makes of a step. */
+export interface Speculating {
+  /** Drafted tokens in the step. */
+  readonly draftTokens: number;
+  /** Steps from one row of a stream to its next: 2 where one waits for its drafts to be verified. */
+  readonly stepsBetween: 1 | 2;
+}
+
+const NOBODY_SPECULATES: Speculating = { draftTokens: 0, stepsBetween: 1 };
 
 /** Part of the objective that is planned for: costs vary from step to step. */
 const MARGIN = 0.9;
@@ -72,13 +83,22 @@ export class ChunkSizer {
     this.#perToken += weight * Math.max(0.25, share) * (sample - this.#perToken);
   }
 
-  /** Prompt tokens that a step with so many decodes may have, at most `ceiling`. */
-  size(decodes: number, ceiling: number): number {
-    if (this.#sloMicros === 0 || decodes === 0) return ceiling;
-    if (this.#perToken === 0 || !this.#decodes.known) return Math.min(CAREFUL_START, ceiling);
-    const decodeMicros = this.#decodes.of(decodes);
-    const fitting = (this.#sloMicros * MARGIN - decodeMicros) / this.#perToken;
-    const share = (LEAST_SHARE * Math.min(decodeMicros, this.#sloMicros)) / this.#perToken;
+  /**
+   * Prompt tokens, at most `ceiling`, that a step may have beside so many streams: sequences past their prompt, whether they have a
+   * row in the step or wait for an earlier one.
+   */
+  size(
+    streams: number,
+    ceiling: number,
+    { draftTokens, stepsBetween }: Speculating = NOBODY_SPECULATES,
+  ): number {
+    if (this.#sloMicros === 0 || streams === 0) return ceiling;
+    if (this.#perToken === 0 || !this.#decodes.known)
+      return Math.min(CAREFUL_START / stepsBetween, ceiling);
+    const sloMicros = this.#sloMicros / stepsBetween;
+    const decodeMicros = this.#decodes.of(streams);
+    const fitting = (sloMicros * MARGIN - decodeMicros) / this.#perToken - draftTokens;
+    const share = (LEAST_SHARE * Math.min(decodeMicros, sloMicros)) / this.#perToken;
     return Math.min(ceiling, Math.floor(Math.max(fitting, share, LEAST_TOKENS)));
   }
 

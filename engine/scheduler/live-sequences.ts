@@ -6,6 +6,7 @@
  * and write it.
  */
 
+import { NULL_BLOCK } from "../cache/block-pool.ts";
 import type { KvCache } from "../cache/kv-cache.ts";
 import { type ErrorData, KvEngineError } from "../errors.ts";
 import type { Finish, FinishReason } from "../request.ts";
@@ -18,6 +19,7 @@ import { WaitingQueue } from "./waiting-queue.ts";
 
 export class LiveSequences {
   readonly kv: KvCache;
+  /** In scheduling order, but for those that are parked. */
   readonly waiting: WaitingQueue<Sequence> = new WaitingQueue();
   /** In scheduling order. */
   readonly running: RunningList<Sequence> = new RunningList();
@@ -35,6 +37,8 @@ export class LiveSequences {
   readonly #byId = new Map<string, Sequence>();
   readonly #maxNumSeqs: number;
   readonly #freeSeats: number[] = [];
+  /** Waiting ones that left the queue until another sequence has got further, by that one. */
+  readonly #parked = new Map<Sequence, Set<Sequence>>();
 
   constructor(kv: KvCache, maxNumSeqs: number, now: () => number) {
     this.kv = kv;
@@ -47,8 +51,8 @@ export class LiveSequences {
     return this.#byHandle.size;
   }
 
-  get hasFreeSeat(): boolean {
-    return this.#freeSeats.length > 0;
+  get numFreeSeats(): number {
+    return this.#freeSeats.length;
   }
 
   byHandle(handle: number): Sequence | undefined {
@@ -80,8 +84,28 @@ export class LiveSequences {
     sequence.isSeated = false;
     sequence.prefillEnd = sequence.numTokens;
     sequence.numSubmittedSamples = sequence.numOutputTokens;
-    sequence.sharedPrefix = undefined;
     if (sequence.startedAt === 0) sequence.startedAt = this.now();
+  }
+
+  /** A waiting sequence leaves the queue until `of` has submitted its first `numTokens` tokens, waits or ends. */
+  park(sequence: Sequence, of: Sequence, numTokens: number): void {
+    this.waiting.remove(sequence);
+    sequence.parkedFor = { of, numTokens };
+    const parked = this.#parked.get(of);
+    if (parked === undefined) this.#parked.set(of, new Set([sequence]));
+    else parked.add(sequence);
+  }
+
+  /** Those that are parked for what `of` has submitted by now join the queue again; all of them when it is not running. */
+  unpark(of: Sequence): void {
+    const parked = this.#parked.get(of);
+    if (parked === undefined) return;
+    for (const sequence of parked) {
+      const { numTokens } = sequence.parkedFor!;
+      if (of.state === "running" && of.prefilling && of.numSubmittedTokens < numTokens) continue;
+      this.#leavePark(sequence);
+      this.waiting.push(sequence);
+    }
   }
 
   /** Sets what a sequence's prefill has still to take from the pool. */
@@ -107,6 +131,7 @@ export class LiveSequences {
     } else {
       this.#waitAgain(sequence);
     }
+    this.unpark(sequence);
   }
 
   /** Blocks that a sequence waits for have come. */
@@ -114,6 +139,7 @@ export class LiveSequences {
     sequence.loadedAt = this.now();
     if (sequence.state !== "running" || !sequence.prefilling) return;
     sequence.numSubmittedTokens = this.kv.presentEnd(sequence.blocks, sequence.numSubmittedTokens);
+    this.unpark(sequence);
   }
 
   /** Prompt tokens of running sequences that are in no submitted step. */
@@ -131,8 +157,10 @@ export class LiveSequences {
     details: Pick<Finish, "stopReason" | "error"> = {},
   ): void {
     if (sequence.state === "running") this.running.remove(sequence);
+    else if (sequence.parkedFor !== undefined) this.#leavePark(sequence);
     else if (sequence.state === "waiting") this.waiting.remove(sequence);
     sequence.state = "finished";
+    this.unpark(sequence);
     this.reserve(sequence, 0);
     const transferParams = this.connectors?.finished(sequence);
     this.#byHandle.delete(sequence.handle);
@@ -144,7 +172,7 @@ export class LiveSequences {
       usage: {
         promptTokens: sequence.numPromptTokens,
         completionTokens: sequence.numOutputTokens,
-        cachedTokens: Math.max(0, sequence.numCachedTokens),
+        cachedTokens: sequence.numCachedTokens,
         ...(sequence.cacheReceipt === undefined ? {} : { cacheReceipt: sequence.cacheReceipt }),
       },
       timing: timingOf(sequence, this.now()),
@@ -179,13 +207,19 @@ export class LiveSequences {
     }
   }
 
-  /** Blocks that become free when the leaving sequences have left. */
+  /** Blocks that become free when the leaving sequences have left: all their references are those of leaving ones. */
   numLeavingBlocks(): number {
+    const { pool } = this.kv;
+    const held = new Map<number, number>();
     let count = 0;
-    for (const sequence of this.leaving) {
-      for (const table of sequence.blocks.tables) {
-        for (const id of table.entries)
-          if (id !== 0 && this.kv.pool.references(id) === 1 && !this.kv.pool.isFlying(id)) count++;
+    for (const { blocks } of this.leaving) {
+      for (const { entries } of blocks.tables) {
+        for (const id of entries) {
+          if (id === NULL_BLOCK) continue;
+          const times = (held.get(id) ?? 0) + 1;
+          held.set(id, times);
+          if (pool.references(id) === times && !pool.isFlying(id)) count++;
+        }
       }
     }
     return count;
@@ -207,12 +241,14 @@ export class LiveSequences {
       connectors === undefined ? copied : [...copied, ...connectors.heldIds()],
     );
     const unfinished = [...this.leaving].filter(({ state }) => state === "leaving").length;
+    let numParked = 0;
+    for (const parked of this.#parked.values()) numParked += parked.size;
     const expected: [string, number, number][] = [
       ["taken seats", holders.size, this.#maxNumSeqs - this.#freeSeats.length],
       ["reserved blocks", reserved, this.numReservedBlocks],
       [
         "live requests",
-        this.running.length + this.waiting.length + unfinished,
+        this.running.length + this.waiting.length + numParked + unfinished,
         this.#byHandle.size,
       ],
     ];
@@ -231,6 +267,14 @@ export class LiveSequences {
     sequence.prefillEnd = 0;
     sequence.verifying = false;
     this.waiting.push(sequence);
+  }
+
+  #leavePark(sequence: Sequence): void {
+    const { of } = sequence.parkedFor!;
+    const parked = this.#parked.get(of)!;
+    sequence.parkedFor = undefined;
+    parked.delete(sequence);
+    if (parked.size === 0) this.#parked.delete(of);
   }
 
   #giveBack(sequence: Sequence): void {

@@ -1,6 +1,7 @@
 /** What the scheduler says to KV connectors and asks of them; `engine/connectors/kv-connectors.ts` is the other side. */
 
 import type { Coming, KvCache, LoadingEntry } from "../cache/kv-cache.ts";
+import type { HostPoolState } from "../request.ts";
 import type { Sequence } from "./sequence.ts";
 
 /** What connectors are given of the scheduler. */
@@ -29,6 +30,7 @@ export interface SchedulerConnectors {
   readonly coming: Coming;
   /** Whether something is under way that brings news, or a deadline is set: an idle scheduler is then no fault. */
   readonly isBusy: boolean;
+  readonly hostPool: HostPoolState;
   /** When `settle` has something to do although nothing was reported; Infinity = never. */
   nextDeadline(): number;
   /** Ids that connectors and flights hold, once for each hold: for integrity checks. */
@@ -47,9 +49,15 @@ export interface SchedulerConnectors {
   ): "some" | "none" | "pending";
   /**
    * Where loading is to begin, in blocks, when the device has the first `numDeviceBlocks` and `numBlocks` could be there after
-   * loading `numToLoad`: what is before it is computed. `numBlocks` = nothing is to be loaded.
+   * loading `numToLoad`, and `numLoading` that are loading for others: what is before it is computed. `numBlocks` = nothing is to be
+   * loaded or waited for.
    */
-  firstToLoad(numDeviceBlocks: number, numBlocks: number, numToLoad: number): number;
+  firstToLoad(
+    numDeviceBlocks: number,
+    numBlocks: number,
+    numToLoad: number,
+    numLoading: number,
+  ): number;
   /** Whether a device block is being filled. */
   readonly isLoading: (id: number) => boolean;
   /** The sequence was admitted, and waits for these entries. Answers how many tokens that are, by tier. */
@@ -76,8 +84,8 @@ export interface SchedulerConnectors {
    * and should be looked at again.
    */
   scheduled(stepId: number, numTokens: number): boolean;
-  /** The cache was reset. */
-  reset(generation: number): void;
+  /** The device's cache was reset; with `resetExternal` connectors are told to drop what they have, too. */
+  reset(generation: number, resetExternal: boolean): void;
   /** Throws `internal` unless ledgers, flights and sequences agree. */
   checkIntegrity(): void;
 }

@@ -16,6 +16,7 @@ import { checkRequest, type RequestLimits } from "../request-limits.ts";
 import { Admission } from "./admission.ts";
 import { BatchPacker, ScheduledBatch, type StepResult } from "./batch.ts";
 import { StepBudget } from "./budget.ts";
+import { CacheCounts } from "./cache-counts.ts";
 import { ChunkSizer } from "./chunk-sizer.ts";
 import { LiveSequences } from "./live-sequences.ts";
 import { NgramDrafter } from "./ngram-drafter.ts";
@@ -58,6 +59,8 @@ export interface SchedulerTools {
   readonly noneHash: Int32Array;
   /** Milliseconds, for the timing of requests; nothing is decided by it. */
   readonly now: () => number;
+  /** Id of the first step; 0 when left out. */
+  readonly firstStepId?: number;
   /** Makes the KV connectors, where there are any. */
   readonly createConnectors?: (side: SchedulerSide) => SchedulerConnectors;
 }
@@ -75,6 +78,7 @@ export class Scheduler {
   readonly #packer: BatchPacker;
   readonly #hasher: PromptHasher;
   readonly #idleBatches: ScheduledBatch[] = [];
+  readonly #cacheCounts = new CacheCounts();
   readonly #drafts: boolean;
   #stepTokens: number[] = [];
   #nextStepId = 0;
@@ -89,6 +93,7 @@ export class Scheduler {
     this.limits = limits;
     this.#options = options;
     this.#tools = tools;
+    this.#nextStepId = tools.firstStepId ?? 0;
     this.kv = new KvCache({
       numBlocks: limits.numBlocks + 1,
       blockSize: limits.blockSize,
@@ -109,7 +114,12 @@ export class Scheduler {
     this.#hasher = new PromptHasher(tools, limits.blockSize, {
       enabled: options.enablePrefixCaching,
     });
-    this.#committer = new StepCommitter(this.#live, this.#hasher, () => this.#sizer.microsPerToken);
+    this.#committer = new StepCommitter(
+      this.#live,
+      this.#hasher,
+      this.#cacheCounts,
+      () => this.#sizer.microsPerToken,
+    );
     // A state that has taken in a wrong draft cannot be taken back.
     this.#drafts =
       options.speculative === "ngram" && limits.groups.every(({ kind }) => kind !== "state");
@@ -124,6 +134,14 @@ export class Scheduler {
   /** Requests that have not ended. */
   get numUnfinished(): number {
     return this.#live.length;
+  }
+
+  get numRunning(): number {
+    return this.#live.running.length;
+  }
+
+  get numWaiting(): number {
+    return this.#live.length - this.#live.running.length;
   }
 
   /** Whether requests may wait although no step is submitted: connectors are at work, or hold what is needed. */
@@ -142,21 +160,28 @@ export class Scheduler {
     const stepTokens = this.#stepTokens;
     this.#stepTokens = [];
     const { numPromptTokens, numGenerationTokens } = this.#committer;
+    const cache = this.#cacheCounts;
+    const hostPool = this.#live.connectors?.hostPool;
     return {
-      running: this.#live.running.length,
-      waiting: this.#live.length - this.#live.running.length,
+      running: this.numRunning,
+      waiting: this.numWaiting,
       usedBlocks: this.pool.numUsed,
       totalBlocks: this.limits.numBlocks,
       preemptions: this.#live.numPreemptions,
       promptTokens: numPromptTokens,
       generationTokens: numGenerationTokens,
       steps: this.#numSteps,
-      prefixQueries: this.#admission.numQueriedTokens,
-      prefixHits: this.#admission.numHitTokens,
+      prefixQueries: cache.queries,
+      prefixHits: cache.hits,
+      externalQueries: cache.externalQueries,
+      externalHits: cache.externalHits,
+      loadedPromptTokens: cache.loadedPromptTokens,
+      savedMs: cache.savedMs,
       evictedBlocks: this.pool.numEvicted,
       drafts: this.#committer.numDrafts,
       draftTokens: this.#committer.numDraftTokens,
       acceptedTokens: this.#committer.numAcceptedTokens,
+      ...(hostPool === undefined ? {} : { hostPool }),
       stepTokens,
     };
   }
@@ -217,12 +242,18 @@ export class Scheduler {
     const again = connectors?.scheduled(isEmpty ? -1 : batch.stepId, batch.numTokens) ?? false;
     if (isEmpty) {
       inFlight.pop();
+      batch.clear();
       this.#idleBatches.push(batch);
       return again ? this.schedule() : undefined;
     }
     this.#packer.pack(batch);
     this.#nextStepId++;
     return batch;
+  }
+
+  /** Takes what transfers have brought. `schedule` and `commit` do so too: this is for while steps compute. */
+  settle(): void {
+    this.#live.connectors?.settle();
   }
 
   /** Takes the result of the oldest submitted step. */
@@ -234,8 +265,7 @@ export class Scheduler {
     this.#committedStep = batch.stepId;
     this.#numSteps++;
     this.#stepTokens.push(batch.numTokens);
-    // What drafts cost is neither a decode's time nor a prompt token's.
-    if (result.error === undefined && batch.drafts.length === 0) {
+    if (result.error === undefined) {
       this.#sizer.observe({
         decodes: batch.numDecodes,
         promptTokens: batch.numTokens - batch.numDecodes,
@@ -265,10 +295,13 @@ export class Scheduler {
     };
   }
 
-  /** Drops all cached prefixes; requests that run keep their blocks. Answers the new generation. */
-  resetPrefixCache(): number {
+  /**
+   * Drops all cached prefixes; requests that run keep their blocks. Without `resetExternal` connectors keep what they have stored, and
+   * may bring it back. Answers the new generation.
+   */
+  resetPrefixCache(resetExternal: boolean = true): number {
     this.kv.reset();
-    this.#live.connectors?.reset(this.kv.generation);
+    this.#live.connectors?.reset(this.kv.generation, resetExternal);
     return this.kv.generation;
   }
 

@@ -4,6 +4,7 @@ import type { SequenceBlocks } from "../cache/kv-cache.ts";
 import type { CacheReceipt, GenerateRequest, SamplingParams } from "../request.ts";
 import type { NgramDrafter } from "./ngram-drafter.ts";
 import type { PromptScores } from "./prompt-scores.ts";
+import { TokenRuns } from "./token-runs.ts";
 
 /** Sees each output token of one request in order; answers the stop string that the newest one completes, if any. */
 export type StopChecker = (tokenId: number) => string | undefined;
@@ -12,7 +13,7 @@ export type StopChecker = (tokenId: number) => string | undefined;
 export type StopCheckerFactory = (stop: readonly string[], minTokens: number) => StopChecker;
 
 /**
- * `waiting`: in the queue, holds nothing. `running`: holds a seat and blocks. `leaving`: was preempted while a submitted
+ * `waiting`: in the queue or parked, holds nothing. `running`: holds a seat and blocks. `leaving`: was preempted while a submitted
  * step had it; waits again once that step has committed. `finished`: ended; while a submitted step has it, it keeps what it
  * holds.
  */
@@ -23,11 +24,11 @@ export const NONE = -1;
 
 const NOTHING_LOADED: Readonly<Record<string, number>> = {};
 
-/** What waits for another sequence's computation instead of doing the same. */
-export interface SharedPrefix {
+/** What a waiting sequence waits for, outside of the queue, instead of computing the same. */
+export interface ParkedFor {
   /** The sequence that computes it. */
   readonly of: Sequence;
-  /** Tokens of it that are the same in both. */
+  /** Leading tokens that must be submitted. */
   readonly numTokens: number;
 }
 
@@ -58,8 +59,12 @@ export class Sequence {
   prefilledAt: number = NONE;
   /** A submitted step verifies drafts: what follows is known when it has committed. */
   verifying = false;
-  /** Prompt tokens whose KV was there, or was brought, at the first admission; `NONE` before. */
-  numCachedTokens: number = NONE;
+  /** Prompt tokens that steps before the first token compute, or have computed, for it. */
+  readonly computed: TokenRuns = new TokenRuns();
+  /** Tokens that were looked up in the cache at its admission. */
+  numQueriedTokens = 0;
+  /** Prompt tokens whose KV was not computed for it: until the first token, those found at its admission. */
+  numCachedTokens = 0;
   /** Of `numCachedTokens`, those that connectors brought, by tier. */
   loadedByTier: Readonly<Record<string, number>> = NOTHING_LOADED;
   /** What it was told of them, with its first token. */
@@ -84,7 +89,7 @@ export class Sequence {
   readonly blocks: SequenceBlocks;
   /** The first choice of the same prompt, while it lives. */
   leader: Sequence | undefined;
-  sharedPrefix: SharedPrefix | undefined;
+  parkedFor: ParkedFor | undefined;
   drafter: NgramDrafter | undefined;
   promptScores: PromptScores | undefined;
   /** Milliseconds of the scheduler's clock; 0 = not yet. */

@@ -6,7 +6,8 @@
 
 import { NULL_BLOCK } from "../cache/block-pool.ts";
 import { KvEngineError, type ErrorData } from "../errors.ts";
-import { NO_LOGPROBS, type TopLogprobs } from "../request.ts";
+import { type Finish, NO_LOGPROBS, type TopLogprobs } from "../request.ts";
+import type { CacheCounts } from "./cache-counts.ts";
 import { receiptOf } from "./cache-receipt.ts";
 import { PICK, type ScheduledBatch, type StepResult } from "./batch.ts";
 import type { LiveSequences } from "./live-sequences.ts";
@@ -18,22 +19,36 @@ import { NONE, type Sequence } from "./sequence.ts";
 const FINISH_STOP_ID = 1;
 const FINISH_MAX_TOKENS = 2;
 
+/** How a sequence ends by itself. */
+interface End {
+  readonly reason: "stop" | "length";
+  readonly details: Pick<Finish, "stopReason">;
+}
+
 export class StepCommitter {
   readonly #live: LiveSequences;
   readonly #hasher: PromptHasher;
+  readonly #counts: CacheCounts;
   readonly #microsPerPromptToken: () => number;
   /** The clock at the commit under way. */
   #now = 0;
   numPromptTokens = 0;
   numGenerationTokens = 0;
+  /** Prompt tokens that were looked up in the prefix cache, and those that were there. */
   numDrafts = 0;
   numDraftTokens = 0;
   numAcceptedTokens = 0;
 
   /** `microsPerPromptToken`: what one has cost lately. */
-  constructor(live: LiveSequences, hasher: PromptHasher, microsPerPromptToken: () => number) {
+  constructor(
+    live: LiveSequences,
+    hasher: PromptHasher,
+    counts: CacheCounts,
+    microsPerPromptToken: () => number,
+  ) {
     this.#live = live;
     this.#hasher = hasher;
+    this.#counts = counts;
     this.#microsPerPromptToken = microsPerPromptToken;
   }
 
@@ -94,15 +109,19 @@ export class StepCommitter {
     }
     const numDrafts = last - first - 1;
     const before = sequence.numTokens;
-    for (let pick = first; pick < last; pick++) {
+    let end: End | undefined;
+    for (let pick = first; pick < last && end === undefined; pick++) {
       const token = result.tokens[pick] as number;
       if (token < 0) break;
-      this.#commitToken(sequence, token, result, pick);
-      if (sequence.state === "finished") break;
+      end = this.#commitToken(sequence, token, result, pick);
     }
     const accepted = sequence.numTokens - before - 1;
     if (numDrafts > 0) this.#verify(sequence, numDrafts, accepted);
     sequence.drafter?.append(sequence.tokenIds, before, sequence.numTokens);
+    if (end === undefined) return;
+    // Who hears of the end finds the last block, which this step has completed, with its content.
+    this.#keepBlocks(sequence, batch.stepId);
+    this.#live.finish(sequence, end.reason, end.details);
   }
 
   /** The sequence goes on behind the drafts that were right. */
@@ -117,31 +136,42 @@ export class StepCommitter {
     sequence.numSubmittedSamples = sequence.numOutputTokens;
   }
 
-  #commitToken(sequence: Sequence, token: number, result: StepResult, pick: number): void {
+  /** Answers how the sequence ends, if it does. */
+  #commitToken(
+    sequence: Sequence,
+    token: number,
+    result: StepResult,
+    pick: number,
+  ): End | undefined {
     const { events } = this.#live;
     sequence.lastTokenAt = this.#now;
     if (sequence.firstTokenAt === 0) {
       sequence.firstTokenAt = this.#now;
-      this.numPromptTokens += sequence.numPromptTokens;
-      if (sequence.numCachedTokens > 0) {
-        sequence.cacheReceipt = receiptOf(sequence, this.#microsPerPromptToken());
+      this.#countPrompt(sequence);
+      if (sequence.cacheReceipt !== undefined)
         events.cached(sequence.numCachedTokens, sequence.cacheReceipt);
-      }
       const scores = sequence.promptScores?.take();
       if (scores !== undefined) events.prompt(scores);
     }
     this.numGenerationTokens++;
     sequence.appendToken(token);
     const finish = result.finish[pick] as number;
-    if (finish === FINISH_STOP_ID) {
-      this.#live.finish(sequence, "stop", { stopReason: token });
-      return;
-    }
+    if (finish === FINISH_STOP_ID) return { reason: "stop", details: { stopReason: token } };
     events.token(token, result.logprobs[pick] as number);
     if (sequence.sampling.topLogprobs !== NO_LOGPROBS) events.top(topOf(result, pick));
     const stop = sequence.stopChecker?.(token);
-    if (stop !== undefined) this.#live.finish(sequence, "stop", { stopReason: stop });
-    else if (finish === FINISH_MAX_TOKENS) this.#live.finish(sequence, "length");
+    if (stop !== undefined) return { reason: "stop", details: { stopReason: stop } };
+    return finish === FINISH_MAX_TOKENS ? { reason: "length", details: {} } : undefined;
+  }
+
+  /** With the first token it is known what of the prompt was computed, whatever was found, lost or given up on the way. */
+  #countPrompt(sequence: Sequence): void {
+    const { numPromptTokens, computed } = sequence;
+    this.numPromptTokens += numPromptTokens;
+    sequence.numCachedTokens = numPromptTokens - computed.size;
+    if (sequence.numCachedTokens > 0)
+      sequence.cacheReceipt = receiptOf(sequence, this.#microsPerPromptToken());
+    this.#counts.firstToken(sequence, this.#live.connectors !== undefined);
   }
 
   /** Publishes blocks that this step has completed and frees those that no later position sees. */
@@ -161,6 +191,7 @@ export class StepCommitter {
   /** Connectors see a block once its step has committed. */
   #tellComplete(sequence: Sequence, connectors: SchedulerConnectors): void {
     const { pool, blockSize } = this.#live.kv;
+    if (sequence.numComputedTokens < (sequence.numToldBlocks + 1) * blockSize) return;
     const { tables, numHashes } = sequence.blocks;
     const end = Math.min(Math.floor(sequence.numComputedTokens / blockSize), numHashes);
     for (let block = sequence.numToldBlocks; block < end; block++) {
@@ -209,6 +240,19 @@ export class StepCommitter {
         if (sequence.state === "running") this.#live.preempt(sequence);
       }
     }
+    this.#recomputeWaiting(damaged, failedStep);
+  }
+
+  /** As `#recompute`, for those that run and are in no step: they wait for what connectors bring behind such a block. */
+  #recomputeWaiting(damaged: ReadonlySet<number>, failedStep: number): void {
+    const { kv, running } = this.#live;
+    let next: Sequence | undefined;
+    for (let one = running.first; one !== undefined; one = next) {
+      next = one.next;
+      if (!holdsAny(one, damaged)) continue;
+      kv.withdraw(one.blocks, failedStep);
+      this.#live.preempt(one);
+    }
   }
 }
 
@@ -238,11 +282,32 @@ function topOf(result: StepResult, sample: number): TopLogprobs {
   };
 }
 
-/** Not enough of a result to commit: the native side broke its word. */
+/** Throws `internal` where a result is not that of the batch or not whole: the native side broke its word. */
 export function checkResult(batch: ScheduledBatch, result: StepResult): void {
-  if (result.stepId === batch.stepId) return;
-  throw new KvEngineError(
-    "internal",
-    `step ${result.stepId} was committed, step ${batch.stepId} is the oldest submitted`,
-  );
+  const { stepId, numSamples } = batch;
+  if (result.stepId !== stepId) {
+    throw new KvEngineError(
+      "internal",
+      `step ${result.stepId} was committed, step ${stepId} is the oldest submitted`,
+    );
+  }
+  if (result.error !== undefined) return;
+  const { tokens, finish, logprobs, ranks, topStart, topIds, topLogprobs } = result;
+  const numTops = topStart.length === 0 ? 0 : (topStart.at(-1) as number);
+  const lengths: readonly (readonly [string, number, number])[] = [
+    ["tokens", tokens.length, numSamples],
+    ["finish", finish.length, numSamples],
+    ["logprobs", logprobs.length, numSamples],
+    ["ranks", ranks.length, ranks.length === 0 ? 0 : numSamples],
+    ["topStart", topStart.length, topStart.length === 0 ? 0 : numSamples + 1],
+    ["topIds", topIds.length, numTops],
+    ["topLogprobs", topLogprobs.length, numTops],
+  ];
+  for (const [name, length, expected] of lengths) {
+    if (length === expected) continue;
+    throw new KvEngineError(
+      "internal",
+      `the result of step ${stepId} has ${length} ${name}; with ${numSamples} samples it must have ${expected}`,
+    );
+  }
 }

@@ -20,6 +20,18 @@ export interface StepEvents {
   readonly finishes: readonly SequenceFinish[];
 }
 
+/** Of a message that has numbers alone. */
+export const NO_EVENTS: StepEvents = {
+  handles: new Int32Array(0),
+  tokenStart: Int32Array.of(0),
+  tokenIds: new Int32Array(0),
+  logprobs: new Float32Array(0),
+  tops: [],
+  cached: [],
+  prompts: [],
+  finishes: [],
+};
+
 export interface TokenTops {
   readonly index: number;
   readonly top: TopLogprobs;

@@ -22,6 +22,10 @@ export class StepPlanner {
   readonly #maxPrefillTokens: number;
   /** Somebody in this step found too few free blocks: what becomes free is for the running ones. */
   #short = false;
+  /** Sequences past their prompt that want more tokens, with a row in this step or without. */
+  #numStreams = 0;
+  /** Running sequences that prefill, when the step was begun. */
+  #numPrefilling = 0;
 
   constructor(
     live: LiveSequences,
@@ -41,11 +45,12 @@ export class StepPlanner {
     const budget = this.#budget;
     budget.reset();
     this.#short = false;
-    const numPrefilling = this.#decodes(batch);
-    if (numPrefilling === 0 && this.#live.waiting.length === 0) return;
+    this.#numStreams = 0;
+    this.#numPrefilling = this.#decodes(batch);
+    if (this.#numPrefilling === 0 && this.#live.waiting.length === 0) return;
     const ceiling = Math.min(this.#maxPrefillTokens, budget.tokensLeft);
-    budget.allowPrefill(ceiling === 0 ? 0 : this.#sizer.size(batch.numDecodes, ceiling));
-    if (numPrefilling > 0) this.#prefills(batch);
+    budget.allowPrefill(ceiling === 0 ? 0 : this.#promptTokens(batch, ceiling));
+    if (this.#numPrefilling > 0) this.#prefills(batch);
     if (!this.#short) this.#admission.admit(batch, (sequence) => this.#chunk(batch, sequence));
   }
 
@@ -59,9 +64,19 @@ export class StepPlanner {
     return numPrefilling;
   }
 
+  /** How many prompt tokens the step may have. A stream without a row in a step gets its tokens two steps after the last. */
+  #promptTokens({ numDecodes, drafts }: ScheduledBatch, ceiling: number): number {
+    const skips = drafts.length > 0 || this.#numStreams > numDecodes;
+    return this.#sizer.size(this.#numStreams, ceiling, {
+      draftTokens: drafts.length,
+      stepsBetween: skips ? 2 : 1,
+    });
+  }
+
   #decode(batch: ScheduledBatch, sequence: Sequence): void {
-    if (sequence.verifying || sequence.numSubmittedSamples >= sequence.sampling.maxTokens) return;
-    if (!this.#budget.fits(1, 1)) return;
+    if (sequence.numSubmittedSamples >= sequence.sampling.maxTokens) return;
+    this.#numStreams++;
+    if (sequence.verifying || !this.#budget.fits(1, 1)) return;
     const start = sequence.numSubmittedTokens;
     const draft = sequence.drafter === undefined ? NO_DRAFT : this.#draft(sequence, start);
     if (draft === undefined || !this.#makeRoom(sequence, start + 1 + draft.length)) return;
@@ -110,9 +125,7 @@ export class StepPlanner {
     if (kv.isBlocked(blocks, start)) return;
     const runEnd = Math.min(prefillEnd, kv.missingEnd(blocks, start));
     const scores = sequence.promptScores;
-    // One sample is kept for the pick behind the last token.
-    const scored =
-      scores === undefined || scores.complete ? Infinity : this.#budget.samplesLeft - 1;
+    const scored = scores === undefined || scores.complete ? Infinity : this.#samplesForScores();
     const count = Math.min(runEnd - start, this.#budget.prefillLeft, scored);
     const end = start + count;
     const last = end === prefillEnd;
@@ -136,7 +149,18 @@ export class StepPlanner {
     kv.markPresent(blocks, end);
     kv.publish(blocks, end, batch.stepId);
     sequence.numSubmittedTokens = last ? end : kv.presentEnd(blocks, end);
+    if (sequence.firstTokenAt === 0)
+      sequence.computed.add(start, Math.min(end, sequence.numPromptTokens));
     this.#live.reserve(sequence, this.#admission.stillNeeded(sequence));
+    this.#live.unpark(sequence);
+  }
+
+  /** One sample is kept for the pick behind the last token; others whose prompt may end in this step get theirs too, where possible. */
+  #samplesForScores(): number {
+    const { waiting, numFreeSeats } = this.#live;
+    const numOthers = Math.max(0, this.#numPrefilling - 1) + Math.min(waiting.length, numFreeSeats);
+    const most = this.#budget.samplesLeft - 1;
+    return Math.min(most, Math.max(1, most - numOthers));
   }
 
   /** Grows a sequence's tables, at the cost of those behind it in order; false = it must wait. */

@@ -1,27 +1,29 @@
 /** The sequences behind one HTTP request: started together, read as one row of deltas, aborted together. */
 
 import type { TokenSource } from "../engine-client.ts";
+import { epochMs } from "../epoch.ts";
 import { KvEngineError, errorFromData, toKvEngineError } from "../errors.ts";
-import { type CacheReceipt, NO_LOGPROBS, type TokenEvent, type Usage } from "../request.ts";
+import {
+  type CacheReceipt,
+  type Finish,
+  NO_LOGPROBS,
+  type TokenEvent,
+  type Usage,
+} from "../request.ts";
 import { sumOfReceipts } from "./cache-receipt.ts";
 import { Choice, type ChoiceDelta } from "./choice.ts";
 import type { AppContext } from "./deps.ts";
 import { type GenerationInput, makeRequests } from "./generate-requests.ts";
-
-/** When tokens came, in milliseconds; 0 = not yet. */
-interface Clock {
-  first: number;
-  last: number;
-}
+import { SequenceClock } from "./sequence-clock.ts";
 
 export class Generation {
   /** In the order of their index: all choices of the first prompt, then all of the second. */
   readonly choices: readonly Choice[];
   readonly #context: AppContext;
   readonly #n: number;
-  readonly #arrival: number;
   readonly #sources: TokenSource[] = [];
-  readonly #clocks: readonly Clock[];
+  /** One for each choice. */
+  readonly #clocks: readonly SequenceClock[];
   /** The choice whose turn it is. */
   #turn = 0;
   #aborted = false;
@@ -30,7 +32,7 @@ export class Generation {
   constructor(context: AppContext, input: GenerationInput) {
     this.#context = context;
     this.#n = input.options.n;
-    this.#arrival = performance.now();
+    const arrivedAt = epochMs();
     this.choices = makeRequests(context, input).map(
       (request, index) =>
         new Choice(
@@ -41,7 +43,10 @@ export class Generation {
           input.options.topLogprobs !== NO_LOGPROBS,
         ),
     );
-    this.#clocks = this.choices.map(() => ({ first: 0, last: 0 }));
+    const { metrics } = context;
+    this.#clocks = this.choices.map(
+      ({ request }) => new SequenceClock(metrics, arrivedAt, request.sampling.maxTokens),
+    );
   }
 
   /** Queues the sequences. May be called once. Throws what the engine says at once, with none of them left running. */
@@ -49,7 +54,10 @@ export class Generation {
     const { client } = this.#context.deps;
     this.#context.metrics.requested(this.#n);
     try {
-      for (const { request } of this.choices) this.#sources.push(client.generate(request));
+      for (const [index, { request }] of this.choices.entries()) {
+        const clock = this.#clocks[index] as SequenceClock;
+        this.#sources.push(client.generate(request, (event, at) => clock.came(event, at)));
+      }
     } catch (error) {
       this.abort("error");
       throw error;
@@ -91,7 +99,7 @@ export class Generation {
       const choice = this.choices[index] as Choice;
       if (choice.finished) continue;
       choice.finished = true;
-      this.#context.metrics.unfinished(reason);
+      this.#clocks[index]?.gaveUp(reason);
       source.leave();
     }
   }
@@ -122,43 +130,22 @@ export class Generation {
 
   #deltaOf(choice: Choice, event: TokenEvent): ChoiceDelta | undefined {
     try {
-      this.#observe(choice, event);
+      if (event.finish !== undefined) checkFinish(event.finish);
       return choice.push(event);
     } catch (error) {
       this.abort("error");
       throw toKvEngineError(error);
     }
   }
+}
 
-  /** Tells the metrics. Throws the error that a sequence ended with. */
-  #observe(choice: Choice, { tokenIds, finish }: TokenEvent): void {
-    const clock = this.#clocks[choice.index] as Clock;
-    const { metrics } = this.#context;
-    const now = performance.now();
-    if (tokenIds.length > 0) {
-      if (clock.last === 0) {
-        metrics.firstToken((now - this.#arrival) / 1000);
-        clock.first = now;
-      } else {
-        metrics.nextTokens((now - clock.last) / 1000, tokenIds.length);
-      }
-      clock.last = now;
-    }
-    if (finish === undefined) return;
-    if (finish.reason === "error") {
-      throw errorFromData(
-        finish.error ?? { code: "internal", message: "the engine gave up on this sequence" },
-      );
-    }
-    if (finish.reason === "abort")
-      throw new KvEngineError("unavailable", "the request was aborted by the server");
-    metrics.finished({
-      reason: finish.reason,
-      seconds: (now - this.#arrival) / 1000,
-      decodeSeconds: (clock.last - clock.first) / 1000,
-      timing: finish.timing,
-      usage: finish.usage,
-      maxTokens: choice.request.sampling.maxTokens,
-    });
+/** Throws the error that a sequence ended with. */
+function checkFinish({ reason, error }: Finish): void {
+  if (reason === "error") {
+    throw errorFromData(
+      error ?? { code: "internal", message: "the engine gave up on this sequence" },
+    );
   }
+  if (reason === "abort")
+    throw new KvEngineError("unavailable", "the request was aborted by the server");
 }

@@ -18,6 +18,13 @@ interface ModelJson {
   readonly max_model_len: number;
 }
 
+const FLAGS: ReadonlyMap<string, boolean> = new Map([
+  ["true", true],
+  ["1", true],
+  ["false", false],
+  ["0", false],
+]);
+
 export function listModels(context: AppContext, c: Context<Env>): Response {
   const { name, aliases = [] } = context.deps.model;
   return c.json({ object: "list", data: [name, ...aliases].map((id) => modelJson(context, id)) });
@@ -30,10 +37,14 @@ export function retrieveModel(context: AppContext, c: Context<Env>): Response {
   return c.json(modelJson(context, id));
 }
 
-/** Whether requests are taken; a router sends none while it is 503. */
+/** Whether requests are taken (a router sends none while it is 503), and how far the host's memory for KV is. */
 export function health(context: AppContext, c: Context<Env>): Response {
   context.checkServing();
-  return c.json({ status: "ok" });
+  const { hostPool } = context.deps.client.stats();
+  if (hostPool === undefined) return c.json({ status: "ok" });
+  const { numPages, numReady, isGrowing } = hostPool;
+  const state = isGrowing ? "growing" : "ready";
+  return c.json({ status: "ok", host_pool: { state, pages: numPages, pages_ready: numReady } });
 }
 
 export function version(context: AppContext, c: Context<Env>): Response {
@@ -44,9 +55,21 @@ export async function metrics(context: AppContext, c: Context<Env>): Promise<Res
   return c.body(await context.metrics.text(), 200, { "content-type": context.metrics.contentType });
 }
 
-/** From here on no request finds KV that was computed before; those that run keep what they have. */
+/**
+ * From here on no request finds KV that was computed before; those that run keep what they have. With `?reset_external=false` copies that
+ * connectors keep stay, and may be brought back.
+ */
 export async function resetPrefixCache(context: AppContext, c: Context<Env>): Promise<Response> {
-  await context.deps.client.resetPrefixCache();
+  const given = c.req.query("reset_external") ?? "true";
+  const resetExternal = FLAGS.get(given.toLowerCase());
+  if (resetExternal === undefined) {
+    throw new KvEngineError(
+      "invalid_request",
+      `reset_external is ${JSON.stringify(given.slice(0, 40))}; allowed is true and false`,
+      { subject: "reset_external" },
+    );
+  }
+  await context.deps.client.resetPrefixCache({ resetExternal });
   return c.json({});
 }
 

@@ -59,6 +59,13 @@ export declare class Runner {
   /** Lets the step under way end, answers queued steps with an error, ends the thread and frees everything. */
   stop(): Promise<void>
   /**
+   * How many pages a host pool could have now.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  hostPagesThatFit(): number
+  /**
    * Opens a host pool and starts the threads that copy between it and this runner's KV blocks. `onResults` is called with
    * what has ended since the last call, which may be nothing; it keeps the process alive until `stop`.
    *
@@ -558,6 +565,11 @@ export interface TransferOptions {
   linkBytesPerSecond: number
   /** For tests: flights wait until they are run one by one. */
   manual: boolean
+  /**
+   * For tests: a step that uses a block that a flight writes, or writes one that a flight reads, fails with the block's
+   * number, as does a flight that starts during such a step. Costs a look at every block of every step.
+   */
+  guardSteps: boolean
 }
 
 /** Index of a value of the tape. */

@@ -35,6 +35,7 @@ function hostOf(count: number): ConnectorHost {
     onDisabled: (place) => {
       throw new Error(`connector ${place} was disabled`);
     },
+    onShutdown: () => {},
   });
   return host;
 }

@@ -1,9 +1,12 @@
 /** The faults that `mutate.ts` plants: small, plausible mistakes in what decides over blocks and steps. */
 
+import { CONNECTOR_FAULTS } from "./connector-faults.ts";
 import { HOLD_FAULTS } from "./hold-faults.ts";
+import { PACE_FAULTS } from "./pace-faults.ts";
 import type { Fault } from "./plan.ts";
 
 const ONE_ANSWER = "tests/unit/scheduler/one-answer.test.ts";
+const PREFIX_CACHE = "tests/unit/scheduler/prefix-cache.test.ts";
 const HELD_BLOCKS = "tests/unit/scheduler/held-blocks.test.ts";
 
 const CACHE_FAULTS: readonly Fault[] = [
@@ -11,9 +14,9 @@ const CACHE_FAULTS: readonly Fault[] = [
     name: "missed-reference",
     breaks: "the last block of a found prefix gets no reference and may be handed out to others",
     file: "engine/cache/kv-cache.ts",
-    from: "      this.pool.touch(scratch, count);\n",
-    to: "      this.pool.touch(scratch, Math.max(0, count - 1));\n",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts"],
+    from: "    this.pool.touch(scratch, count);\n",
+    to: "    this.pool.touch(scratch, Math.max(0, count - 1));\n",
+    tests: [PREFIX_CACHE],
   },
   {
     name: "shared-block-freed",
@@ -102,7 +105,7 @@ const CACHE_FAULTS: readonly Fault[] = [
     file: "engine/cache/kv-cache.ts",
     from: "if (!this.prefixCaching || blocks.generation !== this.#generation) return;",
     to: "if (!this.prefixCaching) return;",
-    tests: ["tests/unit/cache", "tests/unit/scheduler/prefix-cache.test.ts"],
+    tests: ["tests/unit/cache", PREFIX_CACHE],
   },
 ];
 
@@ -113,7 +116,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/prompt-hasher.ts",
     from: "blocks.hashes.subarray((known - 1) * HASH_WORDS, known * HASH_WORDS)",
     to: "blocks.hashes.subarray(0, HASH_WORDS)",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "salt-forgotten",
@@ -121,7 +124,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/prompt-hasher.ts",
     from: "const salt = known === 0 ? request.cacheSalt : undefined;",
     to: "const salt = known < 0 ? request.cacheSalt : undefined;",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts"],
+    tests: [PREFIX_CACHE],
   },
   {
     name: "whole-prompt-from-cache",
@@ -129,15 +132,15 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/admission.ts",
     from: "Math.floor((numTokens - 1) / kv.blockSize)",
     to: "Math.floor(numTokens / kv.blockSize)",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts"],
+    tests: [PREFIX_CACHE],
   },
   {
     name: "read-in-the-step-that-fills",
     breaks: "a request reads blocks in the very step that fills them",
     file: "engine/scheduler/admission.ts",
-    from: 'if (match.newestStep === batch.stepId) return "aside";',
-    to: 'if (match.newestStep > batch.stepId) return "aside";',
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    from: "    while (match.newestStep === batch.stepId) {\n",
+    to: "    while (match.newestStep > batch.stepId) {\n",
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "reservation-ignored",
@@ -170,7 +173,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/step-committer.ts",
     from: "      kv.withdraw(sequence.blocks, batch.stepId);\n",
     to: "",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "readers-of-a-failed-step-go-on",
@@ -178,7 +181,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/step-committer.ts",
     from: "    this.#recompute(damaged, batch.stepId);\n",
     to: "",
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "void-results-count",
@@ -186,7 +189,7 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
     file: "engine/scheduler/step-committer.ts",
     from: 'if (sequence.state === "finished" || batch.stepId <= sequence.voidUntilStep) continue;\n      this.#commitRow(',
     to: 'if (sequence.state === "finished") continue;\n      this.#commitRow(',
-    tests: ["tests/unit/scheduler/prefix-cache.test.ts", ONE_ANSWER],
+    tests: [PREFIX_CACHE, ONE_ANSWER],
   },
   {
     name: "resumed-with-no-samples",
@@ -248,4 +251,10 @@ const SCHEDULER_FAULTS: readonly Fault[] = [
   },
 ];
 
-export const FAULTS: readonly Fault[] = [...CACHE_FAULTS, ...HOLD_FAULTS, ...SCHEDULER_FAULTS];
+export const FAULTS: readonly Fault[] = [
+  ...CACHE_FAULTS,
+  ...HOLD_FAULTS,
+  ...CONNECTOR_FAULTS,
+  ...SCHEDULER_FAULTS,
+  ...PACE_FAULTS,
+];

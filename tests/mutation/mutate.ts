@@ -19,7 +19,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { FAULTS } from "./faults.ts";
-import { type Fault, type Outcome, outcomeOf, plant } from "./plan.ts";
+import { type Fault, filesOf, type Outcome, outcomeOf, plant } from "./plan.ts";
 
 const ROOT = join(import.meta.dir, "../..");
 
@@ -86,9 +86,9 @@ function copyRepository(): string {
   );
   if (!listed.success) refuse(`git ls-files: ${listed.stderr.toString()}`);
   const addons = [...new Bun.Glob("kernels/binding/*.node").scanSync({ cwd: ROOT })];
-  for (const path of [...listed.stdout.toString().split("\0"), ...addons]) {
+  for (const path of [...filesOf(listed.stdout.toString()), ...addons]) {
     // A tracked file may be deleted here.
-    if (path === "" || !existsSync(join(ROOT, path))) continue;
+    if (!existsSync(join(ROOT, path))) continue;
     mkdirSync(dirname(join(folder, path)), { recursive: true });
     cpSync(join(ROOT, path), join(folder, path), { verbatimSymlinks: true });
   }

@@ -21,6 +21,11 @@ export type Outcome =
   /** The source has changed, or the fault is no program. */
   | { readonly kind: "not-planted"; readonly why: string };
 
+/** The files of `git ls-files -z`. `node_modules`, which is linked, is among them where it is a link itself: git ignores the folder only. */
+export function filesOf(listed: string): string[] {
+  return listed.split("\0").filter((path) => path !== "" && path !== "node_modules");
+}
+
 /** The file's text with the fault in it. */
 export function plant({ from, to }: Fault, text: string): { text: string } | { why: string } {
   const count = text.split(from).length - 1;

@@ -1,13 +1,15 @@
 /** The native witness answers as its definition says, however a sequence is cut, batched, drafted and laid out in blocks. */
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
 import { DEFAULT_SAMPLING, type SamplingParams } from "../../engine/request.ts";
 import { type KvGroup, Runner } from "../../engine/runner/native.ts";
 import { seatHistory, seatParams } from "../../engine/runner/native-runner.ts";
 import { FROM_SEAT, PICK, type StepResult } from "../../engine/scheduler/batch.ts";
-import { propertyRuns } from "../support/property-runs.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../support/property-runs.ts";
 import { type WitnessDefinition, witnessPicks, witnessScores } from "../support/witness.ts";
+
+setDefaultTimeout(PROPERTY_LIMIT_MS);
 
 const MAX_POSITIONS = 48;
 
@@ -283,5 +285,5 @@ const laboratories: fc.Arbitrary<Laboratory> = fc
 describe("the witness", () => {
   test("answers as defined, whatever the chunks, drafts, batches, blocks and copies", async () => {
     await fc.assert(fc.asyncProperty(laboratories, serve), propertyRuns(300));
-  }, 600_000);
+  });
 });

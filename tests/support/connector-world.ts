@@ -92,6 +92,7 @@ export class ConnectorWorld {
         return context;
       },
       onDisabled: (place) => this.disabled.push(place),
+      onShutdown: () => {},
     });
     return this;
   }

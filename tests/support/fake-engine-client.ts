@@ -3,7 +3,8 @@
  * was asked of it is recorded.
  */
 
-import type { EngineClient } from "../../engine/engine-client.ts";
+import type { EngineClient, Observe, PrefixCacheReset } from "../../engine/engine-client.ts";
+import { epochMs } from "../../engine/epoch.ts";
 import { KvEngineError } from "../../engine/errors.ts";
 import type {
   EngineInfo,
@@ -77,6 +78,10 @@ export const NO_STATS: EngineStats = {
   steps: 0,
   prefixQueries: 0,
   prefixHits: 0,
+  externalQueries: 0,
+  externalHits: 0,
+  loadedPromptTokens: {},
+  savedMs: 0,
   evictedBlocks: 0,
   drafts: 0,
   draftTokens: 0,
@@ -90,17 +95,27 @@ class FakeSequence extends TokenStream {
   returned = false;
   /** Events that nobody has taken yet. */
   untaken = 0;
+  readonly #observe: Observe | undefined;
 
-  constructor(request: GenerateRequest, onLeave: () => void) {
+  constructor(request: GenerateRequest, observe: Observe | undefined, onLeave: () => void) {
     super(() => {
       this.returned = true;
       onLeave();
     });
     this.request = request;
+    this.#observe = observe;
   }
 
   send(...events: readonly TokenEvent[]): void {
-    for (const event of events) this.push(event);
+    this.sendAt(epochMs(), ...events);
+  }
+
+  /** Events that the engine had at this time. */
+  sendAt(at: number, ...events: readonly TokenEvent[]): void {
+    for (const event of events) {
+      if (!this.returned) this.#observe?.(event, at);
+      this.push(event);
+    }
     this.untaken += events.length;
     this.tell();
   }
@@ -141,6 +156,7 @@ export class FakeEngineClient implements EngineClient {
   readonly aborted: string[] = [];
   /** Times that the prefix cache was reset. */
   resets = 0;
+  readonly externalResets: boolean[] = [];
   readonly #onStats: ((stats: EngineStats) => void)[] = [];
   readonly #fatal: ((error: KvEngineError) => void)[] = [];
   readonly #arrivals: (() => void)[] = [];
@@ -166,16 +182,17 @@ export class FakeEngineClient implements EngineClient {
     for (const callback of this.#onStats) callback(this.currentStats);
   }
 
-  resetPrefixCache(): Promise<number> {
+  resetPrefixCache({ resetExternal = true }: PrefixCacheReset = {}): Promise<number> {
+    this.externalResets.push(resetExternal);
     this.resets++;
     return Promise.resolve(this.resets);
   }
 
-  generate(request: GenerateRequest): FakeSequence {
+  generate(request: GenerateRequest, observe?: Observe): FakeSequence {
     if (this.sequences.some((one) => one.request.id === request.id))
       throw new Error(`the id ${request.id} is not unique`);
     const events = this.script?.(request) ?? [];
-    const sequence = new FakeSequence(request, () => this.abort(request.id));
+    const sequence = new FakeSequence(request, observe, () => this.abort(request.id));
     this.sequences.push(sequence);
     sequence.send(...events);
     for (const tell of this.#arrivals.splice(0)) tell();

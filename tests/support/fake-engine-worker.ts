@@ -73,6 +73,7 @@ async function startConnectors(config: EngineConfig, hookWord: SharedArrayBuffer
     viewOf: (_place, name) => createEmptyEngine(name, now).view,
     contextOf: (_place, own) => ({ ...createEmptyEngine(own.name, now).context, ...own }),
     onDisabled: () => {},
+    onShutdown: () => {},
   });
 }
 

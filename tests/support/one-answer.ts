@@ -34,6 +34,7 @@ export interface EngineChoice {
   /** Blocks beyond what the largest request needs. */
   readonly spareBlocks: number;
   readonly schedulingPolicy: "fcfs" | "priority";
+  readonly tpotSlo: number;
   readonly enablePrefixCaching: boolean;
   readonly speculative: "none" | "ngram";
   readonly speculativeTokens: number;
@@ -66,6 +67,8 @@ export type Step =
   | { readonly kind: "abort"; readonly pick: number }
   /** Something happens to one of the transfers that have not ended. */
   | { readonly kind: "fly"; readonly pick: number; readonly how: FlightFate }
+  /** Steps are computed one after the other; after each up to `flights` of the transfers that wait end well. */
+  | { readonly kind: "run"; readonly commits: number; readonly flights: number }
   /** Time passes, and nothing runs. */
   | { readonly kind: "wait"; readonly ms: number };
 
@@ -85,7 +88,7 @@ const groupSets: fc.Arbitrary<readonly GroupSpec[]> = fc.oneof(
   { weight: 1, arbitrary: fc.integer({ min: 2, max: 6 }).map((w) => [STATE, windowOf(w), FULL]) },
 );
 
-const engine: fc.Arbitrary<EngineChoice> = fc.record({
+const ENGINE = {
   vocabSize: fc.constantFrom(4, 24),
   groups: groupSets,
   blockSize: fc.integer({ min: 1, max: 5 }),
@@ -94,12 +97,13 @@ const engine: fc.Arbitrary<EngineChoice> = fc.record({
   maxPrefillTokens: fc.option(fc.integer({ min: 1, max: 40 }), { nil: undefined }),
   spareBlocks: fc.oneof(fc.nat(3), fc.nat(40)),
   schedulingPolicy: fc.constantFrom("fcfs" as const, "priority" as const),
+  tpotSlo: fc.constantFrom(0, 0, 1, 2),
   enablePrefixCaching: fc.oneof({ weight: 4, arbitrary: fc.constant(true) }, fc.boolean()),
   speculative: fc.constantFrom("none" as const, "ngram" as const),
   speculativeTokens: fc.integer({ min: 1, max: 6 }),
-});
+};
 
-const arrival: fc.Arbitrary<Arrival> = fc.record({
+const ARRIVAL = {
   kind: fc.constant("arrive" as const),
   promptTokens: fc.integer({ min: 1, max: 30 }),
   salt: fc.nat(3),
@@ -113,10 +117,10 @@ const arrival: fc.Arbitrary<Arrival> = fc.record({
   stopTokenIds: fc.uniqueArray(fc.nat(23), { maxLength: 2 }),
   stopStringAt: fc.option(fc.integer({ min: 1, max: 10 }), { freq: 4, nil: undefined }),
   promptLogprobs: fc.oneof({ weight: 6, arbitrary: fc.constant(-1) }, fc.constant(0)),
-});
+};
 
-const step: fc.Arbitrary<Step> = fc.oneof<fc.MaybeWeightedArbitrary<Step>[]>(
-  { weight: 4, arbitrary: arrival },
+/** What happens in any scenario. */
+const STEPS: readonly fc.MaybeWeightedArbitrary<Step>[] = [
   {
     weight: 5,
     arbitrary: fc.record({ kind: fc.constant("submit" as const), most: fc.constantFrom(1, 2) }),
@@ -125,7 +129,7 @@ const step: fc.Arbitrary<Step> = fc.oneof<fc.MaybeWeightedArbitrary<Step>[]>(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("abort" as const), pick: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("fail" as const) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("reset" as const) }) },
-);
+];
 
 /** The most end well. */
 const FATES: readonly FlightFate[] = [
@@ -134,13 +138,21 @@ const FATES: readonly FlightFate[] = [
 ];
 
 /** What happens to transfers. */
-export const flightStep: fc.Arbitrary<Step> = fc.oneof<fc.MaybeWeightedArbitrary<Step>[]>(
+const FLIGHT_STEPS: readonly fc.MaybeWeightedArbitrary<Step>[] = [
   {
-    weight: 6,
+    weight: 4,
     arbitrary: fc.record({
       kind: fc.constant("fly" as const),
       pick: fc.nat(),
       how: fc.constantFrom(...FATES),
+    }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constant("run" as const),
+      commits: fc.integer({ min: 1, max: 20 }),
+      flights: fc.constantFrom(0, 1, 1, 2, 3),
     }),
   },
   {
@@ -150,7 +162,7 @@ export const flightStep: fc.Arbitrary<Step> = fc.oneof<fc.MaybeWeightedArbitrary
       ms: fc.integer({ min: 1, max: 60 }),
     }),
   },
-);
+];
 
 export interface Scenario {
   readonly engine: EngineChoice;
@@ -158,15 +170,32 @@ export interface Scenario {
 }
 
 /** Any scenario of up to `maxSteps` steps. */
-export function scenarios(
-  maxSteps: number,
-  more: readonly fc.MaybeWeightedArbitrary<Step>[] = [],
-): fc.Arbitrary<Scenario> {
-  const some: fc.MaybeWeightedArbitrary<Step>[] = [{ weight: 17, arbitrary: step }, ...more];
-  const any = more.length === 0 ? step : fc.oneof(...some);
+export function scenarios(maxSteps: number): fc.Arbitrary<Scenario> {
+  const steps = fc.oneof({ weight: 4, arbitrary: fc.record(ARRIVAL) }, ...STEPS);
   return fc.record({
-    engine,
-    steps: fc.array(any, { maxLength: maxSteps, size: "max" }),
+    engine: fc.record(ENGINE),
+    steps: fc.array(steps, { maxLength: maxSteps, size: "max" }),
+  });
+}
+
+/** As `scenarios`, with transfers, and such that content often leaves the device and is wanted again. */
+export function offloadScenarios(maxSteps: number): fc.Arbitrary<Scenario> {
+  const arrival = fc.record({
+    ...ARRIVAL,
+    promptTokens: fc.integer({ min: 6, max: 30 }),
+    sharedTokens: fc.oneof({ weight: 5, arbitrary: fc.constant(30) }, ARRIVAL.sharedTokens),
+    maxTokens: fc.integer({ min: 1, max: 8 }),
+    cacheSalt: fc.oneof({ weight: 9, arbitrary: fc.constant(undefined) }, ARRIVAL.cacheSalt),
+  });
+  const steps = fc.oneof({ weight: 9, arbitrary: arrival }, ...STEPS, ...FLIGHT_STEPS);
+  return fc.record({
+    engine: fc.record({
+      ...ENGINE,
+      maxNumSeqs: fc.integer({ min: 2, max: 6 }),
+      spareBlocks: fc.oneof({ weight: 6, arbitrary: fc.nat(4) }, ENGINE.spareBlocks),
+      enablePrefixCaching: fc.oneof({ weight: 19, arbitrary: fc.constant(true) }, fc.boolean()),
+    }),
+    steps: fc.array(steps, { minLength: 12, maxLength: maxSteps, size: "max" }),
   });
 }
 
@@ -238,7 +267,12 @@ export async function playScenario(
       continue;
     }
     expect(answerOf(received)).toEqual(alone);
-    expect(finish!.usage.cachedTokens).toBeLessThan(received.request.promptTokenIds.length);
+    const { cachedTokens, cacheReceipt } = finish!.usage;
+    expect(cachedTokens).toBe(
+      received.request.promptTokenIds.length - world.computed.get(handle)!.size,
+    );
+    const tiers = Object.values(cacheReceipt?.byTier ?? {});
+    expect(tiers.reduce((a, b) => a + b, 0)).toBe(cachedTokens);
     if (received.request.sampling.promptLogprobs >= 0 && received.tokens.length > 0)
       expect(received.prompt?.logprobs.length).toBe(received.request.promptTokenIds.length - 1);
   }
@@ -270,6 +304,18 @@ async function fly({ desk }: World, pick: number, how: FlightFate): Promise<void
   }
 }
 
+async function run(world: World, commits: number, flights: number): Promise<void> {
+  const { desk, runner } = world;
+  for (let commit = 0; commit < commits; commit++) {
+    world.submit();
+    if (runner.queued > 0) await world.commit();
+    for (let flight = 0; flight < flights; flight++) {
+      const { next } = desk ?? {};
+      if (next !== undefined) await desk?.run(next);
+    }
+  }
+}
+
 /** Answers the handles that were aborted before they had ended. */
 async function playSteps(
   world: World,
@@ -280,6 +326,8 @@ async function playSteps(
   let arrivals = 0;
   let arrived = 0;
   for (const step of steps) {
+    // When the transfer threads answer decides nothing.
+    await world.desk?.settled();
     switch (step.kind) {
       case "arrive":
         for (const request of requests[arrivals++]!) world.add(arrived++, request);
@@ -306,6 +354,9 @@ async function playSteps(
       }
       case "fly":
         await fly(world, step.pick, step.how);
+        break;
+      case "run":
+        await run(world, step.commits, step.flights);
         break;
       case "wait":
         world.idleMs += step.ms;

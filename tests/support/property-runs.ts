@@ -1,4 +1,4 @@
-/** How often and from which seed properties are tried: fixed, unless the long mode asks for more. */
+/** How often, from which seed and for how long properties are tried: fixed, unless the long mode asks for more. */
 
 /** `KVENGINE_TEST_RUNS` multiplies the runs, `KVENGINE_TEST_SEED` picks others. */
 export function propertyRuns(runs: number): { numRuns: number; seed: number } {
@@ -6,3 +6,7 @@ export function propertyRuns(runs: number): { numRuns: number; seed: number } {
   const seed = Number(process.env["KVENGINE_TEST_SEED"] ?? 7);
   return { numRuns: Math.ceil(runs * times), seed };
 }
+
+/** Milliseconds that a test of properties may take; in the long mode as many times more as there are runs. */
+export const PROPERTY_LIMIT_MS: number =
+  600_000 * Math.max(1, Number(process.env["KVENGINE_TEST_RUNS"] ?? 1));

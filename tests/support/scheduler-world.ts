@@ -2,10 +2,9 @@
 
 import { expect } from "bun:test";
 import type { GroupSpec } from "../../engine/cache/kv-cache.ts";
-import type { LogLine } from "../../engine/connectors/connector-log.ts";
-import { ConnectorHost, type NamedConnector } from "../../engine/connectors/connector-host.ts";
+import { ConnectorHost } from "../../engine/connectors/connector-host.ts";
 import { joinScheduler } from "../../engine/connectors/join-scheduler.ts";
-import type { KvConnectors, KvConnectorsOptions } from "../../engine/connectors/kv-connectors.ts";
+import type { KvConnectors } from "../../engine/connectors/kv-connectors.ts";
 import {
   DEFAULT_SAMPLING,
   type Finish,
@@ -14,18 +13,24 @@ import {
   type SamplingParams,
   type TopLogprobs,
 } from "../../engine/request.ts";
-import type { RequestLimits } from "../../engine/request-limits.ts";
 import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
+import type { ScheduledBatch } from "../../engine/scheduler/batch.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import type { StopChecker } from "../../engine/scheduler/sequence.ts";
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
-import { FlightDesk } from "./flight-desk.ts";
+import { FlightDesk } from "../../engine/connectors/trial/flight-desk.ts";
 import { witnessTokens } from "./witness.ts";
 import { WitnessRunner } from "./witness-runner.ts";
+import { CONNECTOR_OPTIONS, schedulerOptions, type WorldOptions } from "./world-options.ts";
 
-export const FULL: GroupSpec = { kind: "full", window: 0 };
-export const STATE: GroupSpec = { kind: "state", window: 0 };
-export const windowOf = (window: number): GroupSpec => ({ kind: "window", window });
+export {
+  FULL,
+  schedulerOptions,
+  STATE,
+  windowOf,
+  type WorldConnectors,
+  type WorldOptions,
+} from "./world-options.ts";
 
 export const GREEDY: SamplingParams = {
   ...DEFAULT_SAMPLING,
@@ -131,74 +136,9 @@ export function answerOf({ tokens, finish }: Pick<Received, "tokens" | "finish">
   };
 }
 
-export interface WorldOptions extends Partial<
-  Pick<
-    SchedulerOptions,
-    | "schedulingPolicy"
-    | "tpotSlo"
-    | "enablePrefixCaching"
-    | "speculative"
-    | "speculativeTokens"
-    | "speculativeNgram"
-  >
-> {
-  readonly maxNumSeqs: number;
-  readonly maxNumBatchedTokens: number;
-  readonly maxPrefillTokens?: number | undefined;
-  readonly maxSamples?: number;
-  readonly blockSize: number;
-  /** The null block left out. */
-  readonly numBlocks: number;
-  readonly groups?: readonly GroupSpec[];
-  readonly maxModelLen?: number;
-  readonly vocabSize?: number;
-  readonly connectors?: WorldConnectors;
-}
-
-/** Connectors in a world, and what they have to work with. */
-export interface WorldConnectors {
-  readonly list: readonly NamedConnector[];
-  readonly hostPages: number;
-  readonly options?: Partial<KvConnectorsOptions>;
-  /** Lines of the connectors' log. */
-  readonly log?: LogLine;
-}
-
-/** Milliseconds of a world are commits. */
-const CONNECTOR_OPTIONS: KvConnectorsOptions = {
-  lookupTimeoutMs: 20,
-  loadTimeoutMs: 40,
-  recallMs: 10,
-  holdTtlMs: 60,
-  maxHeld: 0,
-  maxFlying: 8,
-};
-
-/** Scheduler options of a world, and what a runner for it needs. */
-export function schedulerOptions(options: WorldOptions): SchedulerOptions {
-  const { maxNumSeqs, maxNumBatchedTokens, maxPrefillTokens, blockSize, numBlocks } = options;
-  const limits: RequestLimits = {
-    maxModelLen: options.maxModelLen ?? 1000,
-    vocabSize: options.vocabSize ?? 50,
-    blockSize,
-    groups: options.groups ?? [FULL],
-    maxInFlightTokens: 2 * maxNumBatchedTokens,
-    numBlocks,
-  };
-  return {
-    maxNumSeqs,
-    maxNumBatchedTokens,
-    maxSamples: options.maxSamples ?? maxNumSeqs + 32,
-    ...(maxPrefillTokens === undefined ? {} : { maxPrefillTokens }),
-    schedulingPolicy: options.schedulingPolicy ?? "fcfs",
-    tpotSlo: options.tpotSlo ?? 0,
-    enablePrefixCaching: options.enablePrefixCaching ?? true,
-    speculative: options.speculative ?? "none",
-    speculativeTokens: options.speculativeTokens ?? 4,
-    speculativeNgram: options.speculativeNgram ?? [1, 3],
-    limits,
-  };
-}
+/** What steps of a world take. */
+const MICROS_PER_STEP = 500;
+const MICROS_PER_TOKEN = 50;
 
 export class World {
   readonly scheduler: Scheduler;
@@ -216,14 +156,16 @@ export class World {
   wakes: number = 0;
   /** Handles in the order in which they ended. */
   readonly finishOrder: number[] = [];
+  /** Of each request: prompt positions that steps computed before its first token had come. */
+  readonly computed: Map<number, Set<number>> = new Map();
 
   private constructor(
     options: SchedulerOptions,
     runner: WitnessRunner,
-    connectors: WorldConnectors | undefined,
+    { connectors, firstStepId }: Pick<WorldOptions, "connectors" | "firstStepId">,
   ) {
     let joined: KvConnectors | undefined;
-    const now = (): number => 1 + this.commits + this.idleMs;
+    const now = (): number => this.now;
     const desk =
       connectors === undefined
         ? undefined
@@ -235,7 +177,7 @@ export class World {
       connectors === undefined
         ? undefined
         : new ConnectorHost(connectors.list, {
-            slowHookMs: Infinity,
+            slowHookMs: connectors.slowHookMs ?? Infinity,
             now,
             log: connectors.log ?? (() => {}),
           });
@@ -246,6 +188,7 @@ export class World {
       hashEach,
       noneHash: noneHash("0"),
       now,
+      ...(firstStepId === undefined ? {} : { firstStepId }),
       ...(host === undefined || desk === undefined
         ? {}
         : {
@@ -267,6 +210,9 @@ export class World {
     this.host = host;
     this.desk = desk;
     this.runner = runner;
+    // Not the clock's: what is scheduled by them must be the same in every run.
+    runner.microsOf = (counts) =>
+      MICROS_PER_STEP + MICROS_PER_TOKEN * counts.reduce((a, b) => a + b, 0);
   }
 
   static async create(options: WorldOptions): Promise<World> {
@@ -283,13 +229,14 @@ export class World {
       vocabSize: limits.vocabSize,
       manual: true,
     });
-    const world = new World(scheduling, runner, options.connectors);
+    const world = new World(scheduling, runner, options);
     await world.desk?.untilReady();
     return world;
   }
 
   add(handle: number, request: GenerateRequest): void {
     this.scheduler.add(handle, request);
+    this.computed.set(handle, new Set());
     this.received.set(handle, {
       request,
       tokens: [],
@@ -312,6 +259,7 @@ export class World {
       const batch = this.scheduler.schedule();
       this.scheduler.checkIntegrity();
       if (batch === undefined) break;
+      this.#noteComputed(batch);
       this.runner.submit(batch);
       submitted = true;
     }
@@ -322,6 +270,7 @@ export class World {
   async commit(): Promise<StepEvents> {
     this.runner.finishStep();
     const result = await this.runner.next();
+    await this.desk?.settled();
     const events = this.scheduler.commit(result);
     this.commits++;
     this.#take(events);
@@ -329,9 +278,15 @@ export class World {
     return events;
   }
 
-  /** Serves until nothing is left. */
-  async drain(): Promise<void> {
+  /** Milliseconds of the scheduler's clock: commits, and those that passed while nothing ran. */
+  get now(): number {
+    return 1 + this.commits + this.idleMs;
+  }
+
+  /** Serves until nothing is left; `check` is called before each step. */
+  async drain(check: () => void = () => {}): Promise<void> {
     for (let step = 0; ; step++) {
+      check();
       this.submit();
       if (this.runner.queued > 0) await this.commit();
       else if (!(await this.#passTime())) break;
@@ -378,6 +333,16 @@ export class World {
   expectAsAlone(handle: number): void {
     const received = this.received.get(handle)!;
     expect(answerOf(received)).toEqual(expectedOf(received.request, this.definition));
+  }
+
+  #noteComputed({ numRows, sequences, starts, counts }: ScheduledBatch): void {
+    for (let row = 0; row < numRows; row++) {
+      const { handle, firstTokenAt, numPromptTokens } = sequences[row]!;
+      if (firstTokenAt !== 0) continue;
+      const end = Math.min(starts[row]! + counts[row]!, numPromptTokens);
+      for (let position = starts[row]!; position < end; position++)
+        this.computed.get(handle)!.add(position);
+    }
   }
 
   #take(events: StepEvents): void {

@@ -38,6 +38,7 @@ export interface SeenStep {
 }
 
 interface QueuedStep {
+  readonly counts: readonly number[];
   readonly error: NonNullable<StepResult["error"]> | undefined;
   readonly released: Promise<void>;
   readonly release: () => void;
@@ -48,6 +49,8 @@ export class WitnessRunner implements ModelRunner {
   /** Calls that reached the device, steps and seats. */
   calls = 0;
   stopped = false;
+  /** What results say that a step took, by the tokens of its rows; as measured when undefined. */
+  microsOf: ((counts: readonly number[]) => number) | undefined;
   readonly #native: NativeRunner;
   readonly #manual: boolean;
   readonly #steps: QueuedStep[] = [];
@@ -95,6 +98,7 @@ export class WitnessRunner implements ModelRunner {
         checksums: true,
         storeShare: 1,
         linkBytesPerSecond: 0,
+        guardSteps: true,
         manual: true,
       },
       onResults,
@@ -117,7 +121,8 @@ export class WitnessRunner implements ModelRunner {
 
   submit(batch: ScheduledBatch): void {
     this.calls += 1 + batch.opened.length;
-    this.seen.push(seenOf(batch.words));
+    const seen = seenOf(batch.words);
+    this.seen.push(seen);
     const message = this.#failNext;
     this.#failNext = undefined;
     if (message === undefined) {
@@ -132,13 +137,17 @@ export class WitnessRunner implements ModelRunner {
     }
     const { promise, resolve } = Promise.withResolvers<void>();
     const error = message === undefined ? undefined : { code: "internal", message };
-    this.#steps.push({ error, released: promise, release: resolve });
+    this.#steps.push({ counts: seen.counts, error, released: promise, release: resolve });
   }
 
   async next(): Promise<StepResult> {
     if (!this.#manual && this.numPending > 0) this.finishStep();
     const step = this.#steps[0];
-    const [result] = await Promise.all([this.#native.next(), step?.released]);
+    const [measured] = await Promise.all([this.#native.next(), step?.released]);
+    const result =
+      this.microsOf === undefined || step === undefined
+        ? measured
+        : { ...measured, computeMicros: this.microsOf(step.counts) };
     this.#steps.shift();
     this.#numReleased--;
     if (step?.error === undefined) return result;

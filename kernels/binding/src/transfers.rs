@@ -110,6 +110,15 @@ pub struct Transfers {
 
 #[napi]
 impl Runner {
+    /// How many pages a host pool could have now.
+    ///
+    /// # Errors
+    /// The core's, as JSON `{code, message}` in the message.
+    #[napi]
+    pub fn host_pages_that_fit(&self) -> napi::Result<f64> {
+        self.core.host_pages_that_fit().map(|pages| pages as f64).map_err(to_js)
+    }
+
     /// Opens a host pool and starts the threads that copy between it and this runner's KV blocks. `onResults` is called with
     /// what has ended since the last call, which may be nothing; it keeps the process alive until `stop`.
     ///
@@ -170,7 +179,7 @@ impl Transfers {
     /// # Errors
     /// The core's, as JSON `{code, message}` in the message.
     #[napi]
-    pub fn store(&self, id: i64, blocks: &[i32], pages: &[i32], after_step: i32) -> napi::Result<()> {
+    pub fn store(&self, id: i64, blocks: &[i32], pages: &[i32], after_step: i64) -> napi::Result<()> {
         self.core.store(id, blocks, pages, after_step).map_err(to_js)
     }
 
@@ -179,7 +188,7 @@ impl Transfers {
     /// # Errors
     /// The core's, as JSON `{code, message}` in the message.
     #[napi]
-    pub fn load(&self, id: i64, pages: &[i32], blocks: &[i32], after_step: i32) -> napi::Result<()> {
+    pub fn load(&self, id: i64, pages: &[i32], blocks: &[i32], after_step: i64) -> napi::Result<()> {
         self.core.load(id, pages, blocks, after_step).map_err(to_js)
     }
 

@@ -8,7 +8,7 @@ use crate::program::{Program, ProgramInfo, ProgramSpec};
 use crate::seats::{Seat, SeatParams, Seats};
 use crate::step::{FROM_SEAT, Step};
 use crate::step_gate::StepGate;
-use crate::transfer::{OnResults, TransferOptions, Transfers};
+use crate::transfer::{self, OnResults, TransferOptions, Transfers};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// What a step came to.
 #[derive(Clone, Debug)]
 pub struct StepResult {
-    /// The engine's number of the step.
+    /// The step's number, as its words have it.
     pub step_id: i32,
     /// One entry a sampled position; empty on failure.
     pub sampled: Vec<Sampled>,
@@ -141,6 +141,14 @@ impl Runner {
         Ok(logits)
     }
 
+    /// How many pages a host pool could have now.
+    ///
+    /// # Errors
+    /// `internal` when the system does not say how much memory there is.
+    pub fn host_pages_that_fit(&self) -> Result<u64> {
+        transfer::host_pages_that_fit(&self.pages)
+    }
+
     /// Opens a host pool and starts the threads that copy between it and the KV blocks. Of several that are open at a time only
     /// the last one learns of steps.
     ///
@@ -225,6 +233,7 @@ impl Device {
         let gap = self.last_end.filter(|_| !self.was_empty).map(|end| start.duration_since(end));
         let sampled = self.guarded(|device| {
             device.resolve(words)?;
+            device.steps.begin(&device.step, device.program.limits())?;
             device.program.run(&device.step, &mut device.seats)
         });
         let end = Instant::now();

@@ -2,7 +2,8 @@
 //! i32 written by `engine/scheduler/batch.ts`; every index is checked here once, so kernels need not.
 //!
 //! ```text
-//! 0 version (2)   1 step id   2 N tokens   3 R rows   4 G groups   5 S samples   6 B block-table entries   7 C copies
+//! 0 version (2)   1 step id, its lowest 31 bits   2 N tokens   3 R rows   4 G groups   5 S samples
+//! 6 B block-table entries   7 C copies
 //! tokens[N]          token ids; -1 = the token last sampled for the row's seat
 //! seats[R]           the sampler seat of each row, no seat twice
 //! firstToken[R+1]    row r owns tokens firstToken[r]..firstToken[r+1], at least one

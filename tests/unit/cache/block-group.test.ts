@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
 import {
   firstNeededBlock,
@@ -8,7 +8,9 @@ import {
 } from "../../../engine/cache/block-group.ts";
 import { KvCache } from "../../../engine/cache/kv-cache.ts";
 import { CachedSequence, FULL, range, STATE, windowOf } from "../../support/cached-sequence.ts";
-import { propertyRuns } from "../../support/property-runs.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../../support/property-runs.ts";
+
+setDefaultTimeout(PROPERTY_LIMIT_MS);
 
 describe("what a group needs", () => {
   test.each([
@@ -108,7 +110,7 @@ describe("the peak", () => {
       ),
       propertyRuns(800),
     );
-  }, 600_000);
+  });
 });
 
 /** Computes a prompt in chunks; a token is committed once `inFlight` more are submitted. */

@@ -1,11 +1,13 @@
 /** The block pool beside a model of arrays, under commands of any kind in any order, wrong ones included. */
 
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
 import { BlockPool } from "../../../engine/cache/block-pool.ts";
 import { allocate, free, hashNumber, touch } from "../../support/cached-sequence.ts";
-import { propertyRuns } from "../../support/property-runs.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../../support/property-runs.ts";
 import { PoolModel } from "./cache-model.ts";
+
+setDefaultTimeout(PROPERTY_LIMIT_MS);
 
 const MOST_BLOCKS = 12;
 const someIds = fc.array(fc.integer({ min: -1, max: MOST_BLOCKS + 1 }), { maxLength: 5 });
@@ -182,4 +184,4 @@ test("the block pool does what plain arrays do, under any commands (I1, I2, I3, 
     ),
     propertyRuns(500),
   );
-}, 600_000);
+});

@@ -110,6 +110,7 @@ describe("the view", () => {
           "numBlocks",
           "numFreeBlocks",
           "blockSize",
+          "numLost",
           "refCount",
           "hashOf",
           "blockOfHash",
@@ -348,4 +349,13 @@ describe("the cost of a call", () => {
     // To give each block, to pass it again behind the last, and to hold and free it.
     expect(pool.operations - before).toBeLessThanOrEqual(4 * numBlocks);
   });
+});
+
+test("the view counts blocks with content that are handed out without its mark", () => {
+  const pool = cachedPool(4);
+  const { view } = connectorOn(pool);
+  view.markSafe([2]);
+  expect(view.numLost).toBe(0);
+  pool.allocate(4, new Int32Array(4), 0);
+  expect(view.numLost).toBe(3);
 });

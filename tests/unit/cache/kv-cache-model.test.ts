@@ -1,12 +1,14 @@
 /** The KV cache beside a model of arrays, under commands of any kind in any order. */
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
 import { HASH_WORDS } from "../../../engine/cache/block-hash.ts";
 import { type GroupSpec, KvCache, type SequenceBlocks } from "../../../engine/cache/kv-cache.ts";
 import { FULL, hashNumber, STATE, windowOf } from "../../support/cached-sequence.ts";
-import { propertyRuns } from "../../support/property-runs.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../../support/property-runs.ts";
 import { CacheModel, type ModelSequence } from "./cache-model.ts";
+
+setDefaultTimeout(PROPERTY_LIMIT_MS);
 
 const numbers = new Map<string, number>();
 
@@ -278,5 +280,5 @@ describe("kv cache", () => {
       ),
       propertyRuns(400),
     );
-  }, 600_000);
+  });
 });

@@ -1,8 +1,10 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
 import { type GroupSpec, KvCache } from "../../../engine/cache/kv-cache.ts";
 import { CachedSequence, FULL, range, STATE, windowOf } from "../../support/cached-sequence.ts";
-import { propertyRuns } from "../../support/property-runs.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../../support/property-runs.ts";
+
+setDefaultTimeout(PROPERTY_LIMIT_MS);
 
 const TOKENS = range(1, 48);
 
@@ -108,7 +110,7 @@ describe("the longest prefix", () => {
       }),
       propertyRuns(600),
     );
-  }, 600_000);
+  });
 
   test("costs a look or two at each block of a group, however often the groups disagree", () => {
     // The states shorten the prefix block by block in turn; the window wants the same long run before each of its ends.

@@ -1,17 +1,9 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { connectEngine, type EngineClient } from "../../../engine/engine-client.ts";
+import { epochMs } from "../../../engine/epoch.ts";
 import type { KvEngineError } from "../../../engine/errors.ts";
-import type { FromEngine, ToEngine } from "../../../engine/engine-messages.ts";
-import type { Finish, TokenEvent, TopLogprobs } from "../../../engine/request.ts";
-import type { RequestLimits } from "../../../engine/request-limits.ts";
-import type { StepEvents } from "../../../engine/scheduler/step-events.ts";
+import type { TokenEvent } from "../../../engine/request.ts";
 import { ENGINE_CONFIG } from "../../support/engine-config.ts";
-import {
-  FakeEngineClient,
-  NO_STATS,
-  NO_TIMING,
-  NO_USAGE,
-} from "../../support/fake-engine-client.ts";
 import {
   type Answer,
   answerOf,
@@ -61,6 +53,18 @@ describe("engine client", () => {
     }
     expect(client.stats()).toMatchObject({ running: 0, waiting: 0, usedBlocks: 0 });
     expect(client.info.modelName).toBe("fake");
+  });
+
+  test("events carry the time at which the engine had them, by a clock that both threads share", async () => {
+    const client = await connect();
+    const times = [epochMs()];
+    const observe = (_: TokenEvent, at: number): void => void times.push(at);
+    await collect(client.generate(makeRequest(1, [1, 2], { maxTokens: 5 }), observe));
+    times.push(epochMs());
+    expect(times).toHaveLength(7);
+    // A minute is far more than the two clocks may differ by, and far less than one without an epoch would.
+    for (const at of times) expect(Math.abs(at - times[0]!)).toBeLessThan(60_000);
+    expect(times.slice(1, -1)).toEqual(times.slice(1, -1).toSorted((a, b) => a - b));
   });
 
   test("leaving a stream early aborts its request", async () => {
@@ -213,177 +217,4 @@ describe("engine client", () => {
       expect(late).toEqual(fatal);
     },
   );
-});
-
-/** The engine's end of the messages, in the test's hands. */
-class FakeWorker extends EventTarget {
-  readonly posted: ToEngine[] = [];
-
-  postMessage(message: ToEngine): void {
-    this.posted.push(message);
-    if (message.type === "start")
-      this.say({ type: "ready", info: INFO, limits: LIMITS, stats: NO_STATS });
-    if (message.type === "stop") this.say({ type: "stopped" });
-  }
-
-  say(data: FromEngine): void {
-    this.dispatchEvent(new MessageEvent("message", { data }));
-  }
-
-  terminate(): void {}
-}
-
-const LIMITS: RequestLimits = {
-  maxModelLen: 100,
-  vocabSize: 50,
-  blockSize: 4,
-  groups: [FULL],
-  maxInFlightTokens: 32,
-  numBlocks: 100,
-};
-const { info: INFO } = new FakeEngineClient();
-
-describe("messages of the engine", () => {
-  async function connectFake(): Promise<{ worker: FakeWorker; client: EngineClient }> {
-    const worker = new FakeWorker();
-    const client = await connectEngine(worker as unknown as Worker, {
-      ...ENGINE_CONFIG,
-      modelPath: "m",
-    });
-    return { worker, client };
-  }
-
-  test("tops and prompt log-probabilities go to the request that they are of", async () => {
-    const { worker, client } = await connectFake();
-    const streams = [1, 2, 3].map((id) => collect(client.generate(makeRequest(id, [1, 2]))));
-    const handles = worker.posted.flatMap((one) => (one.type === "add" ? [one.handle] : []));
-    const top = (rank: number): TopLogprobs => ({ rank, tokenIds: [rank], logprobs: [-rank] });
-    const promptLogprobs = { logprobs: [-4], tops: [top(4)] };
-    const cacheReceipt = { byTier: { device: 16 }, loadMs: 0, savedMs: 1 };
-    const finish: Finish = { reason: "length", usage: NO_USAGE, timing: NO_TIMING };
-    worker.say({
-      type: "events",
-      stats: NO_STATS,
-      events: {
-        handles: Int32Array.from(handles),
-        tokenStart: Int32Array.of(0, 2, 3, 5),
-        tokenIds: Int32Array.of(10, 11, 20, 30, 31),
-        logprobs: Float32Array.of(0, -1, -2, -3, -4),
-        tops: [0, 1, 3, 4].map((index) => ({ index, top: top(index + 1) })),
-        cached: [{ index: 1, numTokens: 16, receipt: cacheReceipt }],
-        prompts: [{ index: 1, logprobs: promptLogprobs }],
-        finishes: [0, 1, 2].map((index) => ({ index, finish })),
-      },
-    });
-    expect(await Promise.all(streams)).toEqual([
-      [{ tokenIds: [10, 11], logprobs: [0, -1], tops: [top(1), top(2)], finish }],
-      [{ tokenIds: [20], logprobs: [-2], cachedTokens: 16, cacheReceipt, promptLogprobs, finish }],
-      [{ tokenIds: [30, 31], logprobs: [-3, -4], tops: [top(4), top(5)], finish }],
-    ]);
-  });
-
-  const END: Finish = { reason: "length", usage: NO_USAGE, timing: NO_TIMING };
-  const oneToken = (handle: number, tokenId: number, ends: boolean): StepEvents => ({
-    handles: Int32Array.of(handle),
-    tokenStart: Int32Array.of(0, 1),
-    tokenIds: Int32Array.of(tokenId),
-    logprobs: Float32Array.of(0),
-    tops: [],
-    cached: [],
-    prompts: [],
-    finishes: ends ? [{ index: 0, finish: END }] : [],
-  });
-
-  test("a reader is told once of several that came together", async () => {
-    const { worker, client } = await connectFake();
-    const source = client.generate(makeRequest(1, [1, 2]));
-    const told = Promise.withResolvers<void>();
-    let times = 0;
-    source.onEvents(() => {
-      times++;
-      told.resolve();
-    });
-    for (const tokenId of [5, 6, 7])
-      worker.say({ type: "events", stats: NO_STATS, events: oneToken(1, tokenId, tokenId === 7) });
-    expect(times).toBe(0);
-    await told.promise;
-    expect(times).toBe(1);
-    const taken = [source.take(), source.take(), source.take()];
-    expect(taken.flatMap((event) => event?.tokenIds ?? [])).toEqual([5, 6, 7]);
-    expect(source.take()).toBeUndefined();
-  });
-
-  test("messages that keep coming do not hold readers back", async () => {
-    const { worker, client } = await connectFake();
-    const source = client.generate(makeRequest(1, [1, 2]));
-    const taken: number[] = [];
-    source.onEvents(() => {
-      let numTokens = 0;
-      while (source.take() !== undefined) numTokens++;
-      taken.push(numTokens);
-    });
-    for (let i = 0; i < 20; i++)
-      worker.say({ type: "events", stats: NO_STATS, events: oneToken(1, 5, false) });
-    expect(taken).toEqual([8, 8]);
-  });
-
-  test("a reader has its error before anybody hears that the engine has died", async () => {
-    const { worker, client } = await connectFake();
-    const source = client.generate(makeRequest(1, [1, 2]));
-    const order: string[] = [];
-    source.onEvents(() => order.push(source.take()?.finish?.reason ?? "nothing"));
-    client.onFatal(() => order.push("fatal"));
-    worker.say({ type: "fatal", error: { code: "internal", message: "a kernel failed" } });
-    expect(order).toEqual(["error", "fatal"]);
-  });
-
-  test("a reader that leaves is told, has nothing more, and aborts once", async () => {
-    const { worker, client } = await connectFake();
-    const source = client.generate(makeRequest(1, [1, 2]));
-    worker.say({ type: "events", stats: NO_STATS, events: oneToken(1, 5, false) });
-    let told = 0;
-    source.onEvents(() => told++);
-    source.leave();
-    source.leave();
-    expect(told).toBe(1);
-    expect(source.take()).toBeUndefined();
-    expect(worker.posted.filter(({ type }) => type === "abort")).toHaveLength(1);
-  });
-
-  test("the numbers of each are handed on, and the last are kept", async () => {
-    const { worker, client } = await connectFake();
-    const seen: number[] = [];
-    client.onStats(({ stepTokens }) => seen.push(...stepTokens));
-    const events = {
-      handles: new Int32Array(0),
-      tokenStart: Int32Array.of(0),
-      tokenIds: new Int32Array(0),
-      logprobs: new Float32Array(0),
-      tops: [],
-      cached: [],
-      prompts: [],
-      finishes: [],
-    };
-    worker.say({ type: "events", events, stats: { ...NO_STATS, stepTokens: [1, 2] } });
-    worker.say({ type: "events", events, stats: { ...NO_STATS, steps: 3, stepTokens: [5] } });
-    expect(seen).toEqual([1, 2, 5]);
-    expect(client.stats().steps).toBe(3);
-  });
-
-  test("a reset that the engine no longer answers is an error", async () => {
-    const { worker, client } = await connectFake();
-    const [first, second] = [client.resetPrefixCache(), client.resetPrefixCache()];
-    worker.say({ type: "prefixCacheReset", generation: 7 });
-    expect(await first).toBe(7);
-    worker.say({ type: "fatal", error: { code: "internal", message: "a kernel failed" } });
-    await expect(second).rejects.toThrow("a kernel failed");
-    await expect(client.resetPrefixCache()).rejects.toThrow(
-      "the engine has stopped: a kernel failed",
-    );
-    const { client: stopped } = await connectFake();
-    const unanswered = stopped.resetPrefixCache();
-    await stopped.shutdown(0);
-    await expect(unanswered).rejects.toThrow("the engine has stopped");
-    await expect(stopped.resetPrefixCache()).rejects.toThrow("the engine has stopped");
-  });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { Engine } from "../../../engine/engine.ts";
-import type { Finish } from "../../../engine/request.ts";
+import type { EngineStats, Finish } from "../../../engine/request.ts";
 import { hashBlocks, hashEach, noneHash } from "../../../engine/runner/native.ts";
 import type { StepResult } from "../../../engine/scheduler/batch.ts";
 import { Scheduler } from "../../../engine/scheduler/scheduler.ts";
@@ -18,12 +18,21 @@ import { WitnessRunner } from "../../support/witness-runner.ts";
 const VOCABULARY = 50;
 const DEFINITION = { vocabSize: VOCABULARY, groups: [FULL] };
 
+/** A message of the engine. */
+interface Published {
+  readonly numRequests: number;
+  readonly stats: EngineStats;
+  /** Steps that were submitted at that moment. */
+  readonly queued: number;
+}
+
 interface Bench {
   readonly engine: Engine;
   readonly runner: WitnessRunner;
   readonly scheduler: Scheduler;
   readonly tokens: Map<number, number[]>;
   readonly finishes: Map<number, Finish>;
+  readonly published: Published[];
   /** Resolves when so many requests have ended. */
   readonly ended: (count: number) => Promise<void>;
 }
@@ -63,7 +72,9 @@ async function bench(
   const tokens = new Map<number, number[]>();
   const finishes = new Map<number, Finish>();
   let waiting: { count: number; resolve: () => void } | undefined;
-  const engine = new Engine(scheduler, runner, (events) => {
+  const published: Published[] = [];
+  const engine = new Engine(scheduler, runner, (events, stats) => {
+    published.push({ numRequests: events.handles.length, stats, queued: runner.queued });
     for (const [i, handle] of events.handles.entries()) {
       const news = events.tokenIds.subarray(events.tokenStart[i], events.tokenStart[i + 1]);
       tokens.set(handle, [...(tokens.get(handle) ?? []), ...news]);
@@ -77,7 +88,7 @@ async function bench(
     if (finishes.size >= count) resolve();
     return promise;
   };
-  return { engine, runner, scheduler, tokens, finishes, ended };
+  return { engine, runner, scheduler, tokens, finishes, published, ended };
 }
 
 /** Lets other threads' messages in until something is so. */
@@ -123,6 +134,67 @@ describe("engine", () => {
     expect(runner.queued).toBe(2);
     await engine.stop();
     await run;
+  });
+
+  test("the device gets its next step before anybody reads about the last one", async () => {
+    const { engine, published, ended } = await bench();
+    const run = engine.run();
+    engine.add(1, makeRequest(1, [1, 2, 3], { maxTokens: 6 }));
+    await ended(1);
+    const withTokens = published.filter(({ numRequests }) => numRequests > 0);
+    // Five tokens follow the first: two steps are submitted while there are two more to compute.
+    expect(withTokens.map(({ queued }) => queued)).toEqual([2, 2, 2, 2, 1, 0]);
+    await engine.stop();
+    await run;
+  });
+
+  test("numbers are told as prompts come, wait and take blocks, before anybody has a token", async () => {
+    const { engine, runner, published, finishes } = await bench({ manual: true });
+    const run = engine.run();
+    const told = (): Partial<EngineStats> => {
+      const { running, waiting, usedBlocks } = published.at(-1)!.stats;
+      return { running, waiting, usedBlocks };
+    };
+    engine.add(1, makeRequest(1, promptOf(100, 1, VOCABULARY)));
+    expect(told()).toEqual({ running: 1, waiting: 0, usedBlocks: 16 });
+    engine.add(2, makeRequest(2, promptOf(100, 2, VOCABULARY)));
+    expect(told()).toEqual({ running: 1, waiting: 1, usedBlocks: 16 });
+    for (const numbers of [
+      { running: 1, waiting: 1, usedBlocks: 24 },
+      { running: 2, waiting: 0, usedBlocks: 32 },
+    ]) {
+      runner.finishStep();
+      const { length } = published;
+      await until(() => published.length > length);
+      expect(told()).toEqual(numbers);
+    }
+    expect(published.every(({ numRequests }) => numRequests === 0)).toBe(true);
+    engine.abort(1);
+    engine.abort(2);
+    expect(finishes.size).toBe(2);
+    await engine.stop();
+    await run;
+    // Nobody is told what is known.
+    for (const [i, { numRequests, stats, queued }] of published.entries()) {
+      const before = published[i - 1]?.stats;
+      if (numRequests > 0 || queued === 0 || before === undefined) continue;
+      const { running, waiting, usedBlocks } = stats;
+      expect(before).not.toMatchObject({ running, waiting, usedBlocks });
+    }
+  });
+
+  test("a step that changes no number is told to nobody", async () => {
+    const { engine, runner, published } = await bench({ manual: true });
+    const run = engine.run();
+    engine.add(1, makeRequest(1, [1], { maxTokens: 3 }));
+    const { length } = published;
+    engine.add(2, makeRequest(2, promptOf(40, 1, VOCABULARY)));
+    engine.news();
+    engine.news();
+    expect(published.length).toBe(length + 1);
+    await engine.stop();
+    await run;
+    expect(runner.stopped).toBe(true);
   });
 
   test("an idle engine makes no calls and wakes for the next request", async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { GroupSpec } from "../../../engine/cache/block-group.ts";
 import { type KvPlanInput, planKv } from "../../../engine/runner/kv-plan.ts";
+import type { KvEngineError } from "../../../engine/errors.ts";
 import { blocksNeeded } from "../../../engine/request-limits.ts";
 
 const FULL: GroupSpec = { kind: "full", window: 0 };
@@ -28,12 +29,18 @@ describe("plan of KV memory", () => {
     });
   });
 
-  test("takes no more than all sequences at full length can use, and the null block", () => {
-    expect(planKv({ ...INPUT, memoryAvailable: () => 1e12 })).toEqual({
-      numBlocks: 257,
+  test("takes by itself no more than all sequences at full length can use, and the null block", () => {
+    const memoryAvailable = (): number => 1e12;
+    expect(planKv({ ...INPUT, memoryAvailable })).toEqual({ numBlocks: 257, maxModelLen: 1024 });
+    expect(planKv({ ...INPUT, memoryAvailable, groups: [FULL, FULL] }).numBlocks).toBe(513);
+  });
+
+  test("takes all of --kv-cache-memory: what runs needs no more, other conversations' prefixes do", () => {
+    expect(planKv({ ...INPUT, kvCacheMemory: 1_000_999 })).toEqual({
+      numBlocks: 1000,
       maxModelLen: 1024,
     });
-    expect(planKv({ ...INPUT, kvCacheMemory: 1e12, groups: [FULL, FULL] }).numBlocks).toBe(513);
+    expect(planKv({ ...INPUT, kvCacheMemory: 1_000_999, pageBytes: 0 }).numBlocks).toBe(257);
   });
 
   test("--kv-cache-memory is that many bytes, --num-gpu-blocks-override that many blocks", () => {
@@ -99,6 +106,35 @@ describe("plan of KV memory", () => {
     expect(() => planKv({ ...INPUT, numGpuBlocksOverride: 1 })).toThrow("at least 2 are needed");
     expect(() => planKv({ ...INPUT, kvCacheMemory: 999 })).toThrow(
       expect.objectContaining({ code: "out_of_memory" }),
+    );
+  });
+
+  test("names the option that gave the blocks, and no other", () => {
+    const thrown = (change: Partial<KvPlanInput>): KvEngineError => {
+      try {
+        planKv({ ...INPUT, ...change });
+      } catch (error) {
+        return error as KvEngineError;
+      }
+      throw new Error("nothing was thrown");
+    };
+    const override = "num-gpu-blocks-override";
+    expect(thrown({ numGpuBlocksOverride: 1 })).toMatchObject({
+      subject: override,
+      hint: `raise --${override} to 2 at least`,
+    });
+    for (const change of [{ kvCacheMemory: 1999 }, { memoryAvailable: () => 0 }]) {
+      expect(thrown(change)).toMatchObject({
+        subject: "kv-cache-memory",
+        hint: "give the KV cache at least 2000 bytes with --kv-cache-memory",
+      });
+    }
+    const asked = { maxModelLen: 162 };
+    expect(thrown({ ...asked, numGpuBlocksOverride: 11 }).hint).toBe(
+      `lower --max-model-len to 161 or raise --${override}`,
+    );
+    expect(thrown({ ...asked, kvCacheMemory: 11_000 }).hint).toBe(
+      "lower --max-model-len to 161 or raise --kv-cache-memory",
     );
   });
 });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { FAULTS } from "../../mutation/faults.ts";
-import { type Fault, outcomeOf, plant } from "../../mutation/plan.ts";
+import { type Fault, filesOf, outcomeOf, plant } from "../../mutation/plan.ts";
 
 const ROOT = join(import.meta.dir, "../../..");
 
@@ -14,6 +14,10 @@ const FAULT: Fault = {
   to: "a + 2",
   tests: [],
 };
+
+test("a node_modules that is a link, which git lists, is no file to copy", () => {
+  expect(filesOf("a.ts\0node_modules\0b/node_modules.ts\0")).toEqual(["a.ts", "b/node_modules.ts"]);
+});
 
 describe("planting a fault", () => {
   test("replaces its text, as it stands", () => {

@@ -80,6 +80,51 @@ describe("drafts", () => {
     expect(world.schedule().get(1)).toBeGreaterThan(1);
   });
 
+  test("in flight hold up nobody else: a request that cannot draft decodes two steps ahead", () => {
+    const world = new ScriptedWorld({ ...NGRAM, speculativeNgram: [2, 2] });
+    world.add(1, makeRequest(1, COPYING.slice(0, 12), { maxTokens: 30 }));
+    world.add(2, makeRequest(2, [20, 21, 22, 23], { maxTokens: 30 }));
+    world.schedule();
+    world.commit({ picks: { 1: [1], 2: [24] } });
+    const drafted = world.schedule();
+    expect(drafted.get(1)).toBeGreaterThan(1);
+    expect(drafted.get(2)).toBe(1);
+    // No pair that ends in a token that never occurred has occurred.
+    expect([...world.schedule()]).toEqual([[2, 1]]); // prettier-ignore
+    expect(world.numInFlight).toBe(2);
+  });
+
+  test("that were wrong make a request fall silent, and it decodes two steps ahead again", () => {
+    const world = new ScriptedWorld(NGRAM);
+    world.add(1, makeRequest(1, [1, 1, 1, 1], { maxTokens: 60 }));
+    world.schedule();
+    let step = 0;
+    const isAhead: boolean[] = [];
+    for (; step < 12; step++) {
+      // A draft of ones follows each 1, and the device never picks a second.
+      world.commit({ picks: { 1: [step % 2 === 0 ? 1 : 9] } });
+      world.schedule();
+      isAhead.push(world.schedule().size > 0);
+      if (isAhead.at(-1) === true) break;
+    }
+    expect(isAhead[0]).toBe(false);
+    expect(isAhead.at(-1)).toBe(true);
+    expect(world.numInFlight).toBe(2);
+  });
+
+  test("take no block that another request would have to give up for them", () => {
+    const world = new ScriptedWorld({ ...NGRAM, blockSize: 4, numBlocks: 4, maxModelLen: 16 });
+    world.add(1, makeRequest(1, [1, 2, 1, 2, 1, 2], { maxTokens: 9 }));
+    world.add(2, makeRequest(2, [5, 6, 7, 8, 9, 10, 11], { maxTokens: 2 }));
+    expect(world.schedule().size).toBe(2);
+    world.commit({ picks: { 1: [1], 2: [12] } });
+    expect(world.scheduler.pool.numFree).toBe(0);
+    // A draft reaches into a third block.
+    expect([...world.schedule()]).toEqual([[1, 1], [2, 1]]); // prettier-ignore
+    expect(world.scheduler.takeStats()).toMatchObject({ preemptions: 0, running: 2 });
+    world.drain();
+  });
+
   test("get what the next tokens of all requests leave", () => {
     const world = new ScriptedWorld({ ...NGRAM, maxNumBatchedTokens: 64 });
     for (let handle = 0; handle < 4; handle++)
@@ -137,6 +182,25 @@ describe("drafts", () => {
   });
 });
 
+describe("free blocks", () => {
+  test("leave each running request its next one: a prompt that would take those waits", () => {
+    // Two running requests: of 20 free blocks each takes one in this step, and one more is left to each.
+    for (const [promptTokens, isLetIn] of [
+      [256, true],
+      [257, false],
+    ] as const) {
+      const world = new ScriptedWorld({ ...ROOMY, numBlocks: 40 });
+      for (const handle of [1, 2])
+        world.add(handle, makeRequest(handle, promptOf(160, handle, 50), { maxTokens: 30 }));
+      world.schedule();
+      world.commit();
+      expect(world.scheduler.pool.numFree).toBe(20);
+      world.add(3, makeRequest(3, promptOf(promptTokens, 3, 50), { maxTokens: 1 }));
+      expect(world.schedule().has(3)).toBe(isLetIn);
+    }
+  });
+});
+
 describe("the time a step may take", () => {
   /** Prompt tokens beside one decode when a step takes `fixed + perToken · promptTokens` microseconds. */
   function chunks(tpotSlo: number, perToken: number): number[] {
@@ -170,6 +234,58 @@ describe("the time a step may take", () => {
     for (const size of cheap) expect(1000 + 50 * size).toBeLessThanOrEqual(10_000);
     for (const size of dear) expect(1000 + 200 * size).toBeLessThanOrEqual(10_000);
     expect(Math.min(...cheap)).toBeGreaterThan(2 * Math.max(...dear));
+  });
+
+  /**
+   * Milliseconds between the tokens of a stream that copies, while a long prompt is computed, on a device that takes a millisecond
+   * a step and `perToken` microseconds for each prompt token and draft. Two steps are submitted at a time.
+   */
+  function gaps(
+    speculative: "none" | "ngram",
+    tpotSlo: number,
+    perToken: number,
+  ): { milliseconds: number[]; drafted: number } {
+    const options = { speculativeTokens: 8, speculativeNgram: [1, 2], maxModelLen: 5000 };
+    const world = new ScriptedWorld({ ...ROOMY, ...options, speculative, tpotSlo });
+    const loop = Array.from({ length: 60 }, (_, i) => i % 6);
+    world.add(1, makeRequest(1, loop, { maxTokens: 3000 }));
+    const steps: Rows[] = [];
+    const milliseconds: number[] = [];
+    let [picked, clock, last] = [0, 0, 0];
+    for (let step = 0; world.received.get(2)?.finish === undefined; step++) {
+      if (step === 20) world.add(2, makeRequest(2, promptOf(4000, 2, 50), { maxTokens: 1 }));
+      while (steps.length < 2) {
+        const rows = world.schedule();
+        if (rows.size === 0) break;
+        steps.push(rows);
+      }
+      const rows = steps.shift()!;
+      // Its prompt is one row; every other row of it is a token with drafts behind it.
+      const numTokens = rows.get(1) ?? 0;
+      const numPicks = step === 0 ? 1 : numTokens;
+      const picks = Array.from({ length: numPicks }, () => picked++ % 6);
+      const micros = 1000 + perToken * ((rows.get(2) ?? 0) + Math.max(0, numTokens - 1));
+      clock += micros / 1000;
+      world.commit({ picks: { 1: picks }, micros });
+      if (numPicks === 0) continue;
+      if (step > 20) milliseconds.push(clock - last);
+      last = clock;
+    }
+    return { milliseconds, drafted: world.scheduler.takeStats().draftTokens };
+  }
+
+  test("is kept beside a stream whose drafts are in flight, which has a row in every other step", () => {
+    for (const speculative of ["none", "ngram"] as const) {
+      for (const [tpotSlo, perToken] of [
+        [10, 100],
+        [20, 300],
+      ] as const) {
+        const { milliseconds, drafted } = gaps(speculative, tpotSlo, perToken);
+        expect(drafted > 0).toBe(speculative === "ngram");
+        expect(milliseconds.length).toBeGreaterThan(20);
+        expect(Math.max(...milliseconds)).toBeLessThanOrEqual(tpotSlo);
+      }
+    }
   });
 
   test("never starves a prompt, however slow the device is", () => {

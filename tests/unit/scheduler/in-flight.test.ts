@@ -197,6 +197,36 @@ describe("preemption with steps in flight", () => {
     for (const handle of [1, 2, 3, 4, 5]) expect(world.received.get(handle)!.tokens.length).toBe(8);
   });
 
+  test("blocks that only leaving requests share count as about to become free: nobody is preempted for them", () => {
+    const world = new ScriptedWorld({
+      ...ROOMY,
+      maxPrefillTokens: 17,
+      blockSize: 4,
+      numBlocks: 17,
+      schedulingPolicy: "priority",
+    });
+    const prefix = promptOf(16, 9, 50);
+    world.add(9, makeRequest(9, prefix, { maxTokens: 1 }));
+    world.drain();
+    // Two share four blocks and have one each; three have one.
+    for (const handle of [2, 3])
+      world.add(handle, makeRequest(handle, [...prefix, handle], {}, { priority: 5 }));
+    for (const handle of [4, 5, 6])
+      world.add(handle, makeRequest(handle, promptOf(3, handle, 50), {}, { priority: 5 }));
+    world.schedule();
+    world.add(1, makeRequest(1, promptOf(32, 1, 50), {}, { priority: 0 }));
+    expect(world.schedule().get(1)).toBe(17);
+    world.abort(2);
+    world.abort(3);
+    // The decodes take three of the three blocks that are left, request 1 wants three.
+    expect([...world.schedule().keys()]).toEqual([4, 5, 6]);
+    expect(world.scheduler.pool.numFree).toBe(0);
+    expect(world.scheduler.takeStats().preemptions).toBe(0);
+    for (let step = 0; step < 2; step++) world.commit();
+    expect(world.schedule().get(1)).toBe(15);
+    world.drain();
+  });
+
   test("I23: a decode in a step gives way to a prompt that goes before it, and keeps its row", async () => {
     const world = await World.create({
       maxNumSeqs: 4,
@@ -300,8 +330,11 @@ describe("scheduling ahead", () => {
     world.drain();
     world.add(2, makeRequest(2, promptOf(60, 2, 50), { maxTokens: 4 }));
     world.schedule();
-    expect(world.scheduler.takeStats()).toMatchObject({ prefixQueries: 92, prefixHits: 0 });
+    // A request counts with its first token: only then it is known what was computed for it.
+    expect(world.scheduler.takeStats()).toMatchObject({ prefixQueries: 32, prefixHits: 0 });
     world.add(3, makeRequest(3, promptOf(48, 1, 50), { maxTokens: 1 }));
+    world.commit();
+    expect(world.scheduler.takeStats()).toMatchObject({ prefixQueries: 92, prefixHits: 0 });
     while (world.received.get(2)!.finish === undefined) {
       world.schedule();
       expect(world.scheduler.takeStats()).toMatchObject({ prefixQueries: 92, waiting: 1 });

@@ -1,7 +1,9 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
 import { NgramDrafter } from "../../../engine/scheduler/ngram-drafter.ts";
-import { propertyRuns } from "../../support/property-runs.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../../support/property-runs.ts";
+
+setDefaultTimeout(PROPERTY_LIMIT_MS);
 
 /** Its drafts are as long as they may be, and it never falls silent, as long as it is told that all were right. */
 function drafterOf(

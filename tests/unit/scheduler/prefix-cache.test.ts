@@ -9,6 +9,7 @@ import {
   windowOf,
   World,
 } from "../../support/scheduler-world.ts";
+import { ScriptedWorld } from "../../support/scripted-world.ts";
 
 const ROOMY = { maxNumSeqs: 8, maxNumBatchedTokens: 64, blockSize: 4, numBlocks: 100 };
 
@@ -47,6 +48,41 @@ describe("prefix cache", () => {
     // 20 tokens have their KV: the last one was sampled and never computed.
     expect(cachedOf(world, 2)).toBe(20);
     world.expectAsAlone(2);
+  });
+
+  test("a request is told with its first token what was cached, and where that came from", async () => {
+    const world = await World.create(ROOMY);
+    world.add(1, makeRequest(1, promptOf(16, 1, 50), { maxTokens: 2 }));
+    world.submit(1);
+    expect((await world.commit()).cached).toEqual([]);
+    await world.drain();
+    world.add(2, makeRequest(2, promptOf(5, 9, 50), { maxTokens: 2 }));
+    world.add(3, makeRequest(3, promptOf(16, 1, 50), { maxTokens: 2 }));
+    world.submit(1);
+    const { handles, cached } = await world.commit();
+    expect([...handles]).toEqual([2, 3]);
+    expect(cached).toMatchObject([
+      { index: 1, numTokens: 12, receipt: { byTier: { device: 12 }, loadMs: 0 } },
+    ]);
+    world.submit(1);
+    expect((await world.commit()).cached).toEqual([]);
+    await world.end();
+  });
+
+  test("a last block that drafts have filled is found by the next turn", () => {
+    const copying = [1, 42, 12, 3, 9, 8, 1, 42, 12, 3, 9, 8];
+    const world = new ScriptedWorld({ ...ROOMY, speculative: "ngram", speculativeNgram: [1, 2] });
+    world.add(1, makeRequest(1, copying, { maxTokens: 6 }));
+    world.schedule();
+    world.commit({ picks: { 1: [1] } });
+    expect(world.schedule().get(1)).toBe(5);
+    const picks = [42, 12, 3, 9, 8];
+    world.commit({ picks: { 1: picks } });
+    expect(world.received.get(1)!.finish?.reason).toBe("length");
+    world.add(2, makeRequest(2, [...copying, 1, ...picks, 30, 31], { maxTokens: 1 }));
+    world.drain();
+    // 17 tokens of the answer's 18 have their KV.
+    expect(world.received.get(2)!.finish?.usage.cachedTokens).toBe(16);
   });
 
   test("requests of one burst share what the first one computes", async () => {
@@ -106,6 +142,19 @@ describe("prefix cache", () => {
     await world.end();
     expect(world.received.get(1)!.finish?.reason).toBe("error");
     world.expectAsAlone(2);
+    // What it had found was nothing: all of its prompt was computed.
+    expect(cachedOf(world, 2)).toBe(0);
+    expect(world.scheduler.takeStats()).toMatchObject({ prefixQueries: 20, prefixHits: 0 });
+  });
+
+  test("what a request has computed itself and finds again after a preemption is not cached", () => {
+    const world = new ScriptedWorld({ ...ROOMY, maxPrefillTokens: 4, numBlocks: 10 });
+    world.add(1, makeRequest(1, [1, 2, 3], { maxTokens: 14 }));
+    world.add(2, makeRequest(2, promptOf(32, 2, 50), { maxTokens: 1 }));
+    world.drain(1);
+    const { cachedTokens } = world.received.get(2)!.finish!.usage;
+    expect(world.scheduler.takeStats()).toMatchObject({ preemptions: 1, prefixHits: 0 });
+    expect(cachedTokens).toBe(0);
   });
 
   test("I27: statistics count an admission once, however long it waited", async () => {

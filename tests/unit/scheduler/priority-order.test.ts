@@ -1,10 +1,12 @@
 /** Who gives way and who comes first under the priority policy, row by row, and in random loads. */
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
-import { propertyRuns } from "../../support/property-runs.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../../support/property-runs.ts";
 import { makeRequest, promptOf } from "../../support/scheduler-world.ts";
 import { type Rows, ScriptedWorld } from "../../support/scripted-world.ts";
+
+setDefaultTimeout(PROPERTY_LIMIT_MS);
 
 const OPTIONS = {
   maxNumSeqs: 8,
@@ -260,7 +262,7 @@ test("I23: in random loads steps keep their limits, and whoever is left out goes
     propertyRuns(60),
   );
   expect(preemptions).toBeGreaterThan(100);
-}, 120_000);
+});
 
 /** Of those that decode and were in the step before: nobody is left out before one who is not. */
 function expectLeftOutLast(world: ScriptedWorld, before: Rows, rows: Rows): void {

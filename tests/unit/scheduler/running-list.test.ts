@@ -1,7 +1,9 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
 import { type Listed, RunningList } from "../../../engine/scheduler/running-list.ts";
-import { propertyRuns } from "../../support/property-runs.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../../support/property-runs.ts";
+
+setDefaultTimeout(PROPERTY_LIMIT_MS);
 
 class Item implements Listed<Item> {
   next: Item | undefined;

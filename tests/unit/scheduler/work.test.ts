@@ -69,4 +69,38 @@ describe("the work of schedule and commit", () => {
       expect(pool.operations - before).toBeLessThanOrEqual(8 * 2 * 6);
     }
   });
+
+  test("does not grow with the prompt of a request that waits for room", () => {
+    const most = [400, 8000].map((promptTokens) => {
+      const world = new ScriptedWorld(
+        { ...OPTIONS, maxNumBatchedTokens: 4096, numBlocks: 2400, maxModelLen: 10_000 },
+        { checks: false },
+      );
+      const { pool } = world.scheduler;
+      // Its whole prompt is in the cache, and in use by none.
+      const prompt = promptOf(promptTokens, 3, 50);
+      world.add(0, makeRequest(0, prompt, { maxTokens: 1 }));
+      world.drain();
+      world.add(1, makeRequest(1, promptOf(9200, 1, 50), { maxTokens: 80 }));
+      while (world.scheduler.takeStats().generationTokens < 2) {
+        world.schedule();
+        world.commit();
+      }
+      world.add(2, makeRequest(2, [...prompt, ...prompt.slice(0, 1000)], { maxTokens: 1 }));
+      world.schedule();
+      world.commit();
+      const counts: number[] = [];
+      while (world.received.get(1)!.finish === undefined) {
+        const before = pool.operations;
+        expect(world.schedule().has(2)).toBe(false);
+        world.commit();
+        if (world.received.get(1)!.finish === undefined) counts.push(pool.operations - before);
+      }
+      expect(counts.length).toBeGreaterThan(70);
+      expect(world.schedule().has(2)).toBe(true);
+      return Math.max(...counts);
+    });
+    expect(most[0]).toBeLessThan(12);
+    expect(most[1]).toBeLessThan(12);
+  });
 });

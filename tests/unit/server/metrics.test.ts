@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { epochMs } from "../../../engine/epoch.ts";
 import { tokenBuckets } from "../../../engine/metrics.ts";
 import { NO_STATS, say } from "../../support/fake-engine-client.ts";
 import { testApp, type TestApp } from "./test-app.ts";
@@ -55,6 +56,40 @@ describe("/metrics", () => {
     expect((await scrape(test)).get(info)).toBe(1);
   });
 
+  test("tells prompt tokens by source and by tier, external hits, and the host pool", async () => {
+    const test = testApp();
+    test.client.currentStats = {
+      ...NO_STATS,
+      promptTokens: 100,
+      prefixHits: 16,
+      loadedPromptTokens: { host: 32, disk: 12 },
+      externalQueries: 84,
+      externalHits: 44,
+      savedMs: 1500,
+      hostPool: { numPages: 8, numReady: 6, numUsed: 2, pageBytes: 64, isGrowing: true },
+    };
+    for (let i = 0; i < 2; i++) {
+      const values = await scrape(test);
+      const of = (name: string, label: string, value: string): number | undefined =>
+        values.get(`${name}{${label}="${value}",model_name="tiny",engine="0"}`);
+      const sources = ["local_compute", "local_cache_hit", "external_kv_transfer"];
+      const name = "vllm:prompt_tokens_by_source_total";
+      expect(sources.map((source) => of(name, "source", source))).toEqual([40, 16, 44]);
+      const tiers = ["host", "disk"].map((tier) =>
+        of("kvengine:prompt_tokens_loaded_total", "tier", tier),
+      );
+      expect(tiers).toEqual([32, 12]);
+      expect(values.get(`vllm:prompt_tokens_cached_total${LABELS}`)).toBe(60);
+      expect(values.get(`vllm:external_prefix_cache_queries_total${LABELS}`)).toBe(84);
+      expect(values.get(`vllm:external_prefix_cache_hits_total${LABELS}`)).toBe(44);
+      expect(values.get(`kvengine:prompt_seconds_saved_total${LABELS}`)).toBe(1.5);
+      expect(values.get(`kvengine:host_pages${LABELS}`)).toBe(8);
+      expect(values.get(`kvengine:host_pages_ready${LABELS}`)).toBe(6);
+      expect(values.get(`kvengine:host_pages_used${LABELS}`)).toBe(2);
+      expect(values.get(`vllm:kv_offload_cpu_cache_usage_perc${LABELS}`)).toBe(0.25);
+    }
+  });
+
   test("counts the tokens of every step of every message", async () => {
     const test = testApp();
     test.client.report({ stepTokens: [1, 300] });
@@ -80,6 +115,35 @@ describe("/metrics", () => {
     const sum = (part: string): number | undefined =>
       values.get(`vllm:request_${part}_time_seconds_sum${LABELS}`);
     expect(["queue", "prefill", "decode", "inference"].map(sum)).toEqual([0.25, 1.5, 2, 3.5]);
+  });
+
+  test("latency is the engine's: a client that reads late changes none of it", async () => {
+    const test = testApp();
+    test.client.script = undefined;
+    const answer = test.chat({ stream: true, max_tokens: 4 });
+    const [sequence] = await test.client.arrived(1);
+    const start = epochMs();
+    const events = say("Late")(sequence!.request);
+    // They all come at once, as they do when the HTTP thread was busy.
+    for (const [i, event] of events.entries()) sequence!.sendAt(start + 3000 + 20 * i, event);
+    const values = await scrape(test);
+    const value = (name: string): number => values.get(`vllm:${name}${LABELS}`) ?? Number.NaN;
+    expect(value("inter_token_latency_seconds_count")).toBe(3);
+    expect(value("inter_token_latency_seconds_sum")).toBeCloseTo(0.06, 6);
+    const upTo = (bound: string): number | undefined =>
+      values.get(
+        `vllm:inter_token_latency_seconds_bucket{le="${bound}",model_name="tiny",engine="0"}`,
+      );
+    expect([upTo("0.01"), upTo("0.025")]).toEqual([0, 3]);
+    expect(value("time_to_first_token_seconds_sum")).toBeGreaterThan(2.9);
+    expect(value("e2e_request_latency_seconds_sum")).toBeGreaterThan(2.95);
+    expect(value("request_time_per_output_token_seconds_sum")).toBeCloseTo(0.02, 6);
+    // It ended well, whether its client hears of it or not.
+    await (await answer).body?.cancel();
+    const ended = (reason: string): string =>
+      `vllm:request_success_total{finished_reason="${reason}",model_name="tiny",engine="0"}`;
+    const after = await scrape(test);
+    expect([after.get(ended("length")), after.get(ended("abort"))]).toEqual([1, 0]);
   });
 
   test("is in Prometheus' text format", async () => {

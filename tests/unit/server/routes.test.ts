@@ -79,6 +79,47 @@ describe("POST /reset_prefix_cache", () => {
   });
 });
 
+describe("POST /reset_prefix_cache?reset_external", () => {
+  test("says whether connectors drop what they keep: yes, unless it is told to be false", async () => {
+    const { app, client } = testApp();
+    const reset = (query: string): Promise<Response> =>
+      Promise.resolve(app.request(`/reset_prefix_cache${query}`, { method: "POST" }));
+    for (const query of ["", "?reset_external=true", "?reset_external=False", "?reset_external=0"])
+      expect((await reset(query)).status).toBe(200);
+    expect(client.externalResets).toEqual([true, true, false, false]);
+  });
+
+  test("refuses anything else before it resets", async () => {
+    const { app, client } = testApp();
+    const answer = await app.request("/reset_prefix_cache?reset_external=maybe", {
+      method: "POST",
+    });
+    expect(answer.status).toBe(400);
+    expect(await json(answer)).toMatchObject({
+      error: { message: expect.stringContaining('reset_external is "maybe"') },
+    });
+    expect(client.resets).toBe(0);
+  });
+});
+
+describe("GET /health with connectors", () => {
+  test("tells how far the host pool is", async () => {
+    const { app, client } = testApp();
+    expect(await json(await app.request("/health"))).toEqual({ status: "ok" });
+    const pool = { numPages: 10, numReady: 4, numUsed: 1, pageBytes: 64, isGrowing: true };
+    client.report({ hostPool: pool });
+    expect(await json(await app.request("/health"))).toEqual({
+      status: "ok",
+      host_pool: { state: "growing", pages: 10, pages_ready: 4 },
+    });
+    client.report({ hostPool: { ...pool, numReady: 9, isGrowing: false } });
+    expect(await json(await app.request("/health"))).toEqual({
+      status: "ok",
+      host_pool: { state: "ready", pages: 10, pages_ready: 9 },
+    });
+  });
+});
+
 describe("X-Request-Id", () => {
   test("is echoed, on errors too, and made where there is none or a strange one", async () => {
     const { app } = testApp();

@@ -5,10 +5,10 @@ use super::copied::CopiedBytes;
 use super::flight::{Far, FlightError, Plan};
 use super::host_pool::HostPool;
 use super::queue::Piece;
+use super::stream_copy::stream_copy;
 use crate::error::panic_text;
 use crate::pages::Pages;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 /// What a page that fails on purpose is filled with, so that nobody can use it unnoticed.
 const GARBAGE: u8 = 0xA5;
@@ -20,7 +20,7 @@ pub(super) type Failed = Vec<(u32, FlightError)>;
 #[derive(Debug)]
 pub(super) struct Copier {
     pub(super) device: Pages,
-    pub(super) host: Arc<HostPool>,
+    pub(super) host: HostPool,
     pub(super) copied: CopiedBytes,
 }
 
@@ -59,8 +59,10 @@ impl Copier {
                 if injected {
                     return Err(spoil(block));
                 }
+                // First: it brings the page into the caches, and the copy goes past them.
+                seals.check(page, page_bytes)?;
                 self.copy(page_bytes, block);
-                seals.check(page, block)
+                Ok(())
             }
             (Host::Write(page_bytes), Far::Blocks(blocks)) => {
                 // SAFETY: the block is claimed for reading, and no step writes it (`pages.rs`).
@@ -68,8 +70,10 @@ impl Copier {
                 if injected {
                     return Err(spoil(page_bytes));
                 }
+                // First, as above.
+                let seal = seals.of(block);
                 self.copy(block, page_bytes);
-                seals.seal(page, page_bytes);
+                seals.close(page, seal);
                 Ok(())
             }
             (Host::Read(page_bytes), Far::File(file, offsets)) => {
@@ -77,23 +81,24 @@ impl Copier {
                 if injected {
                     return Err(injection());
                 }
+                file.write(offsets[i], page_bytes)?;
                 self.copied.add(page_bytes.len());
-                file.write(offsets[i], page_bytes)
+                Ok(())
             }
             (Host::Write(page_bytes), Far::File(file, offsets)) => {
                 if injected {
                     return Err(spoil(page_bytes));
                 }
-                self.copied.add(page_bytes.len());
                 file.read(offsets[i], page_bytes)?;
-                seals.seal(page, page_bytes);
+                self.copied.add(page_bytes.len());
+                seals.close(page, seals.of(page_bytes));
                 Ok(())
             }
         }
     }
 
     fn copy(&self, from: &[u8], to: &mut [u8]) {
-        to.copy_from_slice(from);
+        stream_copy(from, to);
         self.copied.add(from.len());
     }
 }
@@ -126,4 +131,101 @@ fn spoil(bytes: &mut [u8]) -> FlightError {
 
 fn injection() -> FlightError {
     FlightError::new("injected", "the page failed on purpose")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::flight::Kind;
+    use crate::transfer::page_file::PageFile;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    const PAGE: usize = 192;
+
+    fn copier() -> Copier {
+        let host = HostPool::map(PAGE, 4, true, 1 << 40).unwrap();
+        host.work();
+        let device = Pages::map(PAGE, 4).unwrap();
+        for block in 0..4 {
+            // SAFETY: one thread, one slice at a time.
+            unsafe { device.page_mut(block) }.fill(block as u8 + 1);
+        }
+        Copier { device, host, copied: CopiedBytes::default() }
+    }
+
+    fn piece(kind: Kind, pages: &[u32], far: Far, injected: &[u32]) -> Piece {
+        let plan = Arc::new(Plan { id: 1, kind, pages: pages.to_vec(), far });
+        Piece { entries: 0..plan.pages.len(), plan, injected: injected.into(), start: Instant::now() }
+    }
+
+    fn blocks(kind: Kind, pages: &[u32], blocks: &[u32], injected: &[u32]) -> Piece {
+        piece(kind, pages, Far::Blocks(blocks.to_vec()), injected)
+    }
+
+    fn codes(failed: Failed) -> Vec<(u32, String)> {
+        failed.into_iter().map(|(entry, error)| (entry, error.code.into_owned())).collect()
+    }
+
+    fn block(copier: &Copier, block: usize) -> Vec<u8> {
+        // SAFETY: one thread.
+        unsafe { copier.device.page(block) }.to_vec()
+    }
+
+    #[test]
+    fn pages_go_there_and_back() {
+        let copier = copier();
+        assert!(copier.run(&blocks(Kind::Store, &[2, 0], &[1, 3], &[])).is_empty());
+        assert!(copier.run(&blocks(Kind::Load, &[0, 2], &[1, 2], &[])).is_empty());
+        let found: Vec<Vec<u8>> = (0..4).map(|b| block(&copier, b)).collect();
+        assert_eq!(found, [[1; PAGE], [4; PAGE], [2; PAGE], [4; PAGE]]);
+        assert_eq!(copier.copied.read(), (0, 4 * PAGE as u64));
+    }
+
+    #[test]
+    fn a_page_that_holds_nothing_or_was_changed_fails_alone() {
+        let copier = copier();
+        assert!(copier.run(&blocks(Kind::Store, &[0, 1, 2], &[1, 2, 3], &[])).is_empty());
+        copier.host.corrupt(1);
+        let failed = copier.run(&blocks(Kind::Load, &[0, 1, 3, 2], &[3, 2, 1, 0], &[]));
+        assert_eq!(codes(failed), [(1, "checksum".to_owned()), (2, "empty".to_owned())]);
+        assert_eq!((block(&copier, 3), block(&copier, 0)), (vec![2; PAGE], vec![4; PAGE]));
+    }
+
+    #[test]
+    fn what_fails_on_purpose_holds_garbage_and_cannot_be_loaded() {
+        let copier = copier();
+        let failed = copier.run(&blocks(Kind::Store, &[0, 1], &[1, 2], &[1]));
+        assert_eq!(codes(failed), [(1, "injected".to_owned())]);
+        let failed = copier.run(&blocks(Kind::Load, &[0, 1, 0], &[3, 2, 1], &[2]));
+        assert_eq!(codes(failed), [(1, "empty".to_owned()), (2, "injected".to_owned())]);
+        assert_eq!((block(&copier, 3), block(&copier, 1)), (vec![2; PAGE], vec![GARBAGE; PAGE]));
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_of_its_piece() {
+        let copier = copier();
+        let failed = copier.run(&blocks(Kind::Store, &[0, 1], &[1, 99], &[]));
+        assert_eq!(failed.iter().map(|(entry, _)| *entry).collect::<Vec<_>>(), [0, 1]);
+        assert!(failed.iter().all(|(_, error)| error.code == "panic"), "{failed:?}");
+        assert_eq!(failed[0].1.message, "a copy panicked: page 99 of 4");
+    }
+
+    #[test]
+    fn files_hold_pages_and_only_whole_ones() {
+        let path = std::env::temp_dir().join(format!("kvengine-copier-{}", std::process::id()));
+        let far = |offsets: &[u64]| Far::File(PageFile::new(path.clone()), offsets.to_vec());
+        let (a, b) = (0, 5 * PAGE as u64);
+        let copier = copier();
+        assert!(copier.run(&blocks(Kind::Store, &[0, 1, 2], &[1, 2, 3], &[])).is_empty());
+        copier.host.corrupt(2);
+        let failed = copier.run(&piece(Kind::Write, &[0, 1, 2, 3], far(&[a, b, 9000, 8000]), &[]));
+        assert_eq!(codes(failed), [(2, "checksum".to_owned()), (3, "empty".to_owned())]);
+        let failed = copier.run(&piece(Kind::Read, &[3, 2, 0], far(&[a, b, b + 1]), &[]));
+        assert_eq!(codes(failed), [(2, "short_read".to_owned())]);
+        let failed = copier.run(&blocks(Kind::Load, &[3, 2, 0], &[1, 2, 3], &[]));
+        assert_eq!(codes(failed), [(2, "empty".to_owned())]);
+        assert_eq!((block(&copier, 1), block(&copier, 2)), (vec![2; PAGE], vec![3; PAGE]));
+        std::fs::remove_file(path).unwrap();
+    }
 }

@@ -1,20 +1,31 @@
-//! The pages of host memory that blocks are kept in. The pool is mapped at once and grows in the background: the system gives
-//! memory when a page is first touched, and a large pool takes seconds.
-#![expect(unsafe_code, reason = "touches pages that nobody may use yet")]
+//! The pages of host memory that blocks are kept in. The pool is mapped at once and grows in the background, ahead of its use: the
+//! system gives memory when a page is first touched, which takes seconds for a large pool, and nothing for what nobody needs.
+#![expect(unsafe_code, reason = "touches pages that nobody may use yet, on a thread of low priority")]
 
 use super::seal::Seals;
 use crate::error::{Failure, Result};
+use crate::memory;
 use crate::pages::Pages;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Memory that a pool leaves to the rest of the machine.
 const SPARE: u64 = 64 << 20;
 /// Bytes touched between two looks at how much memory is left.
 const ROUND: usize = 64 << 20;
+/// Bytes that are ready beyond what is used, at least; the pool grows in steps of this.
+const AHEAD: usize = 32 << 20;
 /// Bytes touched before pages are counted as ready; also of the system's large pages.
 const TOUCHED: usize = 2 << 20;
+/// Of the growing thread, where others have 0: about a tenth of their share of a busy processor.
+const NICE: i32 = 10;
 /// The smallest page the system gives.
 const SMALL_PAGE: usize = 4096;
+
+/// Pages that `available` bytes hold.
+pub(super) fn pages_that_fit(page_bytes: usize, available: u64) -> u64 {
+    available.saturating_sub(SPARE) / page_bytes as u64
+}
 
 /// See the module. Page ids are the caller's business.
 #[derive(Debug)]
@@ -23,6 +34,10 @@ pub(super) struct HostPool {
     pub(super) seals: Seals,
     ready: AtomicUsize,
     growing: AtomicBool,
+    /// Pages below this are used, or were.
+    used: Mutex<usize>,
+    /// `used` or `growing` has changed.
+    changed: Condvar,
 }
 
 impl HostPool {
@@ -31,11 +46,11 @@ impl HostPool {
     /// # Errors
     /// `out_of_memory` where `available` bytes do not hold it, with the number of pages that would fit.
     pub(super) fn map(page_bytes: usize, num_pages: usize, checksums: bool, available: u64) -> Result<Self> {
-        let fit = available.saturating_sub(SPARE) / page_bytes as u64;
+        let fit = pages_that_fit(page_bytes, available);
         if num_pages as u64 > fit {
             return Err(Failure::out_of_memory(format!(
                 "host pool: {num_pages} pages of {page_bytes} bytes are more than the {available} bytes of memory \
-                 that are available; {fit} pages fit"
+                 that are available beside the KV blocks; {fit} pages fit"
             )));
         }
         Ok(Self {
@@ -43,6 +58,8 @@ impl HostPool {
             seals: Seals::new(num_pages, checksums),
             ready: AtomicUsize::new(0),
             growing: AtomicBool::new(true),
+            used: Mutex::new(0),
+            changed: Condvar::new(),
         })
     }
 
@@ -56,12 +73,40 @@ impl HostPool {
         self.growing.load(Ordering::Relaxed)
     }
 
-    /// Touches all pages in order. Ends early where memory runs short or when told to stop.
-    pub(super) fn grow(&self, mut available: impl FnMut() -> Result<u64>) {
+    /// The growing thread: gives way to those that serve.
+    pub(super) fn work(&self) {
+        // SAFETY: changes nothing but the priority of the calling thread. Refused, it stays as it is.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+        self.grow(memory::available);
+    }
+
+    /// Pages are about to be used: those behind them will be ready soon.
+    pub(super) fn use_pages(&self, pages: &[u32]) {
+        let end = pages.iter().max().map_or(0, |&page| page as usize + 1);
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if end > *used {
+            *used = end;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until page `next` is to be made ready; false = no more ever will.
+    fn wait_for_use(&self, next: usize) -> bool {
+        let ahead = AHEAD.div_ceil(self.pages.page_bytes());
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.is_growing() && next >= (*used / ahead + 2) * ahead {
+            used = self.changed.wait(used).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.is_growing()
+    }
+
+    /// Touches pages in order, as they come near to being used, until all are ready. Ends early where memory runs short or when told
+    /// to stop.
+    fn grow(&self, mut available: impl FnMut() -> Result<u64>) {
         let (page_bytes, num_pages) = (self.pages.page_bytes(), self.pages.num_pages());
         let mut left = 0;
         for first in (0..num_pages).step_by(TOUCHED.div_ceil(page_bytes)) {
-            if !self.is_growing() {
+            if !self.wait_for_use(first) {
                 return;
             }
             let end = num_pages.min(first + TOUCHED.div_ceil(page_bytes));
@@ -96,7 +141,10 @@ impl HostPool {
 
     /// Ends [`Self::grow`] soon.
     pub(super) fn stop_growing(&self) {
+        // Under the lock: who is about to wait sees it, or is woken.
+        let _used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         self.growing.store(false, Ordering::Relaxed);
+        self.changed.notify_all();
     }
 }
 
@@ -116,6 +164,9 @@ mod tests {
         for (page_bytes, num_pages) in [(64, 1), (192, 50_000), (3 << 20, 3), (PAGE, 0)] {
             let pool = HostPool::map(page_bytes, num_pages, true, 1 << 40).unwrap();
             assert_eq!(pool.num_ready(), 0);
+            if let Some(last) = num_pages.checked_sub(1) {
+                pool.use_pages(&[last as u32]);
+            }
             let mut seen = 0;
             pool.grow(|| {
                 assert!(pool.num_ready() >= seen);
@@ -141,6 +192,7 @@ mod tests {
     #[test]
     fn growing_ends_where_memory_runs_short() {
         let pool = pool(200);
+        pool.use_pages(&[199]);
         let mut asked = 0;
         pool.grow(|| {
             asked += 1;
@@ -150,8 +202,32 @@ mod tests {
     }
 
     #[test]
+    fn only_pages_near_those_in_use_are_made_ready() {
+        let step = AHEAD / PAGE;
+        let pool = pool(10 * step);
+        let until = |num_ready: usize| {
+            while pool.num_ready() < num_ready {
+                std::thread::yield_now();
+            }
+            assert_eq!(pool.num_ready(), num_ready);
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| pool.grow(|| Ok(1 << 40)));
+            until(2 * step);
+            pool.use_pages(&[3, step as u32 - 2]);
+            until(2 * step);
+            pool.use_pages(&[step as u32 - 1, 0]);
+            until(3 * step);
+            assert!(pool.is_growing());
+            pool.stop_growing();
+        });
+        assert_eq!((pool.num_ready(), pool.is_growing()), (3 * step, false));
+    }
+
+    #[test]
     fn growing_ends_when_told() {
         let pool = pool(200);
+        pool.use_pages(&[199]);
         pool.grow(|| {
             if pool.num_ready() > 0 {
                 pool.stop_growing();

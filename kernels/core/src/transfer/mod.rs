@@ -15,6 +15,7 @@ mod page_file;
 mod queue;
 mod seal;
 mod stats;
+mod stream_copy;
 mod threads;
 
 pub use flight::{FlightError, FlightResult, Kind};
@@ -57,6 +58,9 @@ pub struct TransferOptions {
     pub link_bytes_per_second: f64,
     /// For tests: flights wait until they are run one by one.
     pub manual: bool,
+    /// For tests: a step that uses a block that a flight writes, or writes one that a flight reads, fails with the block's
+    /// number, as does a flight that starts during such a step. Costs a look at every block of every step.
+    pub guard_steps: bool,
 }
 
 const MOST_THREADS: u32 = 64;
@@ -101,7 +105,7 @@ impl Transfers {
         check_link(link)?;
         let (page_bytes, num_blocks) = (device.page_bytes(), device.num_pages());
         let num_pages = host_pages as usize;
-        let host = Arc::new(HostPool::map(page_bytes, num_pages, checksums, memory::available()?)?);
+        let host = HostPool::map(page_bytes, num_pages, checksums, available_beside(&device)?)?;
         let pace = Pace::new(share, link, Instant::now());
         let queue = Queue::new(page_bytes, Claims::new(num_pages, num_blocks), pace, manual);
         let copier = Copier { device, host, copied: CopiedBytes::default() };
@@ -111,9 +115,12 @@ impl Transfers {
             threads: Mutex::new(Threads { handles: Vec::new(), files_started: false }),
             file_threads,
         };
-        steps.set_waiter(Arc::<Shared>::downgrade(&shared));
+        steps.set_waiter(Arc::<Shared>::downgrade(&shared), options.guard_steps);
         transfers.start(threads, "kv-transfer", |shared| shared.work(Crew::Copies))?;
-        transfers.start(1, "kv-host-pool", |shared| shared.copier.host.grow(memory::available))?;
+        transfers.start(1, "kv-host-pool", |shared| {
+            shared.copier.host.work();
+            shared.tell_now();
+        })?;
         Ok(transfers)
     }
 
@@ -140,7 +147,7 @@ impl Transfers {
         self.shared.copier.host.num_ready()
     }
 
-    /// Whether more host pages will be ready: no more when all are, or when memory ran short.
+    /// Whether more host pages will be ready as pages come to be used: no more when all are, or when memory ran short.
     pub fn is_growing(&self) -> bool {
         self.shared.copier.host.is_growing()
     }
@@ -150,7 +157,7 @@ impl Transfers {
     ///
     /// # Errors
     /// `internal` for an id in use, an index out of range, lists of different lengths, and after [`Self::stop`].
-    pub fn store(&self, id: i64, blocks: &[i32], pages: &[i32], after: i32) -> Result<()> {
+    pub fn store(&self, id: i64, blocks: &[i32], pages: &[i32], after: i64) -> Result<()> {
         self.move_blocks(id, Kind::Store, blocks, pages, after)
     }
 
@@ -159,14 +166,15 @@ impl Transfers {
     ///
     /// # Errors
     /// As [`Self::store`].
-    pub fn load(&self, id: i64, pages: &[i32], blocks: &[i32], after: i32) -> Result<()> {
+    pub fn load(&self, id: i64, pages: &[i32], blocks: &[i32], after: i64) -> Result<()> {
         self.move_blocks(id, Kind::Load, blocks, pages, after)
     }
 
-    fn move_blocks(&self, id: i64, kind: Kind, blocks: &[i32], pages: &[i32], after: i32) -> Result<()> {
+    fn move_blocks(&self, id: i64, kind: Kind, blocks: &[i32], pages: &[i32], after: i64) -> Result<()> {
         // Block 0 is the null block: nobody's content.
-        let blocks = indices(id, blocks, 1, self.shared.copier.device.num_pages(), "block")?;
-        let pages = indices(id, pages, 0, self.num_ready(), "host page")?;
+        let blocks =
+            indices(blocks, 1, self.shared.copier.device.num_pages(), "block").map_err(of_flight(id))?;
+        let pages = indices(pages, 0, self.num_ready(), "host page").map_err(of_flight(id))?;
         self.submit(Plan { id, kind, pages, far: Far::Blocks(blocks) }, after)
     }
 
@@ -187,7 +195,7 @@ impl Transfers {
     }
 
     fn move_file(&self, id: i64, kind: Kind, path: PathBuf, offsets: &[f64], pages: &[i32]) -> Result<()> {
-        let pages = indices(id, pages, 0, self.num_ready(), "host page")?;
+        let pages = indices(pages, 0, self.num_ready(), "host page").map_err(of_flight(id))?;
         let offset = |&offset: &f64| {
             let exact = (0.0..MOST_OFFSET).contains(&offset) && offset.fract() == 0.0;
             exact.then_some(offset as u64).ok_or_else(|| {
@@ -209,17 +217,19 @@ impl Transfers {
         self.start(self.file_threads, "kv-file", |shared| shared.work(Crew::Files))
     }
 
-    fn submit(&self, plan: Plan, after: i32) -> Result<()> {
+    fn submit(&self, plan: Plan, after: i64) -> Result<()> {
         let (id, num_pages, num_far) = (plan.id, plan.pages.len(), plan.far.len());
         if num_pages == 0 || num_far != num_pages {
             return Err(Failure::internal(format!(
                 "flight {id}: {num_pages} host pages and {num_far} places, there must be as many, at least one"
             )));
         }
+        self.shared.copier.host.use_pages(&plan.pages);
         let crew = plan.kind.crew();
-        let taken = self
-            .shared
-            .submit(crew, |queue| queue.is_open().then(|| queue.submit(plan, after, Instant::now())));
+        let finished = self.shared.steps.newest();
+        let taken = self.shared.submit(crew, |queue| {
+            queue.is_open().then(|| queue.submit(plan, after, finished, Instant::now()))
+        });
         match taken {
             Some(true) => Ok(()),
             Some(false) => Err(Failure::internal(format!("flight {id} has not ended: its id is in use"))),
@@ -311,7 +321,7 @@ impl Transfers {
         self.shared.change(|state| {
             let Some(len) = state.queue.len_of(id) else { return Ok(false) };
             let failed = match failed {
-                Some(failed) => indices(id, failed, 0, len, "entry")?,
+                Some(failed) => indices(failed, 0, len, "entry").map_err(of_flight(id))?,
                 None => (0..len as u32).collect(),
             };
             Ok(state.queue.run(id, &failed))
@@ -323,7 +333,7 @@ impl Transfers {
     /// # Errors
     /// `internal` where a flight has the page, or there is none.
     pub fn corrupt_page(&self, page: i32) -> Result<()> {
-        let page = indices(-1, &[page], 0, self.num_ready(), "host page")?[0];
+        let page = indices(&[page], 0, self.num_ready(), "host page")?[0];
         // Under the lock no flight can claim it.
         let state = self.shared.lock();
         if state.queue.has_page(page) {
@@ -342,15 +352,35 @@ impl Drop for Transfers {
     }
 }
 
+/// Memory that is available, less what the device's pages may still take of it: they are mapped, and touched by and by.
+fn available_beside(device: &Pages) -> Result<u64> {
+    Ok(memory::available()?.saturating_sub((device.page_bytes() * device.num_pages()) as u64))
+}
+
+/// How many pages a host pool beside these pages could have now.
+///
+/// # Errors
+/// `internal` when the system does not say how much memory there is.
+pub(crate) fn host_pages_that_fit(device: &Pages) -> Result<u64> {
+    Ok(host_pool::pages_that_fit(device.page_bytes(), available_beside(device)?))
+}
+
 /// Holds all indices to `from..end`.
-fn indices(id: i64, words: &[i32], from: usize, end: usize, what: &str) -> Result<Vec<u32>> {
+fn indices(words: &[i32], from: usize, end: usize, what: &str) -> Result<Vec<u32>> {
     let index = |&word: &i32| {
         let index = usize::try_from(word).ok().filter(|index| (from..end).contains(index));
         index.map(|index| index as u32).ok_or_else(|| {
-            Failure::internal(format!("flight {id}: {what} {word}, allowed is {from} to {}", end as i64 - 1))
+            let allowed =
+                if from < end { format!("allowed is {from} to {}", end - 1) } else { "there is none".into() };
+            Failure::internal(format!("{what} {word}, {allowed}"))
         })
     };
     words.iter().map(index).collect()
+}
+
+/// Names the flight in a failure.
+fn of_flight(id: i64) -> impl Fn(Failure) -> Failure {
+    move |failure| Failure { message: format!("flight {id}: {failure}"), ..failure }
 }
 
 fn outside(name: &str, value: impl std::fmt::Display, allowed: &str) -> Failure {
@@ -364,3 +394,6 @@ fn check_share(share: f64) -> Result<()> {
 fn check_link(bytes: f64) -> Result<()> {
     if bytes >= 0.0 { Ok(()) } else { Err(outside("linkBytesPerSecond", bytes, "0 or more")) }
 }
+
+#[cfg(test)]
+mod tests;

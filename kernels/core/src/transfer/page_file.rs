@@ -82,3 +82,53 @@ fn name_of(number: i32) -> Cow<'static, str> {
         other => return Cow::Owned(format!("errno {other}")),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(result: Result<(), FlightError>) -> String {
+        result.expect_err("failed").code.into_owned()
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_at_its_offset() {
+        let path = std::env::temp_dir().join(format!("kvengine-page-file-{}", std::process::id()));
+        let file = PageFile::new(path.clone());
+        file.write(6, b"world").unwrap();
+        file.write(0, b"hello,").unwrap();
+        let file = PageFile::new(path.clone());
+        let mut bytes = [0; 7];
+        file.read(4, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"o,world");
+        assert_eq!(code(file.read(5, &mut bytes)), "short_read");
+        assert_eq!(code(file.read(1 << 40, &mut bytes)), "short_read");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_new_file_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("kvengine-page-mode-{}", std::process::id()));
+        PageFile::new(path.clone()).write(0, b"x").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn errors_have_the_systems_names_and_name_the_file() {
+        let missing = PageFile::new("/nonexistent/pages".into());
+        let error = missing.read(0, &mut [0]).unwrap_err();
+        assert_eq!(error.code, "ENOENT");
+        assert!(error.message.starts_with("/nonexistent/pages cannot be opened: "), "{error}");
+        assert_eq!(code(missing.write(0, b"x")), "ENOENT");
+        // A device that has no space left, ever.
+        assert_eq!(code(PageFile::new("/dev/full".into()).write(0, b"x")), "ENOSPC");
+        assert_eq!(code(PageFile::new("/".into()).write(0, b"x")), "EISDIR");
+        let file = PageFile::new("x".into());
+        for (number, name) in [(libc::EROFS, "EROFS"), (libc::EIO, "EIO"), (9999, "errno 9999")] {
+            assert_eq!(file.failure("read", &io::Error::from_raw_os_error(number)).code, name);
+        }
+        assert_eq!(file.failure("read", &io::Error::other("x")).code, "EIO");
+    }
+}

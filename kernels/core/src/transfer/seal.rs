@@ -11,6 +11,10 @@ const EMPTY: u64 = 0;
 /// The page is filled, and nobody took its checksum.
 const UNCHECKED: u64 = 1;
 
+/// What a page is closed with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seal(u64);
+
 /// The seals of all host pages. Who reads or writes a page's seal has claimed the page (`claims.rs`).
 #[derive(Debug)]
 pub(super) struct Seals {
@@ -30,10 +34,14 @@ impl Seals {
         self.seals[page as usize].store(EMPTY, Ordering::Relaxed);
     }
 
-    /// The page holds these bytes now.
-    pub(super) fn seal(&self, page: u32, bytes: &[u8]) {
-        let seal = self.key.map_or(UNCHECKED, |key| checksum(key, bytes));
-        self.seals[page as usize].store(seal, Ordering::Relaxed);
+    /// The seal of a page with these bytes.
+    pub(super) fn of(&self, bytes: &[u8]) -> Seal {
+        Seal(self.key.map_or(UNCHECKED, |key| checksum(key, bytes)))
+    }
+
+    /// The page holds what the seal was made of.
+    pub(super) fn close(&self, page: u32, seal: Seal) {
+        self.seals[page as usize].store(seal.0, Ordering::Relaxed);
     }
 
     /// Whether the page holds anything.
@@ -47,7 +55,7 @@ impl Seals {
         Ok(())
     }
 
-    /// Compares what came out of a page with what it was sealed with.
+    /// Compares a page's bytes with what it was sealed with.
     ///
     /// # Errors
     /// `checksum`.
@@ -76,11 +84,11 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_empty_until_it_is_sealed_and_after_it_was_opened() {
+    fn a_page_is_empty_until_it_is_closed_and_after_it_was_opened() {
         for checksums in [true, false] {
             let seals = Seals::new(2, checksums);
             assert_eq!(code(seals.filled(1)).as_deref(), Some("empty"));
-            seals.seal(1, b"x");
+            seals.close(1, seals.of(b"x"));
             assert!(seals.filled(1).is_ok() && seals.filled(0).is_err());
             seals.open(1);
             assert!(seals.filled(1).is_err());
@@ -91,7 +99,7 @@ mod tests {
     fn every_changed_bit_breaks_the_seal() {
         let mut bytes = [7_u8; 192];
         let seals = Seals::new(1, true);
-        seals.seal(0, &bytes);
+        seals.close(0, seals.of(&bytes));
         assert!(seals.check(0, &bytes).is_ok());
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -104,7 +112,7 @@ mod tests {
     #[test]
     fn without_checksums_any_content_passes() {
         let seals = Seals::new(1, false);
-        seals.seal(0, b"a");
+        seals.close(0, seals.of(b"a"));
         assert!(seals.check(0, b"b").is_ok());
     }
 

@@ -1,11 +1,13 @@
 //! The transfer threads. One lock guards the queue, and nothing is copied, waited for or called while it is held. A thread with
 //! nothing to do sleeps until something changes or a store's time has come; nothing polls.
 
+use super::claims::StepBlocks;
 use super::copied;
 use super::copier::{Copier, Failed};
 use super::flight::Crew;
 use super::queue::{Next, Piece, Queue};
 use crate::error::{Failure, Result};
+use crate::step::{Limits, Step};
 use crate::step_gate::{StepGate, Waiter};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -109,10 +111,15 @@ impl Shared {
         let news = state.queue.announce();
         drop(state);
         if news {
-            let on_results = self.on_results.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(on_results) = on_results {
-                on_results();
-            }
+            self.tell_now();
+        }
+    }
+
+    /// Calls whoever waits for results, also where there are none.
+    pub(super) fn tell_now(&self) {
+        let on_results = self.on_results.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(on_results) = on_results {
+            on_results();
         }
     }
 
@@ -185,6 +192,17 @@ impl Shared {
 }
 
 impl Waiter for Shared {
+    fn step_begins(&self, step: &Step, limits: &Limits) -> Result<()> {
+        let blocks = StepBlocks::of(step, limits);
+        self.lock().queue.begin_step(blocks).map_err(|error| {
+            Failure::internal(format!("step {} and a flight use one block: {error}", step.id))
+        })
+    }
+
+    fn step_ends(&self) {
+        self.lock().queue.end_step();
+    }
+
     fn step_finished(&self) {
         // Whoever looked at the step before it ended sleeps by now, or has not taken the lock yet.
         drop(self.lock());

@@ -1,7 +1,7 @@
 //! Which flight's pages are copied next. Knows no threads, no memory and no clock: the time is passed in, and what was copied is
 //! reported. A flight is handed out in pieces, so that an urgent one waits for a piece and not for a flight.
 
-use super::claims::Claims;
+use super::claims::{Claims, StepBlocks};
 use super::copier::Failed;
 use super::flight::{Crew, FlightError, FlightResult, Kind, Plan};
 use super::pace::{Pace, Start};
@@ -47,7 +47,7 @@ struct Flight {
     plan: Arc<Plan>,
     /// Place in the order of calls.
     number: u64,
-    after: i32,
+    after: i64,
     submitted: Instant,
     /// Since when its step has ended.
     due: Option<Instant>,
@@ -78,10 +78,12 @@ pub(super) struct Queue {
     pub(super) pace: Pace,
     flights: HashMap<i64, Flight>,
     /// Flights whose step has not ended: step, number, id.
-    waiting: BTreeSet<(i32, u64, i64)>,
+    waiting: BTreeSet<(i64, u64, i64)>,
     /// Of each kind, flights that may go and have entries left to hand out: number, id.
     ready: [BTreeSet<(u64, i64)>; 4],
     claims: Claims,
+    /// What the step under way has claimed.
+    step: Option<StepBlocks>,
     meter: Meter,
     ended: Vec<FlightResult>,
     /// Whether somebody was told of what has ended.
@@ -100,6 +102,7 @@ impl Queue {
             waiting: BTreeSet::new(),
             ready: std::array::from_fn(|_| BTreeSet::new()),
             claims,
+            step: None,
             meter: Meter::default(),
             ended: Vec::new(),
             announced: false,
@@ -110,8 +113,9 @@ impl Queue {
         }
     }
 
-    /// Takes in a flight whose indices are in range. False when its id is in use.
-    pub(super) fn submit(&mut self, plan: Plan, after: i32, now: Instant) -> bool {
+    /// Takes in a flight whose indices are in range, to go when the steps up to `after` have ended; those up to `finished` have.
+    /// False when its id is in use.
+    pub(super) fn submit(&mut self, plan: Plan, after: i64, finished: i64, now: Instant) -> bool {
         if self.flights.contains_key(&plan.id) {
             return false;
         }
@@ -133,11 +137,12 @@ impl Queue {
         };
         self.flights.insert(id, flight);
         self.waiting.insert((after, number, id));
+        self.step_finished(finished, now);
         true
     }
 
     /// All steps up to this one have ended.
-    pub(super) fn step_finished(&mut self, step: i32, now: Instant) {
+    pub(super) fn step_finished(&mut self, step: i64, now: Instant) {
         while let Some(&(after, number, id)) = self.waiting.first() {
             if after > step {
                 return;
@@ -153,7 +158,7 @@ impl Queue {
     }
 
     /// The earliest step that a flight waits for.
-    pub(super) fn awaited(&self) -> Option<i32> {
+    pub(super) fn awaited(&self) -> Option<i64> {
         self.waiting.first().map(|first| first.0)
     }
 
@@ -369,6 +374,23 @@ impl Queue {
         self.phase != Phase::Open && self.flights.is_empty()
     }
 
+    /// Claims the blocks of the step that begins, for tests of who submits steps.
+    ///
+    /// # Errors
+    /// `conflict`, naming the block that a flight uses.
+    pub(super) fn begin_step(&mut self, blocks: StepBlocks) -> Result<(), FlightError> {
+        self.claims.take_step(&blocks)?;
+        self.step = Some(blocks);
+        Ok(())
+    }
+
+    /// The step has ended.
+    pub(super) fn end_step(&mut self) {
+        if let Some(blocks) = self.step.take() {
+            self.claims.release_step(&blocks);
+        }
+    }
+
     /// Whether any flight has the host page.
     pub(super) fn has_page(&self, page: u32) -> bool {
         self.claims.has_page(page)
@@ -386,3 +408,6 @@ impl Queue {
         stats
     }
 }
+
+#[cfg(test)]
+mod tests;

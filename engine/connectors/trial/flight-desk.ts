@@ -5,7 +5,7 @@ import type {
   ManualTransfers,
   PageTransfers,
   TransferStats,
-} from "../../engine/cache/page-transfers.ts";
+} from "../../cache/page-transfers.ts";
 
 export interface PendingFlight {
   readonly id: number;
@@ -113,7 +113,10 @@ export class FlightDesk implements PageTransfers {
 
   stats(): TransferStats {
     const { loadBytesPerSecond, loadLatencyMicros } = this;
-    return { ...this.#native.stats(), loadBytesPerSecond, loadLatencyMicros, pendingLoadBytes: 0 };
+    let pendingPages = 0;
+    for (const { kind, pages } of this.pending) if (kind === "load") pendingPages += pages.length;
+    const pendingLoadBytes = pendingPages * this.pageBytes;
+    return { ...this.#native.stats(), loadBytesPerSecond, loadLatencyMicros, pendingLoadBytes };
   }
 
   writePages(): void {

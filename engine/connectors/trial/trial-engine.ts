@@ -1,0 +1,212 @@
+/**
+ * A scheduler on the witness, with connectors or without, whose clock and transfers stand still unless they are told to go on: what
+ * happens in it follows from what it is told alone. For the suite that outside connectors are tried with.
+ */
+
+import type { KvConnector } from "../../../connectors/connector.ts";
+import type { GroupSpec } from "../../cache/kv-cache.ts";
+import type { RequestLimits } from "../../request-limits.ts";
+import type { Finish, GenerateRequest } from "../../request.ts";
+import { hashBlocks, hashEach, noneHash } from "../../runner/native.ts";
+import { NativeRunner } from "../../runner/native-runner.ts";
+import { Scheduler } from "../../scheduler/scheduler.ts";
+import type { StepEvents } from "../../scheduler/step-events.ts";
+import { ConnectorHost } from "../connector-host.ts";
+import type { LogLine } from "../connector-log.ts";
+import { joinScheduler } from "../join-scheduler.ts";
+import type { KvConnectors } from "../kv-connectors.ts";
+import { FlightDesk } from "./flight-desk.ts";
+
+const MAX_SEQS = 4;
+const MAX_TOKENS = 32;
+export const TRIAL_LIMITS: Omit<RequestLimits, "groups" | "numBlocks"> = {
+  maxModelLen: 256,
+  vocabSize: 64,
+  blockSize: 4,
+  maxInFlightTokens: 2 * MAX_TOKENS,
+};
+const MANUAL = {
+  threads: 1,
+  fileThreads: 1,
+  checksums: true,
+  storeShare: 1,
+  linkBytesPerSecond: 0,
+  guardSteps: true,
+  manual: true,
+} as const;
+/** Milliseconds of an engine whose steps take one. A hold that lasts to its deadline was forgotten. */
+const TIMES = { lookupTimeoutMs: 20, loadTimeoutMs: 40, recallMs: 10, holdTtlMs: 5_000 } as const;
+/** Steps and pauses after which a request that has not ended never will. */
+const MOST_TURNS = 20_000;
+
+export interface TrialEngineOptions {
+  readonly groups: readonly GroupSpec[];
+  /** The null block left out. */
+  readonly numBlocks: number;
+  readonly connectors?: {
+    readonly name: string;
+    readonly connector: KvConnector;
+    readonly hostPages: number;
+    readonly log: LogLine;
+  };
+}
+
+export interface TrialAnswer {
+  readonly tokens: number[];
+  finish: Finish | undefined;
+}
+
+export class TrialEngine {
+  readonly answers: Map<number, TrialAnswer> = new Map();
+  readonly desk: FlightDesk | undefined;
+  readonly host: ConnectorHost | undefined;
+  readonly #connectors: KvConnectors | undefined;
+  readonly #runner: NativeRunner;
+  readonly #scheduler: Scheduler;
+  #now = 1;
+
+  private constructor(runner: NativeRunner, options: TrialEngineOptions) {
+    const { groups, numBlocks, connectors } = options;
+    this.#runner = runner;
+    let joined: KvConnectors | undefined;
+    const now = (): number => this.#now;
+    if (connectors !== undefined) {
+      const { name, connector, hostPages, log } = connectors;
+      this.desk = new FlightDesk(
+        (onResults) => runner.openTransfers({ ...MANUAL, hostPages }, onResults),
+        (results) => joined?.flights.report(results),
+      );
+      this.host = new ConnectorHost([{ name, connector }], { slowHookMs: Infinity, now, log });
+    }
+    const { desk, host } = this;
+    this.#scheduler = new Scheduler(
+      {
+        maxNumSeqs: MAX_SEQS,
+        maxNumBatchedTokens: MAX_TOKENS,
+        maxSamples: MAX_SEQS + 32,
+        schedulingPolicy: "fcfs",
+        tpotSlo: 0,
+        enablePrefixCaching: connectors !== undefined,
+        speculative: "none",
+        speculativeTokens: 1,
+        speculativeNgram: [1, 1],
+        limits: { ...TRIAL_LIMITS, groups, numBlocks },
+      },
+      {
+        createStopChecker: () => () => undefined,
+        hashBlocks,
+        hashEach,
+        noneHash: noneHash("0"),
+        now,
+        ...(host === undefined || desk === undefined
+          ? {}
+          : {
+              createConnectors: (side) => {
+                const all = { ...TIMES, maxHeld: 0, maxFlying: 16, maxBatchedTokens: MAX_TOKENS };
+                joined = joinScheduler(side, host, desk, all, () => {});
+                return joined;
+              },
+            }),
+      },
+    );
+    this.#connectors = joined;
+  }
+
+  static async create(options: TrialEngineOptions): Promise<TrialEngine> {
+    const runner = new NativeRunner();
+    await runner.start({
+      backend: "witness",
+      isa: "auto",
+      threads: 1,
+      values: [],
+      ops: [],
+      files: [],
+      tensors: [],
+      groups: options.groups.map((group) => ({ ...group, layers: 1, numKvHeads: 1, headDim: 1 })),
+      maxRows: MAX_SEQS,
+      maxTokens: MAX_TOKENS,
+      maxSamples: MAX_SEQS + 32,
+      maxModelLen: TRIAL_LIMITS.maxModelLen,
+      blockSize: TRIAL_LIMITS.blockSize,
+      vocabSize: TRIAL_LIMITS.vocabSize,
+      numBlocks: options.numBlocks + 1,
+    });
+    const engine = new TrialEngine(runner, options);
+    await engine.desk?.untilReady();
+    return engine;
+  }
+
+  /** Blocks that the connectors hold. */
+  get numHeld(): number {
+    return this.#connectors?.ledgers.numHeld ?? 0;
+  }
+
+  add(handle: number, request: GenerateRequest): void {
+    this.answers.set(handle, { tokens: [], finish: undefined });
+    this.#scheduler.add(handle, request);
+  }
+
+  abort(handle: number): void {
+    this.#take(this.#scheduler.abort(handle));
+  }
+
+  reset(): void {
+    this.#scheduler.resetPrefixCache();
+  }
+
+  /** Two steps are submitted where there is something to compute, and the older one is committed. False = there was none. */
+  async step(): Promise<boolean> {
+    const runner = this.#runner;
+    // When the threads answer decides nothing.
+    await this.desk?.settled();
+    while (runner.queued < 2) {
+      const batch = this.#scheduler.schedule();
+      if (batch === undefined) break;
+      runner.submit(batch);
+    }
+    this.#scheduler.checkIntegrity();
+    if (runner.queued === 0) return false;
+    this.#take(this.#scheduler.commit(await runner.next()));
+    this.#now++;
+    return true;
+  }
+
+  pass(ms: number): void {
+    this.#now += ms;
+  }
+
+  /** Until nothing is to be done and nothing is awaited; false = requests are left that never end. */
+  async drain(): Promise<boolean> {
+    const { desk } = this;
+    for (let turn = 0; turn < MOST_TURNS; turn++) {
+      if (await this.step()) continue;
+      if (desk?.isSettling === true) {
+        await desk.settled();
+        continue;
+      }
+      const ms = this.#scheduler.msToDeadline();
+      const flight = desk?.next ?? (ms === Infinity ? desk?.pending[0] : undefined);
+      if (flight !== undefined) await desk?.run(flight);
+      else if (ms < Infinity) this.pass(Math.max(1, ms));
+      else return this.#scheduler.numUnfinished === 0;
+    }
+    return false;
+  }
+
+  async stop(): Promise<void> {
+    await this.host?.shutdown(1000);
+    await this.desk?.stop(1000);
+    await this.#runner.stop();
+  }
+
+  #take({ handles, tokenStart, tokenIds, finishes }: StepEvents): void {
+    for (const [i, handle] of handles.entries()) {
+      const some = tokenIds.subarray(tokenStart[i], tokenStart[i + 1]);
+      this.answers.get(handle)?.tokens.push(...some);
+    }
+    for (const { index, finish } of finishes) {
+      const answer = this.answers.get(handles[index] as number);
+      if (answer !== undefined) answer.finish = finish;
+    }
+  }
+}

@@ -1,0 +1,205 @@
+/**
+ * A server with CPU offload against one without, on the four workloads that decide whether offload is never slower than off. A server for
+ * each side and run, in the order ABBA; both sides get the same seeded requests.
+ *
+ *   bun tests/measure/offload.ts WORKLOAD [--rounds 2] [--scale 1] [--mode auto] [--link BYTES_PER_SECOND] [MODEL]
+ *
+ * Workloads: `talks` (24 conversations of 4 turns, a pool for a third of them), `fits` (the same, a pool for all), `no-reuse` (prompts that
+ * share nothing, a pool far too small), `shared` (50 at once with one long prefix). `--scale 0.2` makes prompts a fifth as long.
+ */
+import { parseArgs } from "node:util";
+import { cpuSeconds, KVENGINE, startServer } from "./load-client.ts";
+
+const { values, positionals } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "2" },
+    scale: { type: "string", default: "1" },
+    mode: { type: "string", default: "auto" },
+    link: { type: "string", default: "0" },
+  },
+  allowPositionals: true,
+});
+const [workload = "talks", model = "smollm2-135m"] = positionals;
+const scale = Number(values.scale);
+
+const BLOCK = 16;
+const OUTPUT = 32;
+const VOCABULARY = 40_000;
+/** The output of every request, so that the next turn's prompt is known beforehand. */
+const OUTPUT_TOKEN = 198;
+/** Counters of `/metrics` that are printed, without labels of the whole server. */
+const SHOWN =
+  /^(vllm:prompt_tokens_by_source_total|kvengine:kv_load|vllm:kv_offload_(load|store)_(bytes|time)|vllm:num_preempt|kvengine_connector_stores_declined|kvengine:connector_lost|kvengine:connector_flights_ended|kvengine:prompt_seconds_saved)/;
+
+interface Plan {
+  /** Each is served turn by turn: prompts in tokens. */
+  readonly talks: readonly (readonly number[][])[];
+  readonly concurrency: number;
+  /** KV blocks of the device. */
+  readonly numBlocks: number;
+  readonly maxModelLen: number;
+  /** Mean pause between two turns, in ms. */
+  readonly thinkMs: number;
+}
+
+interface Run {
+  readonly seconds: number;
+  readonly cpu: number;
+  readonly tokens: number;
+  readonly counters: readonly string[];
+}
+
+function random(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+const draw = random(7);
+const text = (length: number): number[] =>
+  Array.from({ length: Math.round(length) }, () => 1000 + Math.floor(draw() * VOCABULARY));
+const output: readonly number[] = Array.from({ length: OUTPUT }, () => OUTPUT_TOKEN);
+
+function talk(turns: number, first: number, later: number): number[][] {
+  const prompts = [text(first)];
+  while (prompts.length < turns)
+    prompts.push([...(prompts.at(-1) as number[]), ...output, ...text(later)]);
+  return prompts;
+}
+
+/** Blocks of the last prompts and their outputs. */
+function blocksOf(talks: readonly (readonly number[][])[]): number {
+  let blocks = 0;
+  for (const prompts of talks)
+    blocks += Math.ceil(((prompts.at(-1) as number[]).length + OUTPUT) / BLOCK);
+  return blocks;
+}
+
+function planOf(): Plan {
+  const maxModelLen = Math.ceil(2048 * Math.max(scale, 0.3));
+  const chats = (): number[][][] => Array.from({ length: 24 }, () => talk(4, 1500 * scale, 60));
+  switch (workload) {
+    case "talks":
+    case "fits": {
+      const talks = chats();
+      const need = blocksOf(talks);
+      const numBlocks = workload === "talks" ? Math.ceil(need / 3) : need + 64;
+      return { talks, concurrency: 16, numBlocks, maxModelLen, thinkMs: 500 * scale };
+    }
+    case "no-reuse": {
+      const talks = Array.from({ length: 48 }, () => talk(1, 1500 * scale, 0));
+      const numBlocks = Math.ceil(blocksOf(talks) / 8);
+      return { talks, concurrency: 8, numBlocks, maxModelLen, thinkMs: 0 };
+    }
+    case "shared": {
+      const prefix = text(1900 * scale);
+      const talks = Array.from({ length: 100 }, () => [[...prefix, ...text(60)]]);
+      const tail = Math.ceil((60 + OUTPUT) / BLOCK) + 1;
+      const numBlocks = Math.ceil(prefix.length / BLOCK) + 50 * tail;
+      return { talks, concurrency: 50, numBlocks, maxModelLen, thinkMs: 0 };
+    }
+    default:
+      throw new Error(`no workload ${workload}: talks, fits, no-reuse, shared`);
+  }
+}
+
+async function complete(url: string, prompt: readonly number[]): Promise<number> {
+  const response = await fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({
+      prompt,
+      max_tokens: OUTPUT,
+      ignore_eos: true,
+      temperature: 0,
+      allowed_token_ids: [OUTPUT_TOKEN],
+    }),
+  });
+  if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
+  const { usage } = (await response.json()) as {
+    readonly usage: { readonly total_tokens: number };
+  };
+  return usage.total_tokens;
+}
+
+async function serve(plan: Plan, isOn: boolean): Promise<Run> {
+  const { talks, concurrency, numBlocks, maxModelLen, thinkMs } = plan;
+  const options = JSON.stringify({ mode: values.mode });
+  const connector = ["--kv-connector", "cpu-offload", "--kv-connector-options", options];
+  const link = values.link === "0" ? [] : ["--kv-offload-link", values.link];
+  const flags = ["--num-gpu-blocks-override", String(numBlocks + 1), "--max-num-seqs", "64"];
+  const length = ["--max-model-len", String(maxModelLen)];
+  const on = isOn ? [...connector, "--kv-offload-size", "4GiB", ...link] : [];
+  const server = await startServer([
+    ...KVENGINE,
+    "serve",
+    model,
+    "--port",
+    "PORT",
+    ...flags,
+    ...length,
+    ...on,
+  ]);
+  await complete(server.url, text(40));
+  const [start, cpuStart] = [performance.now(), await cpuSeconds(server.pid)];
+  const pauses = random(11);
+  let tokens = 0;
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    while (next < talks.length) {
+      for (const [turn, prompt] of (talks[next++] as number[][]).entries()) {
+        if (turn > 0) await Bun.sleep(2 * thinkMs * pauses());
+        tokens += await complete(server.url, prompt);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, worker));
+  const seconds = (performance.now() - start) / 1000;
+  const cpu = (await cpuSeconds(server.pid)) - cpuStart;
+  const metrics = await (await fetch(`${server.url}/metrics`)).text();
+  await server.stop();
+  const counters = metrics
+    .split("\n")
+    .filter((line) => SHOWN.test(line) && !line.endsWith(" 0"))
+    .map((line) => line.replace(/,?model_name="[^"]*",engine="0"/, ""));
+  return { seconds, cpu, tokens, counters };
+}
+
+function median(numbers: readonly number[]): number {
+  const sorted = numbers.toSorted((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle) - 1] as number)) / 2;
+}
+
+/** Of the median of as many values drawn with replacement, 95 % lie between these. */
+function interval(numbers: readonly number[]): readonly [low: number, high: number] {
+  const pick = random(3);
+  const medians = Array.from({ length: 2000 }, () =>
+    median(numbers.map(() => numbers[Math.floor(pick() * numbers.length)] as number)),
+  ).toSorted((a, b) => a - b);
+  return [medians[50] as number, medians[1949] as number];
+}
+
+const plan = planOf();
+console.log(`${workload}: ${plan.talks.length} talks, ${plan.numBlocks} blocks on the device`);
+const ratios: number[] = [];
+for (let round = 0; round < Number(values.rounds); round++) {
+  const order = round % 2 === 0 ? [false, true] : [true, false];
+  const speeds = new Map<boolean, number>();
+  for (const isOn of order) {
+    const { seconds, cpu, tokens, counters } = await serve(plan, isOn);
+    speeds.set(isOn, tokens / seconds);
+    const perToken = ((cpu / tokens) * 1e6).toFixed(0);
+    console.log(
+      `${isOn ? values.mode : "off"}: ${(tokens / seconds).toFixed(0)} tokens/s, ${seconds.toFixed(1)} s, CPU ${perToken} µs a token`,
+    );
+    console.log(counters.map((line) => `    ${line}`).join("\n"));
+  }
+  ratios.push((speeds.get(true) as number) / (speeds.get(false) as number));
+}
+const [low, high] = interval(ratios);
+console.log(
+  `${values.mode} / off: ${median(ratios).toFixed(3)} (95 %: ${low.toFixed(3)} to ${high.toFixed(3)}, ${ratios.length} rounds)`,
+);
