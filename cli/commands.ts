@@ -96,7 +96,7 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
         "kvengine against a peer",
       ],
     ],
-    load: async () => (await import("./bench-serve.ts")).default,
+    load: async () => (await import("./bench/serve/command.ts")).default,
   },
   "bench throughput": {
     summary: "Measure a workload straight in the engine, without HTTP",
@@ -107,7 +107,7 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
       ["kvengine bench throughput smollm2-135m", ""],
       ["kvengine bench throughput ./model.gguf --threads 2 --max-concurrency 64 --json", ""],
     ],
-    load: async () => (await import("./bench-throughput.ts")).default,
+    load: async () => (await import("./bench/throughput/command.ts")).default,
   },
   "bench scheduler": {
     summary: "Measure what deciding costs: steps that compute nothing",
@@ -120,7 +120,7 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
         "what a KV connector adds",
       ],
     ],
-    load: async () => (await import("./bench-scheduler.ts")).default,
+    load: async () => (await import("./bench/scheduler/command.ts")).default,
   },
   "bench kv": {
     summary: "Compare engines that keep KV differently on the same workload",
@@ -154,7 +154,7 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
       ["kvengine bench compare ab.json --report ab.html", "a session of bench serve --ab"],
       ["kvengine bench compare a.json b.json --fail-if 'tpot_p99>1.05x'", "exits with 1 if so"],
     ],
-    load: async () => (await import("./bench-compare.ts")).default,
+    load: async () => (await import("./bench/compare/command.ts")).default,
   },
   "bench results": {
     summary:

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { runCommand } from "citty";
-import { benchServeCommand } from "../../cli/bench-serve.ts";
-import { benchThroughputCommand } from "../../cli/bench-throughput.ts";
+import { benchServeCommand } from "../../cli/bench/serve/command.ts";
+import { benchThroughputCommand } from "../../cli/bench/throughput/command.ts";
 import type { BenchOutcome } from "../../cli/bench/parts.ts";
 import type { Run } from "../../cli/bench/types.ts";
 import { KvEngineError } from "../../engine/errors.ts";

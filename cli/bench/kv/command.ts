@@ -16,7 +16,7 @@ import { interleave } from "../ab/interleave.ts";
 import { keptRuns } from "../ab/kept-runs.ts";
 import { exitCode } from "../exit-code.ts";
 import { type Interrupt, listenForInterrupt } from "../interrupt.ts";
-import { encodePrompt, runOffline } from "../offline-run.ts";
+import { encodePrompt, runOffline } from "../throughput/offline-run.ts";
 import { type BenchOutcome, PARTS } from "../parts.ts";
 import { loadPlan } from "../plan.ts";
 import { createRunDisplay } from "../progress.ts";

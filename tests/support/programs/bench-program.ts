@@ -4,7 +4,7 @@
  */
 
 import { runCommand } from "citty";
-import { benchServeCommand } from "../../../cli/bench-serve.ts";
+import { benchServeCommand } from "../../../cli/bench/serve/command.ts";
 import type { Turn, Workload } from "../../../cli/bench/types.ts";
 import { testParts } from "../bench-parts.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { runLoad } from "../../../cli/bench/load/run-load.ts";
-import { type OfflineEngine, offlineSend } from "../../../cli/bench/offline.ts";
+import { type OfflineEngine, offlineSend } from "../../../cli/bench/throughput/offline.ts";
 import { DEFAULT_SAMPLING } from "../../../engine/request.ts";
 import { planWith, shapedWorkload, singleTurns } from "../../support/bench-workload.ts";
 import { FakeEngineClient, NO_TIMING, say } from "../../support/fake-engine-client.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { searchSection } from "../../../cli/bench/report/search-section.ts";
 import { sectionText } from "../../../cli/bench/report/section.ts";
-import { type ProbePlan, rateSearch, runSloSearch } from "../../../cli/bench/slo-run.ts";
+import { type ProbePlan, rateSearch, runSloSearch } from "../../../cli/bench/serve/slo-run.ts";
 import type { SloTargets } from "../../../cli/bench/slo.ts";
 import type { RequestRecord, Run } from "../../../cli/bench/types.ts";
 import { resolveConfig } from "../../../engine/config-values.ts";

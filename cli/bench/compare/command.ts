@@ -1,16 +1,16 @@
 /** `kvengine bench compare`: two sides from result files. Measures nothing. */
 
 import type { CommandDef } from "citty";
-import { compareSides, COMPARED } from "./bench/ab/comparison.ts";
-import { failuresOf, parseFailIf } from "./bench/ab/fail-if.ts";
-import { readResultFile, sidesOf } from "./bench/ab/result-file.ts";
-import { reportJson } from "./bench/report/json.ts";
-import type { BenchReport } from "./bench/report/report.ts";
-import { reportText } from "./bench/report/text.ts";
-import { COMPARISON_FORMATS, parseReportFiles, writeReports } from "./bench/report/write.ts";
-import { defineOurCommand } from "./command.ts";
-import { EXIT } from "./output.ts";
-import { VERSION } from "./version.ts";
+import { compareSides, COMPARED } from "../ab/comparison.ts";
+import { failuresOf, parseFailIf } from "../ab/fail-if.ts";
+import { readResultFile, sidesOf } from "../ab/result-file.ts";
+import { reportJson } from "../report/json.ts";
+import type { BenchReport } from "../report/report.ts";
+import { reportText } from "../report/text.ts";
+import { COMPARISON_FORMATS, parseReportFiles, writeReports } from "../report/write.ts";
+import { defineOurCommand } from "../../command.ts";
+import { EXIT } from "../../output.ts";
+import { VERSION } from "../../version.ts";
 
 const command: CommandDef = defineOurCommand(
   "bench compare",

@@ -2,31 +2,31 @@
 
 import type { CommandDef } from "citty";
 import type { ConsolaInstance } from "consola";
-import type { OptionValues } from "../engine/config.ts";
-import { KvEngineError, toKvEngineError } from "../engine/errors.ts";
-import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
-import type { Tokenizer } from "../engine/tokenizer/tokenizer.ts";
-import { interleave } from "./bench/ab/interleave.ts";
-import { keptRuns } from "./bench/ab/kept-runs.ts";
-import { type Interrupt, listenForInterrupt } from "./bench/interrupt.ts";
-import { REAL_CLOCK } from "./bench/load/clock.ts";
-import { type BenchOutcome, type BenchParts, PARTS } from "./bench/parts.ts";
-import { loadPlan } from "./bench/plan.ts";
-import { createRunDisplay } from "./bench/progress.ts";
-import { createRunOnce, runOn, type RunOnce } from "./bench/run-once.ts";
-import type { RunOptions } from "./bench/run-options.ts";
-import { openSide } from "./bench/servers/open-side.ts";
-import type { Side } from "./bench/servers/side.ts";
-import { runOptions } from "./bench/serve/run-options.ts";
-import { chooseSides } from "./bench/serve/sides.ts";
-import { openTokenizer } from "./bench/serve/tokenizer.ts";
-import { parseSloTargets, type SloTargets } from "./bench/slo.ts";
-import { rateSearch, runSloSearch } from "./bench/slo-run.ts";
-import type { Workload } from "./bench/types.ts";
-import { exitCode } from "./bench/exit-code.ts";
-import { defineOurCommand } from "./command.ts";
-import { EXIT } from "./output.ts";
-import { findModel } from "./session.ts";
+import type { OptionValues } from "../../../engine/config.ts";
+import { KvEngineError, toKvEngineError } from "../../../engine/errors.ts";
+import { DEFAULT_MODEL } from "../../../engine/hub/resolve.ts";
+import type { Tokenizer } from "../../../engine/tokenizer/tokenizer.ts";
+import { interleave } from "../ab/interleave.ts";
+import { keptRuns } from "../ab/kept-runs.ts";
+import { type Interrupt, listenForInterrupt } from "../interrupt.ts";
+import { REAL_CLOCK } from "../load/clock.ts";
+import { type BenchOutcome, type BenchParts, PARTS } from "../parts.ts";
+import { loadPlan } from "../plan.ts";
+import { createRunDisplay } from "../progress.ts";
+import { createRunOnce, runOn, type RunOnce } from "../run-once.ts";
+import type { RunOptions } from "../run-options.ts";
+import { openSide } from "../servers/open-side.ts";
+import type { Side } from "../servers/side.ts";
+import { runOptions } from "./run-options.ts";
+import { chooseSides } from "./sides.ts";
+import { openTokenizer } from "./tokenizer.ts";
+import { parseSloTargets, type SloTargets } from "../slo.ts";
+import { rateSearch, runSloSearch } from "./slo-run.ts";
+import type { Workload } from "../types.ts";
+import { exitCode } from "../exit-code.ts";
+import { defineOurCommand } from "../../command.ts";
+import { EXIT } from "../../output.ts";
+import { findModel } from "../../session.ts";
 
 /** All that a bench does, ready to begin. */
 interface Bench {

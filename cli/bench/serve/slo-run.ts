@@ -1,12 +1,12 @@
 /** `--slo-search`: runs at one rate after the other, and what they found. */
 
-import type { OptionValues } from "../../engine/config.ts";
-import { SATURATION_RULE, type SaturationRule } from "./load/saturation.ts";
-import { type Probe, searchRate, type SloSearchResult } from "./load/slo-search.ts";
-import { DEFAULT_SUMMARY, summarize } from "./metrics/summary.ts";
-import type { RateSearch } from "./report/report.ts";
-import { SLO_METRICS, type SloTargets } from "./slo.ts";
-import type { Run } from "./types.ts";
+import type { OptionValues } from "../../../engine/config.ts";
+import { SATURATION_RULE, type SaturationRule } from "../load/saturation.ts";
+import { type Probe, searchRate, type SloSearchResult } from "../load/slo-search.ts";
+import { DEFAULT_SUMMARY, summarize } from "../metrics/summary.ts";
+import type { RateSearch } from "../report/report.ts";
+import { SLO_METRICS, type SloTargets } from "../slo.ts";
+import type { Run } from "../types.ts";
 
 /** What a probe is to be. */
 export interface ProbePlan {

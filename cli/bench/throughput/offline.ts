@@ -1,10 +1,10 @@
 /** Requests straight into an engine in this process: no HTTP, no JSON, no streams of text. */
 
-import type { EngineClient } from "../../engine/engine-client.ts";
-import { type ErrorData, errorFromData, toKvEngineError } from "../../engine/errors.ts";
-import type { Finish, SamplingParams, TokenEvent } from "../../engine/request.ts";
-import type { OutgoingRequest, Send, SendContext, Sent } from "./load/send.ts";
-import type { Chunk, Prompt, RequestRecord } from "./types.ts";
+import type { EngineClient } from "../../../engine/engine-client.ts";
+import { type ErrorData, errorFromData, toKvEngineError } from "../../../engine/errors.ts";
+import type { Finish, SamplingParams, TokenEvent } from "../../../engine/request.ts";
+import type { OutgoingRequest, Send, SendContext, Sent } from "../load/send.ts";
+import type { Chunk, Prompt, RequestRecord } from "../types.ts";
 
 /** What is needed of a session. */
 export interface OfflineEngine {

@@ -5,20 +5,20 @@
  */
 
 import type { CommandDef } from "citty";
-import type { EngineConfig } from "../engine/config.ts";
-import { engineConfig } from "../engine/config-values.ts";
-import type { ConnectorHost } from "../engine/connectors/connector-host.ts";
-import { createHookWord } from "../engine/connectors/hook-turn.ts";
-import { openConnectors } from "../engine/connectors/open-connectors.ts";
-import { startConnectors } from "../engine/connectors/start-connectors.ts";
-import type { SamplingParams } from "../engine/request.ts";
-import { DEFAULT_SAMPLING } from "../engine/request.ts";
-import { hashBlocks, hashEach, memoryAvailable, noneHash } from "../engine/runner/native.ts";
-import { NativeRunner } from "../engine/runner/native-runner.ts";
-import { Scheduler } from "../engine/scheduler/scheduler.ts";
-import { defineOurCommand } from "./command.ts";
-import { EXIT } from "./output.ts";
-import { VERSION } from "./version.ts";
+import type { EngineConfig } from "../../../engine/config.ts";
+import { engineConfig } from "../../../engine/config-values.ts";
+import type { ConnectorHost } from "../../../engine/connectors/connector-host.ts";
+import { createHookWord } from "../../../engine/connectors/hook-turn.ts";
+import { openConnectors } from "../../../engine/connectors/open-connectors.ts";
+import { startConnectors } from "../../../engine/connectors/start-connectors.ts";
+import type { SamplingParams } from "../../../engine/request.ts";
+import { DEFAULT_SAMPLING } from "../../../engine/request.ts";
+import { hashBlocks, hashEach, memoryAvailable, noneHash } from "../../../engine/runner/native.ts";
+import { NativeRunner } from "../../../engine/runner/native-runner.ts";
+import { Scheduler } from "../../../engine/scheduler/scheduler.ts";
+import { defineOurCommand } from "../../command.ts";
+import { EXIT } from "../../output.ts";
+import { VERSION } from "../../version.ts";
 
 const BLOCK_SIZE = 16;
 const VOCABULARY = 50_000;

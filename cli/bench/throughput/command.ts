@@ -1,16 +1,16 @@
 /** `kvengine bench throughput`: a workload straight into the engine, as fast as it goes. */
 
 import type { CommandDef } from "citty";
-import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
-import { exitCode } from "./bench/exit-code.ts";
-import { listenForInterrupt } from "./bench/interrupt.ts";
-import { runOffline } from "./bench/offline-run.ts";
-import { type BenchParts, PARTS } from "./bench/parts.ts";
-import { loadPlan } from "./bench/plan.ts";
-import { createRunDisplay } from "./bench/progress.ts";
-import { defineOurCommand } from "./command.ts";
-import { EXIT } from "./output.ts";
-import { openSession } from "./session.ts";
+import { DEFAULT_MODEL } from "../../../engine/hub/resolve.ts";
+import { exitCode } from "../exit-code.ts";
+import { listenForInterrupt } from "../interrupt.ts";
+import { runOffline } from "./offline-run.ts";
+import { type BenchParts, PARTS } from "../parts.ts";
+import { loadPlan } from "../plan.ts";
+import { createRunDisplay } from "../progress.ts";
+import { defineOurCommand } from "../../command.ts";
+import { EXIT } from "../../output.ts";
+import { openSession } from "../../session.ts";
 
 export function benchThroughputCommand(parts: BenchParts): CommandDef {
   return defineOurCommand("bench throughput", async ({ values, positionals, log }) => {

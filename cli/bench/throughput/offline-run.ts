@@ -1,16 +1,16 @@
 /** A run of a workload on an engine in this process. */
 
-import type { OptionValues } from "../../engine/config.ts";
-import { createMetrics } from "../../engine/metrics.ts";
-import { chatPrompt, samplingOf, type Session } from "../session.ts";
-import { VERSION } from "../version.ts";
-import { counterDifferences, parseCounters } from "./http/counters.ts";
-import { REAL_CLOCK } from "./load/clock.ts";
+import type { OptionValues } from "../../../engine/config.ts";
+import { createMetrics } from "../../../engine/metrics.ts";
+import { chatPrompt, samplingOf, type Session } from "../../session.ts";
+import { VERSION } from "../../version.ts";
+import { counterDifferences, parseCounters } from "../http/counters.ts";
+import { REAL_CLOCK } from "../load/clock.ts";
 import { type OfflineEngine, offlineSend } from "./offline.ts";
-import { measure, warmUp } from "./run-once.ts";
-import type { RunObserver } from "./run-options.ts";
-import type { LoadPlan, Prompt, Run, Workload } from "./types.ts";
-import { runWarnings } from "./warnings.ts";
+import { measure, warmUp } from "../run-once.ts";
+import type { RunObserver } from "../run-options.ts";
+import type { LoadPlan, Prompt, Run, Workload } from "../types.ts";
+import { runWarnings } from "../warnings.ts";
 
 export interface OfflineRunOptions {
   /** Of the run. */
