@@ -267,7 +267,9 @@ impl Queue {
         let kind = piece.plan.kind;
         let took = now.saturating_duration_since(piece.start);
         let arrived = (piece.entries.len() - failed.len()) * self.page_bytes;
-        self.meter.copied(kind, arrived as u64, took);
+        if arrived > 0 {
+            self.meter.copied(kind, arrived as u64, took);
+        }
         if kind == Kind::Store {
             self.pace.stored(piece.start, took);
         }
