@@ -4,7 +4,7 @@
 //! One row (a query head of a token) is computed the same way whatever else is computed beside it: scores in ascending
 //! dimensions, online softmax over chunks of 64 keys, chunks grouped in splits of 256 keys, splits merged in ascending
 //! order. All boundaries are absolute positions, so neither the batch, the size of prompt chunks, the window nor the
-//! number of threads moves them.
+//! number of threads moves them. Sequences that share the blocks of a split read them once, together.
 
 mod plan;
 mod rows;
@@ -18,7 +18,7 @@ use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, Simd, WIDE, with_wide_simd};
 use crate::step::Step;
 use plan::{Cut, Plan, Task, splits};
-use rows::{State, Tiles, merge, padded, score_rows, soften, weigh_rows};
+use rows::{State, Tiles, merge, pack_query, padded, score_rows, soften, weigh_rows};
 
 /// Tokens of a run of a key tile, one for each lane; a block has a multiple of it.
 pub const RUN: usize = WIDE;
@@ -158,10 +158,10 @@ impl Attention<'_> {
         desk.queries.resize(tokens.len() * each * dim, 0.0);
         desk.scores.resize(tokens.len() * each * CHUNK, 0.0);
         let by = self.scale * std::f32::consts::LOG2_E;
-        for (&token, to) in tokens.iter().zip(desk.queries.chunks_exact_mut(each * dim)) {
-            let from = &self.qkv[token * self.place.width() + task.kv_head * each * dim..];
-            for (from, to) in from.iter().zip(to) {
-                *to = from * by;
+        for (t, &token) in tokens.iter().enumerate() {
+            let from = &self.qkv[token * self.place.width() + task.kv_head * each * dim..][..each * dim];
+            for (r, from) in (t * each..).zip(from.chunks_exact(dim)) {
+                pack_query(from, by, r, tokens.len() * each, &mut desk.queries);
             }
         }
     }
@@ -196,18 +196,20 @@ impl Attention<'_> {
         let (dim, each) = (self.place.head_dim, self.heads_each());
         let width = padded(dim);
         desk.split.reset(tokens.len() * each, dim);
-        let keys = |chunk: usize| chunk.max(task.span.start)..(chunk + CHUNK).min(task.span.end);
+        // Another thread may take the next split, but not of a whole task.
+        let end = if task.whole { task.span.end } else { task.span.end.min((split + 1) * SPLIT) };
+        let keys = |chunk: usize| chunk.max(task.span.start)..(chunk + CHUNK).min(end);
+        let mut ahead: Option<Tiles<'_>> = None;
         for chunk in (split * SPLIT..(split + 1) * SPLIT).step_by(CHUNK) {
             let (here, next) = (keys(chunk), keys(chunk + CHUNK));
             if here.is_empty() {
                 continue;
             }
             let first = here.start / RUN * RUN;
-            let count = here.end - first;
+            let keys = ahead.unwrap_or_else(|| self.tiles(task, KeyOrValue::Key, &here));
             let values = self.tiles(task, KeyOrValue::Value, &here);
-            let scores = &mut desk.scores[first - chunk..];
-            let key_tiles = self.tiles(task, KeyOrValue::Key, &here);
-            score_rows(s, &key_tiles, count.div_ceil(RUN), &values, &desk.queries, dim, scores);
+            let runs = (here.end - first).div_ceil(RUN);
+            score_rows(s, &keys, runs, &values, &desk.queries, dim, &mut desk.scores[first - chunk..]);
             for (t, &token) in tokens.iter().enumerate() {
                 let seen = cut.seen(token);
                 let (from, to) = (seen.start as i32 - chunk as i32, seen.end as i32 - chunk as i32);
@@ -217,8 +219,11 @@ impl Attention<'_> {
                     soften(s, scores, from, to, most, sums, &mut desk.split.out[r * width..][..width]);
                 }
             }
-            let ahead = self.tiles(task, KeyOrValue::Key, if next.is_empty() { &here } else { &next });
-            weigh_rows(s, &values, count, &ahead, &desk.scores[first - chunk..], dim, &mut desk.split.out);
+            let next = (!next.is_empty()).then(|| self.tiles(task, KeyOrValue::Key, &next));
+            let here = first - chunk..here.end - chunk;
+            let asked = next.unwrap_or_default();
+            weigh_rows(s, &values, &here, &asked, &desk.scores, dim, &mut desk.split.out);
+            ahead = next;
         }
     }
 }

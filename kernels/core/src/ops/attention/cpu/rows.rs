@@ -68,28 +68,17 @@ const LINE: usize = 32;
 /// The runs of a chunk: tiles of keys or of values.
 pub(super) type Tiles<'a> = [&'a [u16]; CHUNK / RUN];
 
-/// Tiles that are read next, to be asked for in small portions while others are computed with: many at once would keep
-/// the loads waiting that are needed now.
-#[derive(Clone, Copy)]
-struct Ahead<'a> {
-    lines: &'a [[u16; LINE]],
-    portion: usize,
-}
+/// Rows that are computed side by side.
+pub(super) const GROUP: usize = 6;
+/// Dimensions of a turn of the loop over them.
+const PORTION: usize = 4;
 
-impl<'a> Ahead<'a> {
-    #[inline(always)]
-    fn new(tile: &'a [u16], portions: usize) -> Self {
-        let lines = tile.as_chunks().0;
-        Self { lines, portion: lines.len().div_ceil(portions) }
-    }
-
-    #[inline(always)]
-    fn ask<S: Simd<RUN>>(&mut self, s: S) {
-        let (now, later) = self.lines.split_at(self.portion.min(self.lines.len()));
-        for line in now {
-            s.prefetch(line);
-        }
-        self.lines = later;
+/// Queries as [`score_rows`] takes them: of each [`GROUP`] of rows (the last may be smaller) `[dim][row]`.
+pub(super) fn pack_query(from: &[f32], by: f32, row: usize, rows: usize, to: &mut [f32]) {
+    let first = row / GROUP * GROUP;
+    let rows = GROUP.min(rows - first);
+    for (from, to) in from.iter().zip(to[first * from.len()..].chunks_exact_mut(rows)) {
+        to[row - first] = from * by;
     }
 }
 
@@ -104,20 +93,18 @@ pub(super) fn score_rows<S: Simd<RUN>>(
     dim: usize,
     scores: &mut [f32],
 ) {
-    let rows = queries.len() / dim;
     let mut ahead = *ahead;
-    let mut r = 0;
-    while r < rows {
+    for (queries, g) in queries.chunks(GROUP * dim).zip(0..) {
         let ahead = &std::mem::take(&mut ahead);
-        let (queries, scores) = (&queries[r * dim..], &mut scores[r * CHUNK..]);
-        r += match rows - r {
-            1 => score_tiles::<S, 1>(s, tiles, runs, ahead, queries, dim, scores),
-            2 => score_tiles::<S, 2>(s, tiles, runs, ahead, queries, dim, scores),
-            3 => score_tiles::<S, 3>(s, tiles, runs, ahead, queries, dim, scores),
-            4 => score_tiles::<S, 4>(s, tiles, runs, ahead, queries, dim, scores),
-            5 => score_tiles::<S, 5>(s, tiles, runs, ahead, queries, dim, scores),
-            _ => score_tiles::<S, 6>(s, tiles, runs, ahead, queries, dim, scores),
-        };
+        let scores = &mut scores[g * GROUP * CHUNK..];
+        match queries.len() / dim {
+            1 => score_tiles::<S, 1>(s, tiles, runs, ahead, queries, scores),
+            2 => score_tiles::<S, 2>(s, tiles, runs, ahead, queries, scores),
+            3 => score_tiles::<S, 3>(s, tiles, runs, ahead, queries, scores),
+            4 => score_tiles::<S, 4>(s, tiles, runs, ahead, queries, scores),
+            5 => score_tiles::<S, 5>(s, tiles, runs, ahead, queries, scores),
+            _ => score_tiles::<S, 6>(s, tiles, runs, ahead, queries, scores),
+        }
     }
 }
 
@@ -129,52 +116,52 @@ fn score_tiles<S: Simd<RUN>, const R: usize>(
     runs: usize,
     ahead: &Tiles<'_>,
     queries: &[f32],
-    dim: usize,
     scores: &mut [f32],
-) -> usize {
-    if S::REGISTERS >= 6 * tiles.len() && runs == tiles.len() {
-        score::<S, R, { CHUNK / RUN }>(s, tiles, ahead, queries, dim, scores);
+) {
+    if S::REGISTERS >= 32 && runs == tiles.len() {
+        score::<S, R, { CHUNK / RUN }>(s, tiles, ahead, queries, scores);
     } else {
-        for i in 0..runs {
-            let ahead = &[ahead[i]; 1];
-            score::<S, R, 1>(s, &[tiles[i]], ahead, queries, dim, &mut scores[i * RUN..]);
+        for t in 0..runs {
+            score::<S, R, 1>(s, &[tiles[t]], &[ahead[t]], queries, &mut scores[t * RUN..]);
         }
     }
-    R
 }
 
+// Loops, not `array::from_fn`, from here on: a closure that is not inlined loses the instruction set.
 #[inline(always)]
 fn score<S: Simd<RUN>, const R: usize, const T: usize>(
     s: S,
     tiles: &[&[u16]; T],
     ahead: &[&[u16]; T],
     queries: &[f32],
-    dim: usize,
     scores: &mut [f32],
 ) {
-    // Loops, not `array::from_fn`: a closure that is not inlined loses the instruction set.
-    let mut rows: [&[f32]; R] = [&[]; R];
-    for r in 0..R {
-        rows[r] = &queries[r * dim..][..dim];
-    }
-    let mut keys: [&[[u16; RUN]]; T] = [&[]; T];
+    let queries = queries.as_chunks::<R>().0.as_chunks::<PORTION>().0;
+    let mut keys: [&[[[u16; RUN]; PORTION]]; T] = [&[]; T];
     for t in 0..T {
-        keys[t] = &tiles[t].as_chunks().0[..dim];
+        keys[t] = &tiles[t].as_chunks().0.as_chunks().0[..queries.len()];
     }
     let mut sums = [[s.splat(0.0); T]; R];
-    let portions = dim / T;
-    for t in 0..T {
-        let mut ahead = Ahead::new(ahead[t], portions);
-        for d in t * portions..(t + 1) * portions {
-            ahead.ask(s);
-            let mut k = [s.splat(0.0); T];
-            for t in 0..T {
-                k[t] = s.load_half(&keys[t][d]);
-            }
-            for r in 0..R {
-                let q = s.splat(rows[r][d]);
+    let portions_each = queries.len().div_ceil(T);
+    for (ahead, first) in ahead.iter().zip((0..queries.len()).step_by(portions_each)) {
+        // Two lines a dimension.
+        let mut lines = ahead.as_chunks::<LINE>().0.as_chunks::<2>().0.as_chunks::<PORTION>().0.iter();
+        for i in first..queries.len().min(first + portions_each) {
+            let lines = lines.next();
+            for d in 0..PORTION {
+                if let Some(lines) = lines {
+                    s.prefetch(&lines[d][0]);
+                    s.prefetch(&lines[d][1]);
+                }
+                let mut k = [s.splat(0.0); T];
                 for t in 0..T {
-                    sums[r][t] = s.fma(k[t], q, sums[r][t]);
+                    k[t] = s.load_half(&keys[t][i][d]);
+                }
+                for r in 0..R {
+                    let q = s.splat(queries[i][d][r]);
+                    for t in 0..T {
+                        sums[r][t] = s.fma(k[t], q, sums[r][t]);
+                    }
                 }
             }
         }
@@ -198,22 +185,35 @@ pub(super) fn soften<S: Simd<RUN>>(
     sums: &mut [f32; RUN],
     out: &mut [f32],
 ) {
-    let scores = scores.as_chunks_mut().0;
-    let all = from <= 0 && to >= CHUNK as i32;
+    let scores = &mut scores.as_chunks_mut().0[..CHUNK / RUN];
     if from >= to.min(CHUNK as i32) || to <= 0 {
         for scores in scores {
             s.store(scores, s.splat(0.0));
         }
-        return;
+    } else if from <= 0 && to >= CHUNK as i32 {
+        soften_seen::<S, true>(s, scores, from, to, most, sums, out);
+    } else {
+        soften_seen::<S, false>(s, scores, from, to, most, sums, out);
     }
-    let mut v = [s.splat(0.0); CHUNK / RUN];
-    for (v, scores) in v.iter_mut().zip(&*scores) {
-        *v = s.load(scores);
-    }
+}
+
+/// As [`soften`], where some lanes are inside; `ALL` says that all are.
+#[inline(always)]
+fn soften_seen<S: Simd<RUN>, const ALL: bool>(
+    s: S,
+    scores: &mut [[f32; RUN]],
+    from: i32,
+    to: i32,
+    most: &mut f32,
+    sums: &mut [f32; RUN],
+    out: &mut [f32],
+) {
     let lanes = |i: usize| s.lanes(from - (i * RUN) as i32, to - (i * RUN) as i32);
-    if !all {
-        for (i, v) in v.iter_mut().enumerate() {
-            *v = s.select(lanes(i), *v, s.splat(f32::NEG_INFINITY));
+    let mut v = [s.splat(0.0); CHUNK / RUN];
+    for i in 0..v.len() {
+        v[i] = s.load(&scores[i]);
+        if !ALL {
+            v[i] = s.select(lanes(i), v[i], s.splat(f32::NEG_INFINITY));
         }
     }
     let chunk_most = s.largest(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
@@ -228,44 +228,42 @@ pub(super) fn soften<S: Simd<RUN>>(
         *most = chunk_most;
     }
     let base = s.splat(*most);
-    for (i, v) in v.iter_mut().enumerate() {
-        *v = exp2(s, s.sub(*v, base));
-        if !all {
-            *v = s.select(lanes(i), *v, s.splat(0.0));
+    for i in 0..v.len() {
+        v[i] = exp2(s, s.sub(v[i], base));
+        if !ALL {
+            v[i] = s.select(lanes(i), v[i], s.splat(0.0));
         }
-        s.store(&mut scores[i], *v);
+        s.store(&mut scores[i], v[i]);
     }
     let sum = s.add(s.add(v[0], v[1]), s.add(v[2], v[3]));
     s.store(sums, s.add(s.load(sums), sum));
 }
 
-/// `out[r] += weights[r] · values` over `count` keys, ascending. `ahead` is read next.
+/// `out[r] += weights[r] · values` over those keys of the chunk, ascending; the first tile holds the first of them, and
+/// row r's weights are `weights[r * CHUNK..][..CHUNK]`. `ahead` is read next.
 #[inline(always)]
 pub(super) fn weigh_rows<S: Simd<RUN>>(
     s: S,
     tiles: &Tiles<'_>,
-    count: usize,
+    keys: &Range<usize>,
     ahead: &Tiles<'_>,
     weights: &[f32],
     dim: usize,
     out: &mut [f32],
 ) {
-    let width = padded(dim);
-    let rows = out.len() / width;
-    let most = if S::REGISTERS >= 32 { 6 } else { 3 };
+    let group = if S::REGISTERS >= 32 { GROUP } else { GROUP / 2 };
     let mut ahead = *ahead;
-    let mut r = 0;
-    while r < rows {
+    for (out, g) in out.chunks_mut(group * padded(dim)).zip(0..) {
         let ahead = &std::mem::take(&mut ahead);
-        let (weights, out) = (&weights[r * CHUNK..], &mut out[r * width..]);
-        r += match (rows - r).min(most) {
-            1 => weigh::<S, 1>(s, tiles, count, ahead, weights, dim, out),
-            2 => weigh::<S, 2>(s, tiles, count, ahead, weights, dim, out),
-            3 => weigh::<S, 3>(s, tiles, count, ahead, weights, dim, out),
-            4 => weigh::<S, 4>(s, tiles, count, ahead, weights, dim, out),
-            5 => weigh::<S, 5>(s, tiles, count, ahead, weights, dim, out),
-            _ => weigh::<S, 6>(s, tiles, count, ahead, weights, dim, out),
-        };
+        let weights = &weights[g * group * CHUNK..];
+        match out.len() / padded(dim) {
+            1 => weigh::<S, 1>(s, tiles, keys, ahead, weights, dim, out),
+            2 => weigh::<S, 2>(s, tiles, keys, ahead, weights, dim, out),
+            3 => weigh::<S, 3>(s, tiles, keys, ahead, weights, dim, out),
+            4 => weigh::<S, 4>(s, tiles, keys, ahead, weights, dim, out),
+            5 => weigh::<S, 5>(s, tiles, keys, ahead, weights, dim, out),
+            _ => weigh::<S, 6>(s, tiles, keys, ahead, weights, dim, out),
+        }
     }
 }
 
@@ -273,31 +271,32 @@ pub(super) fn weigh_rows<S: Simd<RUN>>(
 fn weigh<S: Simd<RUN>, const R: usize>(
     s: S,
     tiles: &Tiles<'_>,
-    count: usize,
+    keys: &Range<usize>,
     ahead: &Tiles<'_>,
     weights: &[f32],
     dim: usize,
     out: &mut [f32],
-) -> usize {
+) {
     let mut first = 0;
+    let mut ahead = *ahead;
     while first < dim {
+        let ahead = &std::mem::take(&mut ahead);
         first += if S::REGISTERS >= 32 && dim - first >= 4 * RUN {
-            weigh_columns::<S, R, 4>(s, tiles, count, ahead, weights, dim, first, out)
+            weigh_columns::<S, R, 4>(s, tiles, keys, ahead, weights, dim, first, out)
         } else if R <= 3 && dim - first >= 2 * RUN {
-            weigh_columns::<S, R, 2>(s, tiles, count, ahead, weights, dim, first, out)
+            weigh_columns::<S, R, 2>(s, tiles, keys, ahead, weights, dim, first, out)
         } else {
-            weigh_columns::<S, R, 1>(s, tiles, count, ahead, weights, dim, first, out)
+            weigh_columns::<S, R, 1>(s, tiles, keys, ahead, weights, dim, first, out)
         };
     }
-    R
 }
 
-/// `C` vectors of columns from `first`; the last one may be half a vector.
+/// `C` vectors of columns from `first`; a single one may be half there.
 #[inline(always)]
 fn weigh_columns<S: Simd<RUN>, const R: usize, const C: usize>(
     s: S,
     tiles: &Tiles<'_>,
-    count: usize,
+    keys: &Range<usize>,
     ahead: &Tiles<'_>,
     weights: &[f32],
     dim: usize,
@@ -312,17 +311,16 @@ fn weigh_columns<S: Simd<RUN>, const R: usize, const C: usize>(
             sums[r][c] = s.load(&out[c]);
         }
     }
-    for (t, start) in (0..count).step_by(RUN).enumerate() {
-        let keys = RUN.min(count - start);
-        let mut rows: [&[f32]; R] = [&[]; R];
-        for r in 0..R {
-            rows[r] = &weights[r * CHUNK + start..][..keys];
-        }
-        let mut ahead = Ahead::new(if first == 0 { ahead[t] } else { &[] }, RUN);
-        for (key, values) in tiles[t].chunks_exact(dim).take(keys).enumerate() {
-            ahead.ask(s);
+    let weights = &weights.as_chunks::<CHUNK>().0[..R];
+    for (t, start) in keys.clone().step_by(RUN).enumerate() {
+        let count = RUN.min(keys.end - start);
+        let mut ahead = ahead[t].chunks_exact(dim);
+        for (key, values) in tiles[t][..count * dim].chunks_exact(dim).enumerate() {
+            for line in ahead.next().unwrap_or(&[]).chunks(LINE) {
+                s.prefetch(&line[0]);
+            }
             let mut v = [s.splat(0.0); C];
-            if dim - first >= C * RUN {
+            if C > 1 || dim - first >= RUN {
                 let values = &values[first..][..C * RUN].as_chunks().0;
                 for c in 0..C {
                     v[c] = s.load_half(&values[c]);
@@ -333,7 +331,7 @@ fn weigh_columns<S: Simd<RUN>, const R: usize, const C: usize>(
                 v = [s.load_half(&part); C];
             }
             for r in 0..R {
-                let weight = s.splat(rows[r][key]);
+                let weight = s.splat(weights[r][start + key]);
                 for c in 0..C {
                     sums[r][c] = s.fma(weight, v[c], sums[r][c]);
                 }
