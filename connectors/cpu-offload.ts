@@ -54,7 +54,7 @@ export default class CpuOffload extends KvConnector {
   };
 
   readonly #fixedMode: StoreMode | undefined;
-  readonly #auto = new AutoMode();
+  readonly #auto = new AutoMode(() => this.#copyCost());
   readonly #cache = new PageCache();
   readonly #stores = new Map<FlightId, Moving>();
   readonly #loads = new Map<FlightId, Moving>();
@@ -66,6 +66,7 @@ export default class CpuOffload extends KvConnector {
   /** When the last step was scheduled, and how long steps take: a moving average. */
   #lastStepAt = Number.NaN;
   #stepMs = 0;
+  #tokensPerStep = 0;
   #allocatedPerStep = 0;
   /** See `#windowNow`: as of the last step. */
   #window = 0;
@@ -254,6 +255,14 @@ export default class CpuOffload extends KvConnector {
     return Math.max(least, Math.ceil(this.#allocatedPerStep * (latency + SPARE_STEPS)));
   }
 
+  /** The time that copying a block takes, by the time that computing it takes. */
+  #copyCost(): number {
+    if (this.#tokensPerStep === 0) return 0;
+    const { groups, pages, transfers } = this.#context;
+    const copyMs = (1000 * groups.length * pages.pageBytes) / transfers.rates.storeBytesPerSecond;
+    return copyMs / ((this.#view.blockSize * this.#stepMs) / this.#tokensPerStep);
+  }
+
   #store(blocks: readonly BlockId[], keys: readonly BlockKey[]): void {
     const { pages, transfers } = this.#context;
     if (blocks.length > pages.numFree) this.#forget(blocks.length - pages.numFree);
@@ -326,7 +335,7 @@ export default class CpuOffload extends KvConnector {
     this.#context.metrics.count("stores_declined", lost, { reason });
   }
 
-  #observe({ stepId, numAllocatedBlocks }: SchedulerOutput): void {
+  #observe({ stepId, numAllocatedBlocks, numScheduledTokens }: SchedulerOutput): void {
     if (numAllocatedBlocks > 0) {
       this.#numFreeLooked = NEVER;
       this.#countLost();
@@ -338,6 +347,7 @@ export default class CpuOffload extends KvConnector {
     const now = this.#context.now();
     if (!Number.isNaN(this.#lastStepAt))
       this.#stepMs += STEP_WEIGHT * (now - this.#lastStepAt - this.#stepMs);
+    this.#tokensPerStep += STEP_WEIGHT * (numScheduledTokens - this.#tokensPerStep);
     this.#lastStepAt = now;
     // A burst counts at once, and is forgotten slowly.
     this.#allocatedPerStep = Math.max(
