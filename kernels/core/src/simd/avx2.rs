@@ -13,10 +13,6 @@ use super::{LANES, Simd};
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2(());
 
-/// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI, and all of [`Avx2`].
-#[derive(Clone, Copy, Debug)]
-pub struct Avx512(Avx2);
-
 impl Avx2 {
     /// The proof, if the CPU gives it.
     pub fn detect() -> Option<Self> {
@@ -24,23 +20,6 @@ impl Avx2 {
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
         present.then_some(Self(()))
-    }
-}
-
-impl Avx512 {
-    /// The proof, if the CPU gives it.
-    pub fn detect() -> Option<Self> {
-        let present = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vnni");
-        if present { Avx2::detect().map(Self) } else { None }
-    }
-
-    /// The smaller proof inside.
-    pub fn avx2(self) -> Avx2 {
-        self.0
     }
 }
 
@@ -57,6 +36,7 @@ macro_rules! proved {
 }
 
 impl Simd for Avx2 {
+    const REGISTERS: usize = 16;
     type V = __m256;
     type Mask = __m256;
 
@@ -79,6 +59,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn store(self, to: &mut [f32; LANES], v: __m256) {
         proved!(_mm256_storeu_ps(to.as_mut_ptr(), v));
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, at: &T) {
+        proved!(_mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(at).cast()));
     }
     #[inline(always)]
     fn load_half(self, from: &[u16; LANES]) -> __m256 {

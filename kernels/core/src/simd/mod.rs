@@ -1,23 +1,32 @@
-//! Eight f32 lanes, the same on every instruction set: a function written over [`Simd`] gives the same bits with AVX2 and
-//! in plain Rust. A value of [`Avx2`] or [`Avx512`] is the proof that the CPU has the features, so its methods are safe.
+//! Eight or sixteen f32 lanes, the same on every instruction set: a function written over [`Simd`] gives the same bits
+//! with AVX-512, with AVX2 and in plain Rust. A value of [`Avx2`] or [`Avx512`] is the proof that the CPU has the
+//! features, so its methods are safe.
 //!
 //! Arithmetic is what the method says and nothing else: `fma` rounds once, `add` and `mul` are never contracted, and
 //! reductions use one fixed tree of lanes.
 
 mod avx2;
+mod avx512;
+mod pair;
 mod portable;
 
-pub use avx2::{Avx2, Avx512};
+pub use avx2::Avx2;
+pub use avx512::Avx512;
+pub use pair::Pair;
 pub use portable::Portable;
 
 use crate::error::{Failure, Result};
 
-/// Lanes of a vector.
+/// Lanes of a vector, where nothing else is said.
 pub const LANES: usize = 8;
+/// Lanes of a wide vector.
+pub const WIDE: usize = 16;
 
-/// Operations on eight f32 lanes.
-pub trait Simd: Copy + Send + Sync + 'static {
-    /// Eight lanes.
+/// Operations on `N` f32 lanes: [`Avx2`] and [`Portable`] have eight, [`Avx512`] and [`Pair`] sixteen.
+pub trait Simd<const N: usize = LANES>: Copy + Send + Sync + 'static {
+    /// Vectors that registers hold at a time.
+    const REGISTERS: usize;
+    /// `N` lanes.
     type V: Copy;
     /// A choice for each lane.
     type Mask: Copy;
@@ -27,13 +36,15 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
     /// Lanes from memory.
-    fn load(self, from: &[f32; LANES]) -> Self::V;
+    fn load(self, from: &[f32; N]) -> Self::V;
     /// Lanes to memory.
-    fn store(self, to: &mut [f32; LANES], v: Self::V);
+    fn store(self, to: &mut [f32; N], v: Self::V);
+    /// Asks for the cache line at `at`, close to the processor but beyond the first-level cache.
+    fn prefetch<T>(self, at: &T);
     /// Lanes from IEEE halves.
-    fn load_half(self, from: &[u16; LANES]) -> Self::V;
+    fn load_half(self, from: &[u16; N]) -> Self::V;
     /// Lanes to IEEE halves, nearest even.
-    fn store_half(self, to: &mut [u16; LANES], v: Self::V);
+    fn store_half(self, to: &mut [u16; N], v: Self::V);
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.
@@ -56,7 +67,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn lanes(self, from: i32, to: i32) -> Self::Mask;
     /// `a` where the mask is set, else `b`.
     fn select(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
-    /// Sum: lanes 0-3 + lanes 4-7, then 0-1 + 2-3, then 0 + 1.
+    /// Sum: the lower half of the lanes + the upper half, and so on to one.
     fn sum(self, v: Self::V) -> f32;
     /// Largest lane, in the tree of [`Self::sum`].
     fn largest(self, v: Self::V) -> f32;
@@ -70,7 +81,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
 /// `2^x`, relative error below 3e-7. Inputs beyond -126 and 127 are taken to the bound; NaN stays NaN.
 #[inline(always)]
-pub fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
+pub fn exp2<const N: usize, S: Simd<N>>(s: S, x: S::V) -> S::V {
     // The bound is the first operand, so that NaN passes.
     let x = s.min(s.splat(127.0), s.max(s.splat(-126.0), x));
     let n = s.round(x);
@@ -156,3 +167,33 @@ macro_rules! with_simd {
     };
 }
 pub(crate) use with_simd;
+
+/// As [`with_simd`], with sixteen lanes.
+macro_rules! with_wide_simd {
+    ($isa:expr, $s:ident => $body:expr) => {
+        match $isa {
+            $crate::simd::Isa::Avx512($s) => $crate::simd::Simd::vectorize(
+                $s,
+                #[inline(always)]
+                || $body,
+            ),
+            $crate::simd::Isa::Avx2(proof) => {
+                let $s = $crate::simd::Pair(proof);
+                $crate::simd::Simd::vectorize(
+                    $s,
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+            $crate::simd::Isa::Portable => {
+                let $s = $crate::simd::Pair($crate::simd::Portable);
+                $crate::simd::Simd::vectorize(
+                    $s,
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+        }
+    };
+}
+pub(crate) use with_wide_simd;

@@ -24,6 +24,7 @@ fn larger(a: f32, b: f32) -> f32 {
 }
 
 impl Simd for Portable {
+    const REGISTERS: usize = 16;
     type V = Lanes;
     type Mask = [bool; LANES];
 
@@ -39,6 +40,7 @@ impl Simd for Portable {
     fn store(self, to: &mut Lanes, v: Lanes) {
         *to = v;
     }
+    fn prefetch<T>(self, _at: &T) {}
     fn load_half(self, from: &[u16; LANES]) -> Lanes {
         from.map(|bits| f16::from_bits(bits).to_f32())
     }

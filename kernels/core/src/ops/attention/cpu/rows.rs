@@ -1,14 +1,22 @@
 //! What is done to rows of queries and to their running softmax. Everything inlines into one function a task.
 
+use std::ops::Range;
+
 use super::{CHUNK, RUN};
-use crate::simd::{LANES, Simd, exp2};
+use crate::simd::{Simd, exp2};
 
 /// Running softmax of some rows: `out / sum(sums)` is the result.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) most: Vec<f32>,
-    pub(super) sums: Vec<[f32; LANES]>,
+    pub(super) sums: Vec<[f32; RUN]>,
+    /// `[row][padded(dim)]`.
     pub(super) out: Vec<f32>,
+}
+
+/// Columns of a row of sums: whole vectors.
+pub(super) fn padded(dim: usize) -> usize {
+    dim.next_multiple_of(RUN)
 }
 
 impl State {
@@ -17,102 +25,180 @@ impl State {
         self.most.clear();
         self.most.resize(rows, f32::NEG_INFINITY);
         self.sums.clear();
-        self.sums.resize(rows, [0.0; LANES]);
+        self.sums.resize(rows, [0.0; RUN]);
         self.out.clear();
-        self.out.resize(rows * dim, 0.0);
+        self.out.resize(rows * padded(dim), 0.0);
     }
-}
 
-/// A KV element in memory.
-pub(super) trait Element: Copy {
-    fn load<S: Simd>(s: S, from: &[Self; LANES]) -> S::V;
-}
-
-impl Element for u16 {
+    /// Writes the result of a row.
     #[inline(always)]
-    fn load<S: Simd>(s: S, from: &[Self; LANES]) -> S::V {
-        s.load_half(from)
+    pub(super) fn finish<S: Simd<RUN>>(&self, s: S, row: usize, out: &mut [f32]) {
+        let by = 1.0 / s.sum(s.load(&self.sums[row]));
+        let row = &self.out[row * padded(out.len())..];
+        for (out, value) in out.iter_mut().zip(row) {
+            *out = value * by;
+        }
+    }
+
+    /// Copies rows to `[row][maximum, sums, out]`.
+    pub(super) fn save(&self, dim: usize, rows: Range<usize>, to: &mut [f32]) {
+        let width = padded(dim);
+        for (r, to) in rows.zip(to.chunks_exact_mut(1 + RUN + width)) {
+            to[0] = self.most[r];
+            to[1..=RUN].copy_from_slice(&self.sums[r]);
+            to[1 + RUN..].copy_from_slice(&self.out[r * width..][..width]);
+        }
+    }
+
+    /// Takes back what [`Self::save`] has written.
+    pub(super) fn restore(&mut self, dim: usize, rows: usize, from: &[f32]) {
+        let width = padded(dim);
+        self.reset(rows, dim);
+        for (r, from) in from.chunks_exact(1 + RUN + width).enumerate() {
+            self.most[r] = from[0];
+            self.sums[r].copy_from_slice(&from[1..=RUN]);
+            self.out[r * width..][..width].copy_from_slice(&from[1 + RUN..]);
+        }
     }
 }
 
-impl Element for f32 {
+/// Halves of a cache line.
+const LINE: usize = 32;
+
+/// The runs of a chunk: tiles of keys or of values.
+pub(super) type Tiles<'a> = [&'a [u16]; CHUNK / RUN];
+
+/// Tiles that are read next, to be asked for in small portions while others are computed with: many at once would keep
+/// the loads waiting that are needed now.
+#[derive(Clone, Copy)]
+struct Ahead<'a> {
+    lines: &'a [[u16; LINE]],
+    portion: usize,
+}
+
+impl<'a> Ahead<'a> {
     #[inline(always)]
-    fn load<S: Simd>(s: S, from: &[Self; LANES]) -> S::V {
-        s.load(from)
+    fn new(tile: &'a [u16], portions: usize) -> Self {
+        let lines = tile.as_chunks().0;
+        Self { lines, portion: lines.len().div_ceil(portions) }
+    }
+
+    #[inline(always)]
+    fn ask<S: Simd<RUN>>(&mut self, s: S) {
+        let (now, later) = self.lines.split_at(self.portion.min(self.lines.len()));
+        for line in now {
+            s.prefetch(line);
+        }
+        self.lines = later;
     }
 }
 
-/// Halves to floats.
+/// Scores of the keys of the first `runs` tiles for all rows; row r's go to `scores[r * CHUNK..]`. `ahead` is read next.
 #[inline(always)]
-pub(super) fn widen_into<S: Simd>(s: S, from: &[u16], to: &mut [f32]) {
-    for (from, to) in from.as_chunks::<LANES>().0.iter().zip(to.as_chunks_mut::<LANES>().0) {
-        s.store(to, s.load_half(from));
-    }
-}
-
-/// Scores of 16 keys for all rows; row r's go to `scores[r * CHUNK..][..16]`.
-#[inline(always)]
-pub(super) fn score_rows<S: Simd, E: Element>(
+pub(super) fn score_rows<S: Simd<RUN>>(
     s: S,
-    keys: &[E],
+    tiles: &Tiles<'_>,
+    runs: usize,
+    ahead: &Tiles<'_>,
     queries: &[f32],
     dim: usize,
     scores: &mut [f32],
 ) {
-    let keys = keys.as_chunks::<RUN>().0;
     let rows = queries.len() / dim;
+    let mut ahead = *ahead;
     let mut r = 0;
     while r < rows {
+        let ahead = &std::mem::take(&mut ahead);
         let (queries, scores) = (&queries[r * dim..], &mut scores[r * CHUNK..]);
         r += match rows - r {
-            1 => score::<S, E, 1>(s, keys, queries, scores),
-            2 => score::<S, E, 2>(s, keys, queries, scores),
-            3 => score::<S, E, 3>(s, keys, queries, scores),
-            4 => score::<S, E, 4>(s, keys, queries, scores),
-            5 => score::<S, E, 5>(s, keys, queries, scores),
-            _ => score::<S, E, 6>(s, keys, queries, scores),
+            1 => score_tiles::<S, 1>(s, tiles, runs, ahead, queries, dim, scores),
+            2 => score_tiles::<S, 2>(s, tiles, runs, ahead, queries, dim, scores),
+            3 => score_tiles::<S, 3>(s, tiles, runs, ahead, queries, dim, scores),
+            4 => score_tiles::<S, 4>(s, tiles, runs, ahead, queries, dim, scores),
+            5 => score_tiles::<S, 5>(s, tiles, runs, ahead, queries, dim, scores),
+            _ => score_tiles::<S, 6>(s, tiles, runs, ahead, queries, dim, scores),
         };
     }
 }
 
+/// All runs side by side where registers allow it: a loaded query element then serves all of them.
 #[inline(always)]
-fn score<S: Simd, E: Element, const R: usize>(
+fn score_tiles<S: Simd<RUN>, const R: usize>(
     s: S,
-    keys: &[[E; RUN]],
+    tiles: &Tiles<'_>,
+    runs: usize,
+    ahead: &Tiles<'_>,
     queries: &[f32],
+    dim: usize,
     scores: &mut [f32],
 ) -> usize {
-    let dim = keys.len();
-    let queries: [&[f32]; R] = std::array::from_fn(|r| &queries[r * dim..][..dim]);
-    let mut sums = [[s.splat(0.0); 2]; R];
-    for (d, keys) in keys.iter().enumerate() {
-        let (halves, _) = keys.as_chunks::<LANES>();
-        let keys = [E::load(s, &halves[0]), E::load(s, &halves[1])];
-        for r in 0..R {
-            let q = s.splat(queries[r][d]);
-            sums[r] = [s.fma(keys[0], q, sums[r][0]), s.fma(keys[1], q, sums[r][1])];
+    if S::REGISTERS >= 6 * tiles.len() && runs == tiles.len() {
+        score::<S, R, { CHUNK / RUN }>(s, tiles, ahead, queries, dim, scores);
+    } else {
+        for i in 0..runs {
+            let ahead = &[ahead[i]; 1];
+            score::<S, R, 1>(s, &[tiles[i]], ahead, queries, dim, &mut scores[i * RUN..]);
         }
-    }
-    for (r, sums) in sums.into_iter().enumerate() {
-        let to = scores[r * CHUNK..][..RUN].as_chunks_mut::<LANES>().0;
-        s.store(&mut to[0], sums[0]);
-        s.store(&mut to[1], sums[1]);
     }
     R
 }
 
+#[inline(always)]
+fn score<S: Simd<RUN>, const R: usize, const T: usize>(
+    s: S,
+    tiles: &[&[u16]; T],
+    ahead: &[&[u16]; T],
+    queries: &[f32],
+    dim: usize,
+    scores: &mut [f32],
+) {
+    // Loops, not `array::from_fn`: a closure that is not inlined loses the instruction set.
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for r in 0..R {
+        rows[r] = &queries[r * dim..][..dim];
+    }
+    let mut keys: [&[[u16; RUN]]; T] = [&[]; T];
+    for t in 0..T {
+        keys[t] = &tiles[t].as_chunks().0[..dim];
+    }
+    let mut sums = [[s.splat(0.0); T]; R];
+    let portions = dim / T;
+    for t in 0..T {
+        let mut ahead = Ahead::new(ahead[t], portions);
+        for d in t * portions..(t + 1) * portions {
+            ahead.ask(s);
+            let mut k = [s.splat(0.0); T];
+            for t in 0..T {
+                k[t] = s.load_half(&keys[t][d]);
+            }
+            for r in 0..R {
+                let q = s.splat(rows[r][d]);
+                for t in 0..T {
+                    sums[r][t] = s.fma(k[t], q, sums[r][t]);
+                }
+            }
+        }
+    }
+    for r in 0..R {
+        let to = scores[r * CHUNK..][..T * RUN].as_chunks_mut().0;
+        for t in 0..T {
+            s.store(&mut to[t], sums[r][t]);
+        }
+    }
+}
+
 /// Turns a row's scores of a chunk into weights. Lanes outside `from..to` weigh nothing, whatever they hold.
 #[inline(always)]
-pub(super) fn soften<S: Simd>(
+pub(super) fn soften<S: Simd<RUN>>(
     s: S,
     scores: &mut [f32],
     from: i32,
     to: i32,
     most: &mut f32,
-    sums: &mut [f32; LANES],
+    sums: &mut [f32; RUN],
     out: &mut [f32],
 ) {
-    let scores = scores.as_chunks_mut::<LANES>().0;
+    let scores = scores.as_chunks_mut().0;
     let all = from <= 0 && to >= CHUNK as i32;
     if from >= to.min(CHUNK as i32) || to <= 0 {
         for scores in scores {
@@ -120,20 +206,22 @@ pub(super) fn soften<S: Simd>(
         }
         return;
     }
-    let mut v: [S::V; CHUNK / LANES] = std::array::from_fn(|i| s.load(&scores[i]));
-    let lanes = |i: usize| s.lanes(from - (i * LANES) as i32, to - (i * LANES) as i32);
+    let mut v = [s.splat(0.0); CHUNK / RUN];
+    for (v, scores) in v.iter_mut().zip(&*scores) {
+        *v = s.load(scores);
+    }
+    let lanes = |i: usize| s.lanes(from - (i * RUN) as i32, to - (i * RUN) as i32);
     if !all {
         for (i, v) in v.iter_mut().enumerate() {
             *v = s.select(lanes(i), *v, s.splat(f32::NEG_INFINITY));
         }
     }
-    let pairs = [s.max(v[0], v[1]), s.max(v[2], v[3]), s.max(v[4], v[5]), s.max(v[6], v[7])];
-    let chunk_most = s.largest(s.max(s.max(pairs[0], pairs[1]), s.max(pairs[2], pairs[3])));
+    let chunk_most = s.largest(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
     if chunk_most > *most {
         if *most > f32::NEG_INFINITY {
             let by = exp2(s, s.splat(*most - chunk_most));
             s.store(sums, s.mul(s.load(sums), by));
-            for out in out.as_chunks_mut::<LANES>().0 {
+            for out in out.as_chunks_mut().0 {
                 s.store(out, s.mul(s.load(out), by));
             }
         }
@@ -147,96 +235,126 @@ pub(super) fn soften<S: Simd>(
         }
         s.store(&mut scores[i], *v);
     }
-    let pairs = [s.add(v[0], v[1]), s.add(v[2], v[3]), s.add(v[4], v[5]), s.add(v[6], v[7])];
-    let sum = s.add(s.add(pairs[0], pairs[1]), s.add(pairs[2], pairs[3]));
+    let sum = s.add(s.add(v[0], v[1]), s.add(v[2], v[3]));
     s.store(sums, s.add(s.load(sums), sum));
 }
 
-/// `out[r] += weights[r] · values` over `count` keys, ascending.
+/// `out[r] += weights[r] · values` over `count` keys, ascending. `ahead` is read next.
 #[inline(always)]
-pub(super) fn weigh_rows<S: Simd, E: Element>(
+pub(super) fn weigh_rows<S: Simd<RUN>>(
     s: S,
-    tiles: &[&[E]; CHUNK / RUN],
+    tiles: &Tiles<'_>,
     count: usize,
+    ahead: &Tiles<'_>,
     weights: &[f32],
     dim: usize,
     out: &mut [f32],
 ) {
-    let rows = out.len() / dim;
+    let width = padded(dim);
+    let rows = out.len() / width;
+    let most = if S::REGISTERS >= 32 { 6 } else { 3 };
+    let mut ahead = *ahead;
     let mut r = 0;
     while r < rows {
-        let (weights, out) = (&weights[r * CHUNK..], &mut out[r * dim..]);
-        r += match rows - r {
-            1 => weigh::<S, E, 1>(s, tiles, count, weights, dim, out),
-            2 => weigh::<S, E, 2>(s, tiles, count, weights, dim, out),
-            _ => weigh::<S, E, 3>(s, tiles, count, weights, dim, out),
+        let ahead = &std::mem::take(&mut ahead);
+        let (weights, out) = (&weights[r * CHUNK..], &mut out[r * width..]);
+        r += match (rows - r).min(most) {
+            1 => weigh::<S, 1>(s, tiles, count, ahead, weights, dim, out),
+            2 => weigh::<S, 2>(s, tiles, count, ahead, weights, dim, out),
+            3 => weigh::<S, 3>(s, tiles, count, ahead, weights, dim, out),
+            4 => weigh::<S, 4>(s, tiles, count, ahead, weights, dim, out),
+            5 => weigh::<S, 5>(s, tiles, count, ahead, weights, dim, out),
+            _ => weigh::<S, 6>(s, tiles, count, ahead, weights, dim, out),
         };
     }
 }
 
 #[inline(always)]
-fn weigh<S: Simd, E: Element, const R: usize>(
+fn weigh<S: Simd<RUN>, const R: usize>(
     s: S,
-    tiles: &[&[E]; CHUNK / RUN],
+    tiles: &Tiles<'_>,
     count: usize,
+    ahead: &Tiles<'_>,
     weights: &[f32],
     dim: usize,
     out: &mut [f32],
 ) -> usize {
     let mut first = 0;
     while first < dim {
-        first += if dim - first >= 4 * LANES {
-            weigh_columns::<S, E, R, 4>(s, tiles, count, weights, dim, first, out)
+        first += if S::REGISTERS >= 32 && dim - first >= 4 * RUN {
+            weigh_columns::<S, R, 4>(s, tiles, count, ahead, weights, dim, first, out)
+        } else if R <= 3 && dim - first >= 2 * RUN {
+            weigh_columns::<S, R, 2>(s, tiles, count, ahead, weights, dim, first, out)
         } else {
-            weigh_columns::<S, E, R, 1>(s, tiles, count, weights, dim, first, out)
+            weigh_columns::<S, R, 1>(s, tiles, count, ahead, weights, dim, first, out)
         };
     }
     R
 }
 
-/// `C` vectors of columns from `first`.
+/// `C` vectors of columns from `first`; the last one may be half a vector.
 #[inline(always)]
-fn weigh_columns<S: Simd, E: Element, const R: usize, const C: usize>(
+fn weigh_columns<S: Simd<RUN>, const R: usize, const C: usize>(
     s: S,
-    tiles: &[&[E]; CHUNK / RUN],
+    tiles: &Tiles<'_>,
     count: usize,
+    ahead: &Tiles<'_>,
     weights: &[f32],
     dim: usize,
     first: usize,
     out: &mut [f32],
 ) -> usize {
-    let column = first / LANES;
-    let mut sums: [[S::V; C]; R] = std::array::from_fn(|r| {
-        std::array::from_fn(|c| s.load(&out[r * dim..][..dim].as_chunks().0[column + c]))
-    });
-    for (tile, start) in tiles.iter().zip((0..count).step_by(RUN)) {
-        let weights: [&[f32]; R] =
-            std::array::from_fn(|r| &weights[r * CHUNK + start..][..RUN.min(count - start)]);
-        for (key, values) in tile.chunks_exact(dim).take(weights[0].len()).enumerate() {
-            let values = &values[first..][..C * LANES];
-            let values: [S::V; C] = std::array::from_fn(|c| E::load(s, &values.as_chunks::<LANES>().0[c]));
-            for r in 0..R {
-                let weight = s.splat(weights[r][key]);
+    let (width, column) = (padded(dim), first / RUN);
+    let mut sums = [[s.splat(0.0); C]; R];
+    for r in 0..R {
+        let out = &out[r * width..][..width].as_chunks().0[column..][..C];
+        for c in 0..C {
+            sums[r][c] = s.load(&out[c]);
+        }
+    }
+    for (t, start) in (0..count).step_by(RUN).enumerate() {
+        let keys = RUN.min(count - start);
+        let mut rows: [&[f32]; R] = [&[]; R];
+        for r in 0..R {
+            rows[r] = &weights[r * CHUNK + start..][..keys];
+        }
+        let mut ahead = Ahead::new(if first == 0 { ahead[t] } else { &[] }, RUN);
+        for (key, values) in tiles[t].chunks_exact(dim).take(keys).enumerate() {
+            ahead.ask(s);
+            let mut v = [s.splat(0.0); C];
+            if dim - first >= C * RUN {
+                let values = &values[first..][..C * RUN].as_chunks().0;
                 for c in 0..C {
-                    sums[r][c] = s.fma(weight, values[c], sums[r][c]);
+                    v[c] = s.load_half(&values[c]);
+                }
+            } else {
+                let mut part = [0; RUN];
+                part[..dim - first].copy_from_slice(&values[first..]);
+                v = [s.load_half(&part); C];
+            }
+            for r in 0..R {
+                let weight = s.splat(rows[r][key]);
+                for c in 0..C {
+                    sums[r][c] = s.fma(weight, v[c], sums[r][c]);
                 }
             }
         }
     }
-    for (r, sums) in sums.into_iter().enumerate() {
-        let to = out[r * dim..][..dim].as_chunks_mut::<LANES>().0;
-        for (c, sum) in sums.into_iter().enumerate() {
-            s.store(&mut to[column + c], sum);
+    for r in 0..R {
+        let to = &mut out[r * width..][..width].as_chunks_mut().0[column..][..C];
+        for c in 0..C {
+            s.store(&mut to[c], sums[r][c]);
         }
     }
-    C * LANES
+    C * RUN
 }
 
-/// Adds a split to the total of the splits before it.
+/// Adds some rows of a split to the total of the splits before it.
 #[inline(always)]
-pub(super) fn merge<S: Simd>(s: S, dim: usize, total: &mut State, split: &State) {
-    for r in 0..total.most.len() {
-        let (out, other) = (&mut total.out[r * dim..][..dim], &split.out[r * dim..][..dim]);
+pub(super) fn merge<S: Simd<RUN>>(s: S, dim: usize, total: &mut State, split: &State, rows: Range<usize>) {
+    let width = padded(dim);
+    for r in rows {
+        let (out, other) = (&mut total.out[r * width..][..width], &split.out[r * width..][..width]);
         if total.most[r] == f32::NEG_INFINITY {
             total.most[r] = split.most[r];
             total.sums[r] = split.sums[r];
@@ -250,7 +368,7 @@ pub(super) fn merge<S: Simd>(s: S, dim: usize, total: &mut State, split: &State)
         total.most[r] = most;
         let sums = s.fma(s.load(&split.sums[r]), new, s.mul(s.load(&total.sums[r]), old));
         s.store(&mut total.sums[r], sums);
-        for (out, other) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(other.as_chunks::<LANES>().0) {
+        for (out, other) in out.as_chunks_mut().0.iter_mut().zip(other.as_chunks().0) {
             s.store(out, s.fma(s.load(other), new, s.mul(s.load(out), old)));
         }
     }
