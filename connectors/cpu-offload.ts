@@ -29,7 +29,8 @@ const TIER = "host";
 const MOST_OF_FLIGHT = 16;
 /** Steps that a block near eviction is stored ahead, beside the time that its copy takes. */
 const SPARE_STEPS = 2;
-const NEVER = -1;
+/** Windows that one look at the blocks near eviction covers, so that not each step has to look. */
+const WINDOWS_OF_LOOK = 4;
 
 /** Weights of a new sample: of a step's time, and of the blocks that a step takes, of which the most count long. */
 const STEP_WEIGHT = 0.1;
@@ -54,7 +55,7 @@ export default class CpuOffload extends KvConnector {
   };
 
   readonly #fixedMode: StoreMode | undefined;
-  readonly #auto = new AutoMode();
+  readonly #auto = new AutoMode(() => this.#copyCost());
   readonly #cache = new PageCache();
   readonly #stores = new Map<FlightId, Moving>();
   readonly #loads = new Map<FlightId, Moving>();
@@ -66,6 +67,7 @@ export default class CpuOffload extends KvConnector {
   /** When the last step was scheduled, and how long steps take: a moving average. */
   #lastStepAt = Number.NaN;
   #stepMs = 0;
+  #tokensPerStep = 0;
   #allocatedPerStep = 0;
   /** See `#windowNow`: as of the last step. */
   #window = 0;
@@ -73,8 +75,8 @@ export default class CpuOffload extends KvConnector {
   #isIdle = true;
   /** Of the view, when it was looked at last. */
   #numLost = 0;
-  /** Free blocks at the last look at those near eviction, which has left none to store; `NEVER` = it is to be looked again. */
-  #numFreeLooked = NEVER;
+  /** Blocks from the head of the free queue of which none is left to store: they are stored, on their way, or have no content. */
+  #numCovered = 0;
 
   constructor(options: OptionValues) {
     super();
@@ -116,6 +118,8 @@ export default class CpuOffload extends KvConnector {
       }
     }
     this.#auto.reused(plan.blocks.length);
+    // Of the free queue it may have taken any.
+    this.#numCovered = 0;
   }
 
   override buildConnectorMeta(output: SchedulerOutput): void {
@@ -143,7 +147,7 @@ export default class CpuOffload extends KvConnector {
     for (const result of transfers) {
       const moving = this.#stores.get(result.id) ?? this.#loads.get(result.id);
       if (moving === undefined) continue;
-      this.#numFreeLooked = NEVER;
+      if (!result.ok) this.#numCovered = 0;
       if (result.kind === "store") this.#stored(moving, result);
       else this.#loaded(moving, result);
       this.#stores.delete(result.id);
@@ -165,7 +169,7 @@ export default class CpuOffload extends KvConnector {
     this.#stores.clear();
     this.#loads.clear();
     this.#backlog = [];
-    this.#numFreeLooked = NEVER;
+    this.#numCovered = 0;
     this.#events.push({ kind: "cleared", keys: [], medium: TIER });
   }
 
@@ -215,16 +219,17 @@ export default class CpuOffload extends KvConnector {
 
   #storeNearEviction(isIdle: boolean): void {
     const { numFreeBlocks } = this.#view;
-    if (numFreeBlocks === this.#numFreeLooked) return;
-    this.#numFreeLooked = numFreeBlocks;
     // When nothing runs, what is left is stored as far as nothing else has to be forgotten for it.
+    const window = Math.min(numFreeBlocks, isIdle ? Infinity : this.#window);
+    if (this.#numCovered >= window) return;
     const most = this.#mostToStore(!isIdle);
-    const window = isIdle ? Infinity : this.#window;
+    const within = Math.min(numFreeBlocks, WINDOWS_OF_LOOK * window);
+    let covered = within;
     const blocks: BlockId[] = [];
     const keys = new Set<BlockKey>();
-    for (const { id, hash } of this.#view.iterFreeBlockIdsWithHash(window)) {
+    for (const { id, hash, distance } of this.#view.iterFreeBlockIdsWithHash(within)) {
       if (blocks.length >= most) {
-        this.#numFreeLooked = NEVER;
+        covered = distance;
         break;
       }
       if (this.#cache.has(hash)) {
@@ -234,6 +239,7 @@ export default class CpuOffload extends KvConnector {
         keys.add(hash);
       }
     }
+    this.#numCovered = covered;
     this.#store(blocks, [...keys]);
   }
 
@@ -252,6 +258,14 @@ export default class CpuOffload extends KvConnector {
     const latency = this.#stepMs === 0 ? 0 : transfers.rates.storeMs / this.#stepMs;
     const least = 2 * groups.length * Math.ceil(maxBatchedTokens / this.#view.blockSize);
     return Math.max(least, Math.ceil(this.#allocatedPerStep * (latency + SPARE_STEPS)));
+  }
+
+  /** The time that copying a block takes, by the time that computing it takes. */
+  #copyCost(): number {
+    if (this.#tokensPerStep === 0) return 0;
+    const { groups, pages, transfers } = this.#context;
+    const copyMs = (1000 * groups.length * pages.pageBytes) / transfers.rates.storeBytesPerSecond;
+    return copyMs / ((this.#view.blockSize * this.#stepMs) / this.#tokensPerStep);
   }
 
   #store(blocks: readonly BlockId[], keys: readonly BlockKey[]): void {
@@ -275,7 +289,7 @@ export default class CpuOffload extends KvConnector {
     const { keys, pages } = this.#cache.evict(count);
     if (keys.length === 0) return;
     this.#context.pages.free(pages);
-    this.#view.clearSafe(keys);
+    this.#clearSafe(keys);
     this.#events.push({ kind: "removed", keys, medium: TIER });
   }
 
@@ -311,7 +325,15 @@ export default class CpuOffload extends KvConnector {
     const page = this.#cache.drop(key);
     if (page === undefined) return;
     this.#context.pages.free([page]);
-    this.#view.clearSafe([key]);
+    this.#clearSafe([key]);
+  }
+
+  /** Their copies are gone: blocks of the device with this content are to be stored again. */
+  #clearSafe(keys: readonly BlockKey[]): void {
+    const onDevice = keys.filter((key) => this.#view.blockOfHash(key) !== undefined);
+    if (onDevice.length === 0) return;
+    this.#view.clearSafe(onDevice);
+    this.#numCovered = 0;
   }
 
   /** Blocks that were handed out before they could be stored. */
@@ -326,11 +348,11 @@ export default class CpuOffload extends KvConnector {
     this.#context.metrics.count("stores_declined", lost, { reason });
   }
 
-  #observe({ stepId, numAllocatedBlocks }: SchedulerOutput): void {
-    if (numAllocatedBlocks > 0) {
-      this.#numFreeLooked = NEVER;
-      this.#countLost();
-    }
+  #observe({ stepId, numAllocatedBlocks, numScheduledTokens, completed }: SchedulerOutput): void {
+    if (numAllocatedBlocks > 0) this.#countLost();
+    this.#numCovered -= numAllocatedBlocks;
+    // Of a request that ended before its step did: it was passed over, since its content did not count yet.
+    if (completed.some((id) => this.#view.refCount(id) === 0)) this.#numCovered = 0;
     if (stepId < 0) {
       this.#lastStepAt = Number.NaN;
       return;
@@ -338,6 +360,7 @@ export default class CpuOffload extends KvConnector {
     const now = this.#context.now();
     if (!Number.isNaN(this.#lastStepAt))
       this.#stepMs += STEP_WEIGHT * (now - this.#lastStepAt - this.#stepMs);
+    this.#tokensPerStep += STEP_WEIGHT * (numScheduledTokens - this.#tokensPerStep);
     this.#lastStepAt = now;
     // A burst counts at once, and is forgotten slowly.
     this.#allocatedPerStep = Math.max(

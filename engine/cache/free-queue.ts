@@ -15,11 +15,24 @@ import {
 } from "./block-record.ts";
 import type { QueueCursor } from "./queue-cursor.ts";
 
+/** Places that the allocator reads ahead: as many as a processor has reads under way at once. */
+const AHEAD = 8;
+
 export class FreeQueue {
   /** The blocks' records, and behind them one for both ends of the queue. */
   readonly #state: Int32Array;
   /** Id of that last record. */
   readonly #end: number;
+  /**
+   * Of each block: the one that came into the queue `AHEAD` places behind it, which may have left it since. A hint, so that reads of
+   * records need not wait for each other: in a large pool each one is a cache miss.
+   */
+  readonly #ahead: Int32Array;
+  /** The blocks that came last, in a ring. */
+  readonly #newest = new Int32Array(AHEAD);
+  #numAdded = 0;
+  /** Of no meaning: it keeps the compiler from leaving the reads ahead out. */
+  readAhead = 0;
   /** Of each block: copies that are under way. */
   readonly #flights: Int32Array;
   readonly #cursors: QueueCursor[] = [];
@@ -33,6 +46,7 @@ export class FreeQueue {
   constructor(state: Int32Array, numBlocks: number) {
     this.#state = state;
     this.#end = numBlocks;
+    this.#ahead = new Int32Array(numBlocks);
     this.#flights = new Int32Array(numBlocks);
     for (let id = 0; id < numBlocks; id++) state[id * WORDS + NEXT] = NOT_QUEUED;
     state[numBlocks * WORDS + NEXT] = numBlocks;
@@ -72,14 +86,17 @@ export class FreeQueue {
     const end = this.#end * WORDS;
     let id = state[end + NEXT] as number;
     let generations = 0;
+    let readAhead = 0;
     for (let i = 0; i < count; i++) {
       const at = id * WORDS;
       into[offset + i] = id;
+      readAhead ^= state[(this.#ahead[id] as number) * WORDS] as number;
       id = state[at + NEXT] as number;
       state[at + NEXT] = NOT_QUEUED;
       state[at + REFERENCES] = 1;
       generations |= state[at + GENERATION] as number;
     }
+    this.readAhead = readAhead;
     state[end + NEXT] = id;
     state[id * WORDS + PREVIOUS] = this.#end;
     this.#size -= count;
@@ -125,6 +142,9 @@ export class FreeQueue {
       state[previous * WORDS + NEXT] = id;
       state[next * WORDS + PREVIOUS] = id;
       added++;
+      const place = this.#numAdded++ % AHEAD;
+      this.#ahead[this.#newest[place] as number] = id;
+      this.#newest[place] = id;
       if (!isHashed) front = id;
       if (isWatched) this.#noteAdded(id, isHashed);
     }

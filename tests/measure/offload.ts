@@ -16,6 +16,7 @@ const { values, positionals } = parseArgs({
     scale: { type: "string", default: "1" },
     mode: { type: "string", default: "auto" },
     link: { type: "string", default: "0" },
+    only: { type: "string", default: "" },
   },
   allowPositionals: true,
 });
@@ -188,7 +189,8 @@ const plan = planOf();
 console.log(`${workload}: ${plan.talks.length} talks, ${plan.numBlocks} blocks on the device`);
 const ratios: number[] = [];
 for (let round = 0; round < Number(values.rounds); round++) {
-  const order = round % 2 === 0 ? [false, true] : [true, false];
+  const both = round % 2 === 0 ? [false, true] : [true, false];
+  const order = both.filter((isOn) => values.only === "" || isOn === (values.only === "on"));
   const speeds = new Map<boolean, number>();
   for (const isOn of order) {
     const { seconds, cpu, tokens, counters } = await serve(plan, isOn);

@@ -45,6 +45,8 @@ interface StepCost {
   readonly commit_p50: number;
   readonly both_p50: number;
   readonly both_p99: number;
+  /** Beside the median: what a connector does once in several steps counts here. */
+  readonly both_mean: number;
   /** Idle time of the device's thread between two queued steps. */
   readonly gap_p50: number;
   readonly gap_p99: number;
@@ -271,6 +273,7 @@ async function runSteps(
     commit_p50: percentile(commit, 0.5),
     both_p50: percentile(both, 0.5),
     both_p99: percentile(both, 0.99),
+    both_mean: mean(both),
     gap_p50: percentile(gaps, 0.5),
     gap_p99: percentile(gaps, 0.99),
   };
@@ -294,6 +297,10 @@ function percentile(values: readonly number[] | undefined, share: number): numbe
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
 }
 
+function mean(values: readonly number[] | undefined = []): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
 function report(steps: readonly StepCost[], hash: number): string {
   const heads = [
     "running",
@@ -303,6 +310,7 @@ function report(steps: readonly StepCost[], hash: number): string {
     "commit",
     "both",
     "both p99",
+    "both mean",
     "gap",
     "gap p99",
   ];
@@ -310,9 +318,15 @@ function report(steps: readonly StepCost[], hash: number): string {
     String(one.running),
     String(one.blocks),
     one.connector,
-    ...[one.schedule_p50, one.commit_p50, one.both_p50, one.both_p99, one.gap_p50, one.gap_p99].map(
-      (micros) => micros.toFixed(1),
-    ),
+    ...[
+      one.schedule_p50,
+      one.commit_p50,
+      one.both_p50,
+      one.both_p99,
+      one.both_mean,
+      one.gap_p50,
+      one.gap_p99,
+    ].map((micros) => micros.toFixed(1)),
   ]);
   const widths = heads.map((head, i) =>
     Math.max(head.length, ...rows.map((row) => row[i]!.length)),
