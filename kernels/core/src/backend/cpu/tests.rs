@@ -279,6 +279,48 @@ fn attention_bits_depend_neither_on_chunks_nor_on_threads_nor_on_company() {
     }
 }
 
+/// The blocks of the first `shared` positions of all rows become those of seat 0.
+fn share(bench: &Bench, step: &mut Step, shared: usize) {
+    let first = bench.step(&[(0, 0, shared)], &[]);
+    let mut at = 0;
+    for row in 0..step.rows.len() {
+        step.blocks[at..at + first.blocks.len()].copy_from_slice(&first.blocks);
+        at += step.table(0, row).len();
+    }
+}
+
+#[test]
+fn attention_bits_of_rows_that_share_blocks_are_those_they_have_alone() {
+    let mut random = Random(16);
+    let (heads, shared) = ((6, 2, 16), 528);
+    let width = ((6 + 4) * 16) as usize;
+    let prefix = random.normals(shared * width);
+    let rows = [(0, shared + 70, 1), (1, shared, 1), (2, shared + 300, 1), (3, shared + 9, 1)];
+    let tails: Vec<Vec<f32>> = rows.iter().map(|row| random.normals((row.1 + 1 - shared) * width)).collect();
+    for isa in isas() {
+        for window in [None, Some(100), Some(400)] {
+            let mut bench = Bench::cpu(isa, 2, heads, 16);
+            let step = bench.step(&[(0, 0, shared)], &[]);
+            bench.attend(&step, &prefix, 0, window);
+            let mut alone = Vec::new();
+            for (&(seat, end, _), tail) in rows.iter().zip(&tails) {
+                let mut last = Vec::new();
+                for (start, qkv) in (shared..=end).zip(tail.chunks_exact(width)) {
+                    let mut step = bench.step(&[(seat, start, 1)], &[]);
+                    share(&bench, &mut step, shared);
+                    last = bench.attend(&step, qkv, 0, window);
+                }
+                alone.extend(last);
+            }
+            let mut step = bench.step(&rows, &[]);
+            share(&bench, &mut step, shared);
+            let last: Vec<f32> = tails.iter().flat_map(|tail| &tail[tail.len() - width..]).copied().collect();
+            let together = bench.attend(&step, &last, 0, window);
+            assert_eq!(bits(&together), bits(&alone), "{isa} window {window:?}");
+        }
+    }
+}
+
 impl Bench {
     /// One sequence in chunks of the given sizes; the last size repeats. Each token's row of the output.
     fn attend_in_chunks(&mut self, qkv: &[f32], chunks: &[usize], window: usize) -> Vec<f32> {

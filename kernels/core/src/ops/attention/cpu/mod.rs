@@ -166,20 +166,19 @@ impl Attention<'_> {
         }
     }
 
-    /// Key or value elements of the 16 tokens from `position`.
-    #[inline(always)]
-    fn elements(&self, task: &Task, which: KeyOrValue, position: usize) -> &[u16] {
-        let size = self.arena.block_size;
-        let block = self.step.table(self.place.group, task.row)[position / size] as usize;
-        let tile = self.arena.tile(self.place.group, block, self.place.layer, which, task.kv_head);
-        let dim = self.place.head_dim;
-        self.kv.read(tile + position % size * dim * size_of::<u16>(), RUN * dim)
-    }
-
     /// Tiles of the runs that hold some of these keys of a chunk; the last one again where there are fewer.
     fn tiles(&self, task: &Task, which: KeyOrValue, keys: &Range<usize>) -> Tiles<'_> {
-        let runs = keys.start / RUN..keys.end.div_ceil(RUN);
-        std::array::from_fn(|i| self.elements(task, which, (runs.start + i).min(runs.end - 1) * RUN))
+        let (size, elements) = (self.arena.block_size, RUN * self.place.head_dim);
+        let table = self.step.table(self.place.group, task.row);
+        let last = (keys.end - 1) / RUN;
+        let mut tiles = Tiles::default();
+        for (tile, run) in tiles.iter_mut().zip(keys.start / RUN..) {
+            let position = run.min(last) * RUN;
+            let block = table[position / size] as usize;
+            let at = self.arena.tile(self.place.group, block, self.place.layer, which, task.kv_head);
+            *tile = self.kv.read(at + position % size / RUN * elements * size_of::<u16>(), elements);
+        }
+        tiles
     }
 
     /// Fills `desk.split` with the keys of one split.

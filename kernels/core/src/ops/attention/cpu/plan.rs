@@ -153,3 +153,98 @@ impl Cut<'_> {
         seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::Limits;
+    use crate::testing::{StepWords, full_group};
+
+    const PLACE: KvPlace = KvPlace { group: 0, layer: 0, num_heads: 3, num_kv_heads: 1, head_dim: 8 };
+    const BLOCKS_EACH: usize = 64;
+
+    /// Rows of (start, tokens); the first `shared` blocks of all are the first row's.
+    fn step(rows: &[(usize, usize)], shared: usize) -> Step {
+        let tokens = vec![0; 1024];
+        let limits = Limits {
+            max_tokens: 1024,
+            max_rows: 8,
+            max_samples: 1,
+            max_model_len: 1024,
+            block_size: 16,
+            groups: vec![full_group(1, 1, 8)],
+            num_blocks: 1 + 8 * BLOCKS_EACH,
+            vocab_size: 1,
+        };
+        let rows: Vec<_> =
+            rows.iter().enumerate().map(|(seat, &(start, len))| (seat, start, &tokens[..len])).collect();
+        let words = StepWords {
+            id: 0,
+            rows,
+            samples: vec![],
+            block_size: 16,
+            blocks_per_seat: BLOCKS_EACH,
+            windows: vec![0],
+            targets: vec![],
+            copies: vec![],
+        };
+        let mut step = words.parse(&limits);
+        let first = step.table(0, 0).to_vec();
+        let mut at = 0;
+        for row in 0..step.rows.len() {
+            let len = step.table(0, row).len();
+            let shared = shared.min(len).min(first.len());
+            step.blocks[at..at + shared].copy_from_slice(&first[..shared]);
+            at += len;
+        }
+        step
+    }
+
+    fn plan(step: &Step) -> Plan {
+        let mut plan = Plan::default();
+        let (place, window) = (&PLACE, None);
+        Cut { step, place, window, block_size: 16, tokens_each: 16, enough: 8 }.plan(&mut plan);
+        plan
+    }
+
+    /// Each split that a token sees is in one task.
+    fn complete(step: &Step, plan: &Plan) {
+        for token in 0..step.tokens.len() {
+            let mut found: Vec<usize> = plan
+                .tasks
+                .iter()
+                .filter(|task| plan.tokens[task.tokens.clone()].contains(&token))
+                .flat_map(|task| task.splits.clone())
+                .collect();
+            found.sort_unstable();
+            let seen = 0..(step.positions[token] as usize + 1).div_ceil(SPLIT);
+            assert!(seen.clone().eq(found.iter().copied().filter(|split| seen.contains(split))), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_share_blocks_share_the_tasks_of_whole_shared_splits() {
+        for shared in [0, 15, 16, 31, 32, 33] {
+            let step = step(&[(600, 1), (520, 1)], shared);
+            let plan = plan(&step);
+            complete(&step, &plan);
+            let joint = plan.tasks.iter().filter(|task| task.tokens.len() == 2).count();
+            assert_eq!(joint, shared / 16, "{shared} shared");
+            assert_eq!(plan.tasks.len(), 6 - joint, "{shared} shared");
+        }
+    }
+
+    #[test]
+    fn prompts_of_many_tasks_are_whole_and_others_are_cut() {
+        let many = step(&[(0, 300), (700, 1)], 0);
+        let plan_of_many = plan(&many);
+        complete(&many, &plan_of_many);
+        assert_eq!(plan_of_many.tasks.iter().filter(|task| task.whole).count(), 300_usize.div_ceil(16));
+        assert_eq!(plan_of_many.cut.len(), 1);
+        let few = step(&[(600, 20), (700, 1)], 0);
+        let plan_of_few = plan(&few);
+        complete(&few, &plan_of_few);
+        assert!(plan_of_few.tasks.iter().all(|task| !task.whole && task.splits.len() == 1));
+        assert_eq!(plan_of_few.cut, 0..21);
+    }
+}
