@@ -29,6 +29,8 @@ const TIER = "host";
 const MOST_OF_FLIGHT = 16;
 /** Steps that a block near eviction is stored ahead, beside the time that its copy takes. */
 const SPARE_STEPS = 2;
+/** Of the device's blocks: as many that never held content mean that nothing is evicted for a while. */
+const ROOMY = 1 / 16;
 /** Windows that one look at the blocks near eviction covers, so that not each step has to look. */
 const WINDOWS_OF_LOOK = 4;
 
@@ -61,6 +63,8 @@ export default class CpuOffload extends KvConnector {
   readonly #loads = new Map<FlightId, Moving>();
   /** Complete blocks that are not stored yet, in eager mode. */
   #backlog: BlockId[] = [];
+  /** All complete blocks, while there is room for many more: nothing was evicted yet, and copies would only cost. */
+  #roomy: BlockId[] | undefined = [];
   #events: KvEvent[] = [];
   #view!: GpuBlockPoolView;
   #context!: SchedulerContext;
@@ -82,6 +86,7 @@ export default class CpuOffload extends KvConnector {
     super();
     const { mode } = options;
     this.#fixedMode = mode === "eager" || mode === "lazy" ? mode : undefined;
+    if (this.#fixedMode !== undefined) this.#roomy = undefined;
   }
 
   override bindGpuBlockPool(view: GpuBlockPoolView): void {
@@ -124,7 +129,8 @@ export default class CpuOffload extends KvConnector {
 
   override buildConnectorMeta(output: SchedulerOutput): void {
     this.#observe(output);
-    if (this.#mode === "eager") this.#backlog.push(...output.completed);
+    if (this.#roomy !== undefined) this.#fill(this.#roomy, output.completed);
+    else if (this.#mode === "eager") this.#backlog.push(...output.completed);
     if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog);
     this.#isIdle = output.stepId < 0;
     if (this.#mode === "lazy") this.#storeNearEviction(this.#isIdle);
@@ -169,6 +175,7 @@ export default class CpuOffload extends KvConnector {
     this.#stores.clear();
     this.#loads.clear();
     this.#backlog = [];
+    if (this.#fixedMode === undefined) this.#roomy = [];
     this.#numCovered = 0;
     this.#events.push({ kind: "cleared", keys: [], medium: TIER });
   }
@@ -178,12 +185,23 @@ export default class CpuOffload extends KvConnector {
   }
 
   get #mode(): StoreMode {
-    return this.#fixedMode ?? (this.#isShort ? "eager" : this.#auto.mode);
+    if (this.#fixedMode !== undefined) return this.#fixedMode;
+    if (this.#isShort) return "eager";
+    return this.#roomy === undefined ? this.#auto.mode : "lazy";
   }
 
   /** Whether what becomes free is handed out before it could be seen near eviction and be copied. */
   get #isShort(): boolean {
     return this.#view.numFreeBlocks < this.#window;
+  }
+
+  /** Blocks that never held content become few: from now on what is complete is stored as the mode says. */
+  #fill(roomy: BlockId[], completed: readonly BlockId[]): void {
+    roomy.push(...completed);
+    const { numBlocks } = this.#view;
+    if (numBlocks - roomy.length > Math.max(this.#window, numBlocks * ROOMY)) return;
+    this.#roomy = undefined;
+    if (this.#mode === "eager") this.#backlog.push(...roomy);
   }
 
   /** Stores blocks that are about to be released: the tail of a table first, as they are evicted. */
