@@ -1,0 +1,11 @@
+// All kernels in one translation unit: one PTX, one module.
+#include "../ops/add/kernel.cu"
+#include "../ops/attention/kernel.cu"
+#include "../ops/embed/kernel.cu"
+#include "../ops/gather_samples/kernel.cu"
+#include "../ops/linear/kernel.cu"
+#include "../ops/rms_norm/kernel.cu"
+#include "../ops/rope/kernel.cu"
+#include "../ops/sample/kernel.cu"
+#include "../ops/silu_mul/kernel.cu"
+#include "../ops/store_kv/kernel.cu"
