@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { FAULTS as CUDA_FAULTS } from "../../cuda-emulator/faults.ts";
 import { FAULTS } from "../../mutation/faults.ts";
 import { type Fault, filesOf, outcomeOf, plant } from "../../mutation/plan.ts";
 
@@ -64,7 +65,17 @@ describe("the faults", () => {
     },
   );
 
+  test.each(CUDA_FAULTS.map((fault) => [fault.name, fault] as const))(
+    "%s of the cuda backend can be planted",
+    async (_, fault) => {
+      const planted = plant(fault, await Bun.file(join(ROOT, fault.file)).text());
+      expect(planted).toHaveProperty("text");
+      expect(fault.tests.length).toBeGreaterThan(0);
+    },
+  );
+
   test("have names of their own", () => {
-    expect(new Set(FAULTS.map(({ name }) => name)).size).toBe(FAULTS.length);
+    const names = [...FAULTS, ...CUDA_FAULTS].map(({ name }) => name);
+    expect(new Set(names).size).toBe(names.length);
   });
 });
