@@ -2,22 +2,41 @@
 
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
 import { totalmem } from "node:os";
-import { dlopen, FFIType } from "bun:ffi";
 import type { CommandDef } from "citty";
 import { MEMORY_SHARE } from "../engine/connectors/host-pool-size.ts";
 import { readHubSettings } from "../engine/hub/settings.ts";
-import { cpuFeatures, memoryAvailable } from "../engine/runner/native.ts";
+import {
+  cpuFeatures,
+  type CudaStatus,
+  cudaStatus,
+  memoryAvailable,
+} from "../engine/runner/native.ts";
 import { defineOurCommand } from "./command.ts";
 import { EXIT, formatBytes } from "./output.ts";
 import { VERSION } from "./version.ts";
 
 interface GpuReport {
+  /** Whether the driver's library is there. */
   readonly found: boolean;
-  /** Where the driver's library is, or why there is none. */
-  readonly detail: string;
-  /** Devices the kernel's driver shows; they may be there without the library, as in a container without it. */
-  readonly devices: readonly string[];
+  /** Newest version of CUDA that the driver takes. */
+  readonly cudaVersion: string | undefined;
+  /** Of the kernel's driver. */
   readonly driverVersion: string | undefined;
+  readonly devices: readonly DeviceReport[];
+  /** Devices the kernel's driver shows; they may be there without the library, as in a container without it. */
+  readonly kernelDevices: readonly string[];
+  /** Why no device can be used. */
+  readonly problem?: string;
+}
+
+interface DeviceReport {
+  /** As `--device` takes it. */
+  readonly device: string;
+  readonly name: string;
+  readonly capability: string;
+  readonly totalBytes: number;
+  /** Why it cannot be used. */
+  readonly problem?: string;
 }
 
 interface FolderReport {
@@ -41,7 +60,7 @@ const command: CommandDef = defineOurCommand("doctor", async ({ values }) => {
       reference: "yes",
       null: "yes, for measurements: computes nothing",
       witness: "yes, for tests: computes nothing",
-      cuda: "no: this version has no CUDA backend yet",
+      cuda: gpu.problem === undefined ? "yes" : `no: ${gpu.problem}`,
     },
     folders: {
       "hub cache": folder(hub.cacheDir),
@@ -63,39 +82,29 @@ function folder(path: string): FolderReport {
   }
 }
 
-/** Beside what the dynamic linker searches: where WSL, Debian, Fedora and NixOS keep the driver's library. */
-const DRIVER_FOLDERS = [
-  "",
-  "/usr/lib/wsl/lib/",
-  "/usr/lib/x86_64-linux-gnu/",
-  "/usr/lib/aarch64-linux-gnu/",
-  "/usr/lib64/",
-  "/usr/lib64/nvidia/",
-  "/usr/local/cuda/compat/",
-  "/run/opengl-driver/lib/",
-];
+/** The oldest version whose drivers take the kernels (`kernels/core/src/backend/cuda/driver.rs`). */
+const CUDA_FLOOR = "12.0";
 
 function findGpu(): GpuReport {
-  const devices = listDevices();
   const kernel = "/proc/driver/nvidia/version";
   const driverVersion = existsSync(kernel)
     ? /Module\s+(?:for \S+\s+)?([\d.]+)/.exec(readFileSync(kernel, "utf8"))?.[1]
     : undefined;
-  const refusals: string[] = [];
-  for (const place of DRIVER_FOLDERS) {
-    const path = `${place}libcuda.so.1`;
-    if (place !== "" && !existsSync(path)) continue;
-    try {
-      const library = dlopen(path, { cuInit: { args: [FFIType.u32], returns: FFIType.i32 } });
-      const status = library.symbols.cuInit(0);
-      library.close();
-      if (status === 0) return { found: true, detail: path, devices, driverVersion };
-      refusals.push(`${path}: cuInit returned ${status}`);
-    } catch (error) {
-      refusals.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
-    }
-  }
-  return { found: false, detail: refusals.join("; "), devices, driverVersion };
+  const { driver, devices, problem } = cudaStatus();
+  return {
+    found: driver !== undefined && driver !== null,
+    cudaVersion: driver ?? undefined,
+    driverVersion,
+    devices: devices.map(deviceReport),
+    kernelDevices: listDevices(),
+    ...(problem === undefined || problem === null ? {} : { problem }),
+  };
+}
+
+function deviceReport(device: CudaStatus["devices"][number]): DeviceReport {
+  const { ordinal, name, capability, totalBytes, problem } = device;
+  const report = { device: `cuda:${ordinal}`, name, capability, totalBytes };
+  return problem === undefined || problem === null ? report : { ...report, problem };
 }
 
 function listDevices(): string[] {
@@ -139,9 +148,14 @@ function toText(report: Report): string {
     `  ${"host pool".padEnd(12)} ${formatBytes(Math.floor(memory.availableBytes * MEMORY_SHARE))} unless --kv-offload-size says otherwise, where a KV connector keeps pages`,
     "",
     "GPU",
-    `  ${"driver".padEnd(12)} ${gpu.found ? `found: ${gpu.detail}` : `not found: ${gpu.detail}`}`,
-    `  ${"devices".padEnd(12)} ${gpu.devices.join(", ") || "none"}`,
-    `  ${"version".padEnd(12)} ${gpu.driverVersion ?? "no kernel driver"}`,
+    `  ${"driver".padEnd(12)} ${gpu.driverVersion ?? "no kernel driver"}`,
+    `  ${"CUDA".padEnd(12)} ${gpu.cudaVersion === undefined ? "no driver library" : `${gpu.cudaVersion} (at least ${CUDA_FLOOR} is needed)`}`,
+    `  ${"in /dev".padEnd(12)} ${gpu.kernelDevices.join(", ") || "none"}`,
+    ...gpu.devices.map(
+      ({ device, name, capability, totalBytes, problem }) =>
+        `  ${device.padEnd(12)} ${name}, compute capability ${capability}, ${formatBytes(totalBytes)}` +
+        (problem === undefined ? "" : ` (cannot be used: ${problem})`),
+    ),
     "",
     "Backends",
     ...Object.entries(report.backends).map(([name, value]) => `  ${name.padEnd(12)} ${value}`),

@@ -31,7 +31,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     log,
     onStrayError: (thrown) => post({ type: "fatal", error: errorToData(toKvEngineError(thrown)) }),
   });
-  const { model, runner, limits, maxSamples, info } = await startModel(config);
+  const { model, runner, limits, maxSamples, info } = await startModel(config, log);
   // Stop strings are rare and a tokenizer is large, so the first request that has one makes it.
   let tokenizer: Tokenizer | undefined;
   const createStopChecker = (stop: readonly string[], minTokens: number): StopChecker => {

@@ -5,7 +5,7 @@
 
 import type { PageTransfers } from "./cache/page-transfers.ts";
 import type { ConnectorHost } from "./connectors/connector-host.ts";
-import { KvEngineError, toKvEngineError } from "./errors.ts";
+import { errorFromData, KvEngineError, toKvEngineError } from "./errors.ts";
 import type { EngineStats, GenerateRequest } from "./request.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./runner/model-runner.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
@@ -102,7 +102,12 @@ export class Engine {
           await this.#sleep();
           continue;
         }
-        const events = this.#scheduler.commit(await this.#runner.next());
+        const result = await this.#runner.next();
+        const events = this.#scheduler.commit(result);
+        if (result.error?.code === "device_lost") {
+          this.#publish(events);
+          throw errorFromData(result.error);
+        }
         // The device gets its next step before anybody reads about the last one.
         this.#fill();
         // The step that frees an aborted request's blocks has no events; its numbers must not wait for the next request.

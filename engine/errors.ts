@@ -23,6 +23,8 @@ const STATUS = {
   download_failed: 502,
   port_in_use: 500,
   out_of_memory: 503,
+  /** The device has failed for good; the process ends by it. */
+  device_lost: 503,
   /** A connector's code does not return; the process ends by it. */
   connector_hung: 500,
   /** Draining, or the engine has stopped. */

@@ -8,6 +8,7 @@
  */
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { ptxIsStale } from "./cuda/sources.ts";
 
 const kernels: string = fileURLToPath(new URL(".", import.meta.url));
 const root: string = join(kernels, "..");
@@ -19,6 +20,13 @@ if (unknown !== undefined) {
   process.exit(2);
 }
 const quiet: boolean = process.argv.includes("--quiet");
+
+if (ptxIsStale()) {
+  process.stderr.write(
+    "kernels/cuda/kernels.ptx.gz is older than its sources: run `npm run build:cuda`\n",
+  );
+  if (process.env["CI"] !== undefined) process.exit(1);
+}
 
 const options: readonly string[] = [
   "--release",

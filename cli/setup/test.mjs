@@ -1,6 +1,7 @@
 /**
  * `npm test`: sets up, gets the default model, runs every test of both languages. `--ci` adds types, lint, format, dead
- * code and generated files, each counted as one check. The last line is always `N passed, N failed`.
+ * code and generated files, each counted as one check. `--only FOLDER` runs the tests under one path of tests/ and no others.
+ * The last line is always `N passed, N failed`.
  */
 
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -166,7 +167,7 @@ async function checkGenerated(bun) {
   });
 }
 
-async function main(ci) {
+async function main(ci, only) {
   let bun;
   await suite("set-up", async () => {
     bun = await setup();
@@ -196,13 +197,14 @@ async function main(ci) {
     ]);
     if (bun !== undefined) await suite("generated files", () => checkGenerated(bun));
   }
-  await suite("Rust", testRust);
+  if (only === undefined) await suite("Rust", testRust);
   if (bun === undefined) return;
   await suite("default model", async () => {
     process.env.KVENGINE_TEST_MODEL ||= await getDefaultModel(bun);
     return { passed: 0, failed: 0 };
   });
-  for (const path of testPaths()) await suite(`TypeScript: ${path}`, () => testBun(bun, path));
+  for (const path of only === undefined ? testPaths() : [only])
+    await suite(`TypeScript: ${path}`, () => testBun(bun, path));
 }
 
 function report() {
@@ -219,5 +221,6 @@ function report() {
   process.stdout.write(`${sum("passed")} passed, ${sum("failed")} failed\n`);
 }
 
-await main(process.argv.includes("--ci"));
+const onlyAt = process.argv.indexOf("--only");
+await main(process.argv.includes("--ci"), onlyAt < 0 ? undefined : process.argv[onlyAt + 1]);
 report();

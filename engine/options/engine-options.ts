@@ -1,6 +1,23 @@
 /** Rows of the option table that the engine is started with. */
 
 export const ENGINE_OPTIONS = {
+  device: {
+    group: "engine",
+    type: "text",
+    default: "auto",
+    hint: "device",
+    commands: [
+      "serve",
+      "run",
+      "chat",
+      "bench engine",
+      "bench throughput",
+      "bench kv",
+      "bench results",
+    ],
+    help: "Where to compute: cpu, cuda (the first NVIDIA GPU) or cuda:N; auto = the GPU if there is one that can be used, else the CPU. `kvengine doctor` lists GPUs and says why one cannot be used",
+    example: "cuda:1",
+  },
   backend: {
     group: "engine",
     type: "choice",
@@ -15,7 +32,7 @@ export const ENGINE_OPTIONS = {
       "bench kv",
       "bench results",
     ],
-    help: "What computes; auto picks the fastest one present, `reference` is slow and exact, `null` computes nothing and measures the rest, `witness` answers by what it sees of the KV blocks and tests them",
+    help: "What computes; auto goes by --device, `reference` is slow and exact, `null` computes nothing and measures the rest, `witness` answers by what it sees of the KV blocks and tests them",
     example: "cpu",
   },
   isa: {
@@ -125,6 +142,17 @@ export const ENGINE_OPTIONS = {
     commands: ["serve", "run", "chat", "bench engine", "bench throughput", "bench kv"],
     help: "Memory for KV blocks",
     example: "512MiB",
+  },
+  "gpu-memory-utilization": {
+    group: "engine",
+    type: "number",
+    default: 0.9,
+    min: 0.05,
+    max: 1,
+    unit: "share of the memory",
+    commands: ["serve", "run", "chat", "bench engine", "bench throughput", "bench kv"],
+    help: "Share of the GPU's memory that may be in use, other programs' included: KV blocks get what weights and activations leave of it",
+    example: "0.8",
   },
   "scheduling-policy": {
     group: "engine",

@@ -24,6 +24,18 @@ export interface KvPlanInput {
   readonly weightBytes: number;
   /** Bytes that are free now, before weights and KV. Read only where the number of blocks is planned from it. */
   readonly memoryAvailable: () => number;
+  /** Where a device has memory of its own; all of it that is left is for KV. Read as the above. */
+  readonly device?: () => DeviceBudget;
+}
+
+/** Memory of a device, in bytes. */
+export interface DeviceBudget {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  /** Share of it that may be in use, by whomever. */
+  readonly utilization: number;
+  /** What the program takes beside KV: weights, activations and what steps need. */
+  readonly programBytes: number;
 }
 
 export interface KvPlan {
@@ -34,6 +46,9 @@ export interface KvPlan {
 
 /** Share of the memory left beside the weights that KV may take: the rest is for activations, the page cache and others. */
 const MEMORY_SHARE = 0.5;
+
+/** More than a block's id can name. */
+const MOST_BLOCKS = 16_777_216;
 
 /** Throws `bad_config` or `out_of_memory` with the numbers. */
 export function planKv(input: KvPlanInput): KvPlan {
@@ -99,6 +114,12 @@ function planBlocks({ pageBytes, kvCacheMemory, ...input }: KvPlanInput, useful:
   // A backend that computes nothing has pages of no size.
   if (pageBytes === 0) return useful;
   if (kvCacheMemory > 0) return Math.floor(kvCacheMemory / pageBytes);
+  if (input.device !== undefined) {
+    const { totalBytes, freeBytes, utilization, programBytes } = input.device();
+    const inUse = totalBytes - freeBytes;
+    const left = Math.max(0, totalBytes * utilization - inUse - programBytes);
+    return Math.min(Math.floor(left / pageBytes), MOST_BLOCKS);
+  }
   const memory = Math.max(0, input.memoryAvailable() - input.weightBytes) * MEMORY_SHARE;
   return Math.min(Math.floor(memory / pageBytes), useful);
 }

@@ -9,9 +9,13 @@ import type { RequestLimits } from "../request-limits.ts";
 import { type ScheduledBatch, type StepResult, stepWord } from "../scheduler/batch.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
 import type { FlightResult } from "../cache/page-transfers.ts";
-import { planKv } from "./kv-plan.ts";
+import { chooseBackend, isCuda } from "./device.ts";
+import { type KvPlan, planKv } from "./kv-plan.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./model-runner.ts";
 import {
+  cudaStatus,
+  deviceBytes,
+  deviceMemory,
   fromNative,
   memoryAvailable,
   pageBytes,
@@ -50,52 +54,76 @@ export function maxSamplesOf(config: EngineConfig): number {
   return Math.max(2, Math.min(maxNumSeqs + SPARE_SAMPLES + drafts, maxNumBatchedTokens));
 }
 
-/** Loads the model and starts its thread. Throws what the model file, the options or the memory forbid. */
-export async function startModel(config: EngineConfig): Promise<StartedModel> {
+/**
+ * Loads the model and starts its thread. `log` learns what was decided for whoever left it open. Throws what the model file, the
+ * options or the memory forbid.
+ */
+export async function startModel(
+  config: EngineConfig,
+  log: (level: "info" | "warn", message: string) => void = () => undefined,
+): Promise<StartedModel> {
+  const { backend, note } = chooseBackend(config, cudaStatus);
+  if (note !== undefined) log("info", note);
   const model = await loadModel(config.modelPath);
-  const backend = config.backend === "auto" ? "cpu" : config.backend;
   const program = MODELLESS.has(backend)
     ? { values: [], ops: [], files: [], tensors: [] }
     : { ...model.tape, files: model.files, tensors: model.tensors };
   const weightBytes = program.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
   const maxInFlightTokens = QUEUE_DEPTH * config.maxNumBatchedTokens;
   const maxSamples = maxSamplesOf(config);
-  const plan = planKv({
-    numGpuBlocksOverride: config.numGpuBlocksOverride,
-    kvCacheMemory: config.kvCacheMemory,
-    maxModelLen: config.maxModelLen,
-    contextLength: model.config.contextLength,
-    maxNumSeqs: config.maxNumSeqs,
-    blockSize: config.blockSize,
-    groups: model.groups,
-    maxInFlightTokens,
-    pageBytes: pageBytes(backend, model.groups, config.blockSize),
-    weightBytes,
-    memoryAvailable,
-  });
-  const runner = new NativeRunner();
-  await runner.start({
+  const spec = {
     backend,
     isa: config.isa,
     threads: config.threads === 0 ? availableParallelism() : config.threads,
     ...program,
     groups: model.groups,
     blockSize: config.blockSize,
-    numBlocks: plan.numBlocks,
     maxTokens: config.maxNumBatchedTokens,
     maxRows: config.maxNumSeqs,
     maxSamples,
-    maxModelLen: plan.maxModelLen,
     vocabSize: model.config.vocabSize,
-  });
+  };
+  const longest = config.maxModelLen === 0 ? model.config.contextLength : config.maxModelLen;
+  const plan = (blocks: number): KvPlan =>
+    planKv({
+      numGpuBlocksOverride: blocks,
+      kvCacheMemory: config.kvCacheMemory,
+      maxModelLen: config.maxModelLen,
+      contextLength: model.config.contextLength,
+      maxNumSeqs: config.maxNumSeqs,
+      blockSize: config.blockSize,
+      groups: model.groups,
+      maxInFlightTokens,
+      pageBytes: pageBytes(backend, model.groups, config.blockSize),
+      weightBytes,
+      memoryAvailable,
+      ...(isCuda(backend)
+        ? {
+            device: () => ({
+              ...deviceMemory(backend),
+              utilization: config.gpuMemoryUtilization,
+              // Before the blocks are known; the longest sequence is no longer than this.
+              programBytes: deviceBytes({ ...spec, numBlocks: 2, maxModelLen: longest }),
+            }),
+          }
+        : {}),
+    });
+  const wanted = plan(config.numGpuBlocksOverride);
+  const runner = new NativeRunner();
+  await runner.start({ ...spec, ...wanted });
+  const given = runner.info().numBlocks;
+  if (given < wanted.numBlocks) {
+    log("warn", `${given} KV blocks fit in the device's memory, not ${wanted.numBlocks}`);
+  }
+  const { numBlocks, maxModelLen } = given < wanted.numBlocks ? plan(given) : wanted;
   const compiled = runner.info();
   const limits: RequestLimits = {
-    maxModelLen: plan.maxModelLen,
+    maxModelLen,
     vocabSize: model.config.vocabSize,
     blockSize: config.blockSize,
     groups: model.groups,
     maxInFlightTokens,
-    numBlocks: plan.numBlocks - 1,
+    numBlocks: numBlocks - 1,
   };
   const info: EngineInfo = {
     modelName: model.name,

@@ -7,6 +7,7 @@ import { type ErrorData, errorFromData, KvEngineError, toKvEngineError } from ".
 import { type Binding, loadAddon } from "./addon.ts";
 
 import type {
+  CudaStatus,
   Factors,
   FlightResult,
   ProgramInfo,
@@ -17,6 +18,7 @@ import type {
 } from "../../kernels/binding/index.js";
 
 export type {
+  CudaStatus,
   DType,
   Factors,
   KvGroup,
@@ -144,6 +146,21 @@ export function cpuFeatures(): ReturnType<Binding["cpuFeatures"]> {
 /** Bytes that can still be had: the machine's or the control group's, whichever is less. */
 export function memoryAvailable(): number {
   return callNative(() => binding.memoryAvailable());
+}
+
+/** The NVIDIA driver and its GPUs, or why there is none to use. Takes no memory of a GPU. */
+export function cudaStatus(): CudaStatus {
+  return callNative(() => binding.cudaStatus());
+}
+
+/** Bytes of a GPU's memory: all, and those that are free. */
+export function deviceMemory(backend: string): ReturnType<Binding["deviceMemory"]> {
+  return callNative(() => binding.deviceMemory(backend));
+}
+
+/** Bytes of a GPU's memory that a program takes beside its KV blocks. */
+export function deviceBytes(spec: ProgramSpec): number {
+  return callNative(() => binding.deviceBytes(spec));
 }
 
 /** Measures what this machine gives at most. A call takes the time that it is given, and this thread. */

@@ -40,11 +40,13 @@ export function retrieveModel(context: AppContext, c: Context<Env>): Response {
 /** Whether requests are taken (a router sends none while it is 503), and how far the host's memory for KV is. */
 export function health(context: AppContext, c: Context<Env>): Response {
   context.checkServing();
-  const { hostPool } = context.deps.client.stats();
-  if (hostPool === undefined) return c.json({ status: "ok" });
+  const { client } = context.deps;
+  const { hostPool } = client.stats();
+  const report = { status: "ok", backend: client.info.backend };
+  if (hostPool === undefined) return c.json(report);
   const { numPages, numReady, isGrowing } = hostPool;
   const state = isGrowing ? "growing" : "ready";
-  return c.json({ status: "ok", host_pool: { state, pages: numPages, pages_ready: numReady } });
+  return c.json({ ...report, host_pool: { state, pages: numPages, pages_ready: numReady } });
 }
 
 export function version(context: AppContext, c: Context<Env>): Response {

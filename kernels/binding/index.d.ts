@@ -182,6 +182,9 @@ export declare class Transfers {
 /** What the processor can do. */
 export declare function cpuFeatures(): CpuFeatures
 
+/** The NVIDIA driver and its GPUs, or why there is none to use. Takes no memory of a GPU. */
+export declare function cudaStatus(): CudaStatus
+
 /**
  * Elements of whole blocks of weights as f32; for tests and `inspect`.
  *
@@ -189,6 +192,30 @@ export declare function cpuFeatures(): CpuFeatures
  * The core's, as JSON `{code, message}` in the message.
  */
 export declare function dequantize(dtype: DType, bytes: Uint8Array): Float32Array
+
+/**
+ * Bytes of a GPU's memory that a program takes beside its KV blocks.
+ *
+ * # Errors
+ * The core's, as JSON `{code, message}` in the message.
+ */
+export declare function deviceBytes(spec: ProgramSpec): number
+
+/**
+ * Memory of the GPU that a backend's name (`cuda`, `cuda:1`) asks for.
+ *
+ * # Errors
+ * The core's, as JSON `{code, message}` in the message.
+ */
+export declare function deviceMemory(backend: string): DeviceMemory
+
+/** Memory of a GPU, in bytes. */
+export interface DeviceMemory {
+  /** All. */
+  totalBytes: number
+  /** Free now. */
+  freeBytes: number
+}
 
 /** Why pages of a flight failed. */
 export interface FlightError {
@@ -392,6 +419,30 @@ export interface CpuFeatures {
   isa: string
 }
 
+/** A device that the driver shows. */
+export interface CudaDevice {
+  /** Its number, as in `cuda:1`. */
+  ordinal: number
+  /** Its name. */
+  name: string
+  /** Compute capability, as `8.0`. */
+  capability: string
+  /** Bytes of its memory. */
+  totalBytes: number
+  /** Why it cannot be used, in one line. */
+  problem?: string
+}
+
+/** What this machine has for the cuda backend. */
+export interface CudaStatus {
+  /** Newest CUDA version that the driver takes, as `12.4`. */
+  driver?: string
+  /** Devices, in the driver's order. */
+  devices: Array<CudaDevice>
+  /** Why no device can be used, in one line. */
+  problem?: string
+}
+
 /** How a weight tensor's bytes are to be read. */
 export type DType = 'F32' | 'F16' | 'BF16' | 'Q4_0' | 'Q4_1' | 'Q5_0' | 'Q5_1' | 'Q8_0' | 'Q4_K' | 'Q5_K' | 'Q6_K'
 
@@ -441,6 +492,8 @@ export interface ProgramInfo {
   activationBytes: number
   /** Bytes of all KV pages. */
   kvBytes: number
+  /** KV blocks, the null block included: as many as asked for, or what the device's memory holds. */
+  numBlocks: number
   /** Bytes of one page. */
   pageBytes: number
 }

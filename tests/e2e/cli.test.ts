@@ -131,10 +131,13 @@ describe("inspect, pull and doctor", () => {
   test("doctor reports the processor, and the GPU driver or why there is none", async () => {
     const report = JSON.parse((await runCli(["doctor", "--json"])).stdout) as {
       cpu: { isa: string };
-      gpu: { found: boolean; detail: string };
+      gpu: { found: boolean; devices: readonly string[]; problem?: string };
+      backends: { cuda: string };
     };
     expect(["avx512", "avx2", "portable"]).toContain(report.cpu.isa);
-    expect(report.gpu.detail).toContain("libcuda.so.1");
+    const { found, problem } = report.gpu;
+    if (!found) expect(problem).toContain("libcuda.so.1");
+    expect(report.backends.cuda).toBe(problem === undefined ? "yes" : `no: ${problem}`);
     expect((await runCli(["doctor"])).stdout).toContain("GPU");
   }, 60_000);
 });

@@ -17,7 +17,7 @@ import { ScheduledBatch } from "../../engine/scheduler/batch.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
 import { ENGINE_CONFIG } from "../support/engine-config.ts";
-import { PROPERTY_LIMIT_MS, propertyRuns } from "../support/property-runs.ts";
+import { FEW_PROPERTY_RUNS, PROPERTY_LIMIT_MS, propertyRuns } from "../support/property-runs.ts";
 import {
   createStopChecker,
   makeRequest,
@@ -341,7 +341,7 @@ describe("one answer on real kernels", () => {
         propertyRuns(50),
       );
       for (const [what, count] of Object.entries(seen))
-        expect([what, count > 0]).toEqual([what, true]);
+        if (!FEW_PROPERTY_RUNS) expect([what, count > 0]).toEqual([what, true]);
     },
     PROPERTY_LIMIT_MS,
   );

@@ -2,8 +2,12 @@
 
 import type { EngineConfig } from "../../engine/config.ts";
 
+/** `KVENGINE_TEST_DEVICE=cuda` has them compute on a GPU, real or emulated. */
+export const TEST_DEVICE: string = process.env["KVENGINE_TEST_DEVICE"] || "cpu";
+
 export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
-  backend: "cpu",
+  device: TEST_DEVICE,
+  backend: "auto",
   isa: "auto",
   threads: 1,
   maxNumSeqs: 16,
@@ -12,6 +16,7 @@ export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
   blockSize: 16,
   numGpuBlocksOverride: 400,
   kvCacheMemory: 0,
+  gpuMemoryUtilization: 0.9,
   schedulingPolicy: "fcfs",
   tpotSlo: 0,
   enablePrefixCaching: true,

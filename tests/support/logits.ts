@@ -8,7 +8,7 @@ import { stepWords } from "./step-words.ts";
 const BLOCK_SIZE = 16;
 
 export interface LogitsOptions {
-  readonly backend: "cpu" | "reference";
+  readonly backend: string;
   readonly isa?: string;
   readonly threads?: number;
   /** Tokens of each step, the last size again and again; default: all in one. */

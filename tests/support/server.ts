@@ -70,10 +70,11 @@ export interface TestServer extends AsyncDisposable {
 /** Starts `kvengine serve` on a free port and resolves when it says that it is ready. Throws what it said when it ends instead. */
 export async function startServer(
   args: readonly string[] = [],
-  options: ProcessOptions & { subcommand?: readonly string[] } = {},
+  options: ProcessOptions & { subcommand?: readonly string[]; model?: string } = {},
 ): Promise<TestServer> {
+  const model = options.model ?? defaultModelPath();
   const child = spawn(
-    [...(options.subcommand ?? ["serve"]), defaultModelPath(), "--port", "0", ...args],
+    [...(options.subcommand ?? ["serve"]), model, "--port", "0", ...args],
     options,
   );
   let stderr = "";

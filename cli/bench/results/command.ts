@@ -11,6 +11,8 @@ import type { OptionValues } from "../../../engine/config.ts";
 import { resolveConfig } from "../../../engine/config-values.ts";
 import { KvEngineError } from "../../../engine/errors.ts";
 import { DEFAULT_MODEL } from "../../../engine/hub/resolve.ts";
+import { chooseBackend } from "../../../engine/runner/device.ts";
+import { cudaStatus } from "../../../engine/runner/native.ts";
 import { defineOurCommand } from "../../command.ts";
 import { parseCommandLine } from "../../flags.ts";
 import { EXIT } from "../../output.ts";
@@ -78,9 +80,9 @@ function unknownPeer(name: string): KvEngineError {
 }
 
 function settingOf(model: string, values: OptionValues, peers: Peers): string {
-  const { backend, isa, threads, serverArgs } = values;
+  const { device, backend, isa, threads, serverArgs } = values;
   return JSON.stringify({
-    ...{ version: VERSION, model: basename(model), backend, isa, threads, serverArgs },
+    ...{ version: VERSION, model: basename(model), device, backend, isa, threads, serverArgs },
     peers: [...peers.keys()],
   });
 }
@@ -150,14 +152,14 @@ async function enginePart({
   const begin = begun();
   const { flags } = parseCommandLine("bench engine", splitWords(ENGINE_FLAGS, "grid"), []);
   const grid = resolveConfig("bench engine", { flags, env: {} }).values;
-  const { backend, isa, threads } = values;
+  const { device, backend, isa, threads } = values;
   const folder = peers.get("llama.cpp");
   const report = await benchEngine(
     spec,
     {
-      ...{ ...grid, backend, isa, threads },
-      // What computes nothing has no limits.
-      limits: backend === "auto" || backend === "cpu",
+      ...{ ...grid, device, backend, isa, threads },
+      // Limits are measured of the processor, which has to be what computes.
+      limits: chooseBackend(values, cudaStatus).backend === "cpu",
       peer: folder === undefined ? [] : [`llama.cpp=${folder}`],
     },
     log,

@@ -70,8 +70,8 @@ export function sidesOf({ model, values, peers }: ServeSetting): readonly Side[]
 }
 
 function engineFlags(values: OptionValues): string[] {
-  const { backend, isa } = values;
-  return ["--backend", backend, "--isa", isa, ...threadFlags(values)];
+  const { device, backend, isa } = values;
+  return ["--device", device, "--backend", backend, "--isa", isa, ...threadFlags(values)];
 }
 
 /** The same word for both. */

@@ -142,7 +142,7 @@ fn main() {
     let activations = backend.alloc(MOST_TOKENS * (960 + 576) * 4).unwrap();
     let floats: Vec<u8> =
         (0..MOST_TOKENS * 960).flat_map(|_| (next() as i32 as f32 * 1e-9).to_le_bytes()).collect();
-    backend.upload(activations, 0, &floats);
+    backend.upload(activations, 0, &floats).unwrap();
     let arena = Arena { pages, block_size: BLOCK_SIZE, element_bytes: 2, groups: groups() };
     let mut bench = Bench { backend, arena, activations, hot: args.contains_key("hot") };
     let rounds: usize = get("rounds", "9").parse().unwrap();

@@ -11,6 +11,8 @@ pub enum Code {
     Unsupported,
     /// Memory could not be had.
     OutOfMemory,
+    /// The device has failed for good: only a new process can use it again.
+    DeviceLost,
     /// The caller broke a documented duty: a bug of kvengine's own.
     Internal,
 }
@@ -22,6 +24,7 @@ impl Code {
             Self::BadModel => "bad_model",
             Self::Unsupported => "unsupported",
             Self::OutOfMemory => "out_of_memory",
+            Self::DeviceLost => "device_lost",
             Self::Internal => "internal",
         }
     }
@@ -52,6 +55,10 @@ impl Failure {
     /// No memory for this.
     pub fn out_of_memory(message: impl Into<String>) -> Self {
         Self { code: Code::OutOfMemory, message: message.into() }
+    }
+    /// The device has failed for good.
+    pub fn device_lost(message: impl Into<String>) -> Self {
+        Self { code: Code::DeviceLost, message: message.into() }
     }
     /// A bug of ours.
     pub fn internal(message: impl Into<String>) -> Self {

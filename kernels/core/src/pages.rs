@@ -1,4 +1,4 @@
-//! Pages of KV in the process's own memory, shared by threads: the device thread computes on some pages while transfer
+//! Pages of KV, in the process's own memory or on a device ([`RemotePages`]). Those in memory are shared by threads: the device thread computes on some pages while transfer
 //! threads copy others. So there is never a slice of all pages, only of parts that nobody else changes meanwhile.
 //!
 //! Who keeps threads apart: a step touches the blocks of its tables, a transfer those of its flight. The engine submits no
@@ -7,16 +7,55 @@
 //! are kept apart from each other by `transfer/claims.rs`.
 #![expect(unsafe_code, reason = "threads share memory, each its own parts")]
 
+use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::error::{Failure, Result};
 use crate::mapping::{Mapping, Plain};
 
+/// Pages that are not in the process's memory: the side of them that transfers use. Whoever calls keeps steps and other
+/// transfers off the pages, as the module says. Any thread may call.
+pub trait RemotePages: Debug + Send + Sync {
+    /// Copies host pages to pages of the device; they have arrived when it returns.
+    ///
+    /// # Errors
+    /// `device_lost`, `internal`: any of them may not have arrived.
+    fn load(&self, copies: &[(&[u8], usize)]) -> Result<()>;
+
+    /// Copies pages of the device to host pages; they have arrived when it returns.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    fn store(&self, copies: &mut [(usize, &mut [u8])]) -> Result<()>;
+
+    /// Sets every byte of a page.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    fn fill(&self, page: usize, byte: u8) -> Result<()>;
+
+    /// Lets the device reach host memory by itself, until the answer is dropped. The memory must live as long. Copies from and to
+    /// other memory are correct too, and slow.
+    ///
+    /// # Errors
+    /// `out_of_memory` where the system or the driver gives no more of it.
+    fn pin(&self, start: *mut u8, len: usize) -> Result<Box<dyn Pin>>;
+}
+
+/// Host memory that a device reaches by itself; dropping it ends that.
+pub trait Pin: Debug + Send {}
+
+#[derive(Clone, Debug)]
+enum Home {
+    Memory(Arc<Mapping>),
+    Remote(Arc<dyn RemotePages>),
+}
+
 /// Pages of one size, zeroed at first. Clones are the same memory, which lives as long as one of them.
 #[derive(Clone, Debug)]
 pub struct Pages {
-    memory: Arc<Mapping>,
+    home: Home,
     page_bytes: usize,
     count: usize,
 }
@@ -32,7 +71,20 @@ impl Pages {
                 "{num_pages} pages of {page_bytes} bytes are more than memory holds"
             ))
         })?;
-        Ok(Self { memory: Arc::new(Mapping::new(bytes)?), page_bytes, count: num_pages })
+        Ok(Self { home: Home::Memory(Arc::new(Mapping::new(bytes)?)), page_bytes, count: num_pages })
+    }
+
+    /// Pages of a device. What computes with them has its own way to them: nothing here gives out their bytes.
+    pub fn on_device(device: Arc<dyn RemotePages>, page_bytes: usize, num_pages: usize) -> Self {
+        Self { home: Home::Remote(device), page_bytes, count: num_pages }
+    }
+
+    /// The copying side of pages that are not in memory.
+    pub fn remote(&self) -> Option<&Arc<dyn RemotePages>> {
+        match &self.home {
+            Home::Memory(_) => None,
+            Home::Remote(device) => Some(device),
+        }
     }
 
     /// Bytes of a page.
@@ -45,13 +97,23 @@ impl Pages {
         self.count
     }
 
+    fn memory(&self) -> &Mapping {
+        match &self.home {
+            Home::Memory(memory) => memory,
+            Home::Remote(device) => panic!("these pages are not in memory: {device:?}"),
+        }
+    }
+
     /// Access to parts of the pages.
+    ///
+    /// # Panics
+    /// When they are on a device, as the other two below.
     ///
     /// # Safety
     /// As long as a slice that the view has given out lives, nobody outside the view writes what a shared slice covers, nor
     /// reads or writes what a mutable one covers.
     pub unsafe fn view(&self) -> PagesView<'_> {
-        PagesView { start: self.memory.start(), len: self.memory.len(), owner: PhantomData }
+        PagesView { start: self.memory().start(), len: self.memory().len(), owner: PhantomData }
     }
 
     /// The bytes of a page.
@@ -82,7 +144,7 @@ impl Pages {
     fn start_of(&self, page: usize) -> *mut u8 {
         assert!(page < self.count, "page {page} of {}", self.count);
         // SAFETY: inside the mapping, which holds all pages.
-        unsafe { self.memory.start().add(page * self.page_bytes) }
+        unsafe { self.memory().start().add(page * self.page_bytes) }
     }
 }
 

@@ -62,6 +62,8 @@ pub struct ProgramInfo {
     pub activation_bytes: i64,
     /// Bytes of all KV pages.
     pub kv_bytes: i64,
+    /// KV blocks, the null block included: as many as asked for, or what the device's memory holds.
+    pub num_blocks: u32,
     /// Bytes of one page.
     pub page_bytes: i64,
 }
@@ -85,7 +87,7 @@ impl Program {
     /// # Errors
     /// `bad_model` and `unsupported` name the op's label; `out_of_memory` says what for; `internal` for limits of ours.
     pub fn compile(spec: &ProgramSpec) -> Result<Self> {
-        let limits = limits(spec)?;
+        let mut limits = limits(spec)?;
         let mut backend = backend::create(&spec.backend, &spec.isa, spec.threads as usize)?;
         backend.supports_block_size(limits.block_size)?;
         check_groups(&spec.groups, backend.as_ref())?;
@@ -99,26 +101,33 @@ impl Program {
             &bare
         };
         let weights = Weights::open(&spec.files, &spec.tensors)?;
-        let sizes = Sizes::of(spec, backend.page_bytes(&spec.groups, limits.block_size)?)?;
+        let page_bytes = backend.page_bytes(&spec.groups, limits.block_size)?;
+        check_sizes(spec, page_bytes)?;
         let plan = plan::plan(&spec.values, &spec.ops, limits.max_tokens, limits.max_samples);
         let instructions = prepare(spec, &weights, &plan, backend.as_mut())?;
         weights.release_pages();
+        backend.reserve(&limits).map_err(|failure| named("steps", &failure))?;
         let activations = backend.alloc(plan.bytes).map_err(|failure| named("activations", &failure))?;
         let arena = Arena {
             pages: backend
-                .alloc_pages(sizes.page, limits.num_blocks)
+                .alloc_pages(page_bytes, limits.num_blocks)
                 .map_err(|failure| named("KV blocks", &failure))?,
             block_size: limits.block_size,
             element_bytes: backend.kv_element_bytes(),
             groups: spec.groups.clone(),
         };
+        limits.num_blocks = arena.pages.num_pages();
+        backend
+            .start(&instructions, activations, &arena, &limits)
+            .map_err(|failure| named("steps", &failure))?;
         let info = ProgramInfo {
             backend: backend.name(),
             threads: spec.threads,
             weight_bytes: backend.prepared_bytes() as i64,
             activation_bytes: plan.bytes as i64,
-            kv_bytes: sizes.kv as i64,
-            page_bytes: sizes.page as i64,
+            kv_bytes: (page_bytes * arena.pages.num_pages()) as i64,
+            num_blocks: arena.pages.num_pages() as u32,
+            page_bytes: page_bytes as i64,
         };
         let description = describe(spec, &plan);
         Ok(Self { backend, instructions, activations, arena, limits, info, description, _weights: weights })
@@ -155,17 +164,13 @@ impl Program {
                 "step: {samples} sampled positions, allowed is 0 to {most}"
             )));
         }
-        self.backend.copy_pages(&self.arena, &step.copies);
+        self.backend.copy_pages(&self.arena, &step.copies)?;
         let mut sampled = Vec::with_capacity(step.samples.len());
         let mut launch =
             Launch { step, activations: self.activations, arena: &self.arena, seats, sampled: &mut sampled };
         match self.backend.whole_step(&mut launch, &self.limits) {
             Some(done) => done?,
-            None => {
-                for i in 0..self.instructions.len() {
-                    self.launch(i, step, seats, &mut sampled)?;
-                }
-            }
+            None => self.backend.run(&self.instructions, &mut launch)?,
         }
         self.backend.synchronize()?;
         if sampled.len() == step.samples.len() {
@@ -185,53 +190,43 @@ impl Program {
         if !self.backend.computes_ops() {
             return Err(Failure::unsupported(format!("backend {} has no logits", self.backend.name())));
         }
-        self.backend.copy_pages(&self.arena, &step.copies);
-        let mut seats = Seats::default();
-        let (per_sample, per_token): (Vec<usize>, Vec<usize>) =
-            (0..self.instructions.len()).partition(|&i| self.rows_of(i) == Rows::Samples);
-        for i in per_token {
-            self.launch(i, step, &mut seats, &mut Vec::new())?;
-        }
-        let mut logits = Vec::new();
+        self.backend.copy_pages(&self.arena, &step.copies)?;
+        let (per_sample, per_token): (Vec<&Instruction>, Vec<&Instruction>) =
+            self.instructions.iter().partition(|instruction| instruction.rows() == Rows::Samples);
+        let per_token: Vec<Instruction> = per_token.into_iter().cloned().collect();
+        let (last, per_sample) = per_sample
+            .split_last()
+            .ok_or_else(|| Failure::internal("the tape has no op over sampled positions"))?;
+        let operand = last.inputs[0];
+        let per_sample: Vec<Instruction> = per_sample.iter().copied().cloned().collect();
         let mut part = step.clone();
+        part.samples.clear();
+        self.run_unsampled(&per_token, &part)?;
+        let mut logits = Vec::new();
         for samples in step.samples.chunks(self.limits.max_samples) {
             part.samples = samples.to_vec();
-            for &i in &per_sample {
-                if let Op::Sample { .. } = self.instructions[i].op {
-                    self.read(self.instructions[i].inputs[0], samples.len(), &mut logits);
-                } else {
-                    self.launch(i, &part, &mut seats, &mut Vec::new())?;
-                }
-            }
+            self.run_unsampled(&per_sample, &part)?;
+            self.read(operand, samples.len(), &mut logits)?;
         }
         Ok(logits)
     }
 
-    fn read(&mut self, operand: Operand, rows: usize, to: &mut Vec<f32>) {
+    fn run_unsampled(&mut self, instructions: &[Instruction], step: &Step) -> Result<()> {
+        let mut launch = Launch {
+            step,
+            activations: self.activations,
+            arena: &self.arena,
+            seats: &mut Seats::default(),
+            sampled: &mut Vec::new(),
+        };
+        self.backend.run(instructions, &mut launch)
+    }
+
+    fn read(&mut self, operand: Operand, rows: usize, to: &mut Vec<f32>) -> Result<()> {
         let mut bytes = vec![0; rows * operand.width * size_of::<f32>()];
-        self.backend.download(self.activations, operand.offset, &mut bytes);
+        self.backend.download(self.activations, operand.offset, &mut bytes)?;
         to.extend(bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)));
-    }
-
-    /// What an instruction's work follows: of what it writes, or of what it reads if it writes no value.
-    fn rows_of(&self, i: usize) -> Rows {
-        let instruction = &self.instructions[i];
-        instruction
-            .outputs
-            .first()
-            .or(instruction.inputs.first())
-            .map_or(Rows::Tokens, |operand| operand.rows)
-    }
-
-    fn launch(&mut self, i: usize, step: &Step, seats: &mut Seats, sampled: &mut Vec<Sampled>) -> Result<()> {
-        if step.rows_of(self.rows_of(i)) == 0 {
-            return Ok(());
-        }
-        let mut launch = Launch { step, activations: self.activations, arena: &self.arena, seats, sampled };
-        let instruction = &self.instructions[i];
-        self.backend
-            .launch(instruction, &mut launch)
-            .map_err(|failure| Failure { message: at(&instruction.op, &failure.message), ..failure })
+        Ok(())
     }
 }
 
@@ -309,7 +304,11 @@ fn tensors_of(op: &Op, weights: &Weights) -> Result<Vec<Tensor<'static>>> {
     op.weights().into_iter().map(find).collect()
 }
 
-fn limits(spec: &ProgramSpec) -> Result<Limits> {
+/// The sizes of steps, held to what an i32 counts.
+///
+/// # Errors
+/// `internal`, naming the field and what is allowed.
+pub(crate) fn limits(spec: &ProgramSpec) -> Result<Limits> {
     for (name, value, least) in [
         ("threads", spec.threads, 1),
         ("blockSize", spec.block_size, 1),
@@ -336,26 +335,20 @@ fn limits(spec: &ProgramSpec) -> Result<Limits> {
     })
 }
 
-/// Bytes of KV, checked against overflow.
-struct Sizes {
-    page: usize,
-    kv: usize,
-}
-
-impl Sizes {
-    fn of(spec: &ProgramSpec, page: usize) -> Result<Self> {
-        let rows = u128::from(spec.max_tokens.max(spec.max_samples));
-        let activations: u128 = spec.values.iter().map(|value| u128::from(value.width) * rows * 4 + 64).sum();
-        let kv = page as u128 * u128::from(spec.num_blocks);
-        for (what, bytes) in [("activations", activations), ("KV blocks", kv)] {
-            if bytes > isize::MAX as u128 {
-                return Err(Failure::out_of_memory(format!(
-                    "{what}: {bytes} bytes are more than memory holds"
-                )));
-            }
+/// Refuses sizes beyond what memory can hold, before anything is computed with them.
+///
+/// # Errors
+/// `out_of_memory`, naming what for.
+fn check_sizes(spec: &ProgramSpec, page_bytes: usize) -> Result<()> {
+    let rows = u128::from(spec.max_tokens.max(spec.max_samples));
+    let activations: u128 = spec.values.iter().map(|value| u128::from(value.width) * rows * 4 + 64).sum();
+    let kv = page_bytes as u128 * u128::from(spec.num_blocks);
+    for (what, bytes) in [("activations", activations), ("KV blocks", kv)] {
+        if bytes > isize::MAX as u128 {
+            return Err(Failure::out_of_memory(format!("{what}: {bytes} bytes are more than memory holds")));
         }
-        Ok(Self { page, kv: kv as usize })
     }
+    Ok(())
 }
 
 /// Bytes of one block's page on a backend by name.
@@ -363,6 +356,10 @@ impl Sizes {
 /// # Errors
 /// As [`Backend::page_bytes`]; `unsupported` for a backend that does not exist.
 pub fn page_bytes_on(backend: &str, groups: &[KvGroup], block_size: u32) -> Result<usize> {
+    if backend::cuda::is_name(backend) {
+        // No device is opened for it.
+        return Arena::page_bytes_for(groups, block_size as usize, backend::cuda::KV_ELEMENT_BYTES);
+    }
     backend::create(backend, "auto", 1)?.page_bytes(groups, block_size as usize)
 }
 
@@ -394,7 +391,7 @@ mod tests {
     use crate::dtype::DType;
     use crate::seats::{Seat, SeatParams};
     use crate::step::PICK;
-    use crate::testing::{TinyModel, VOCABULARY, greedy, step_words};
+    use crate::testing::{TinyModel, VOCABULARY, computing, greedy, step_words};
 
     fn tokens(len: usize) -> Vec<i32> {
         (0..len).map(|i| ((i * 31 + 7) % VOCABULARY as usize) as i32).collect()
@@ -411,9 +408,6 @@ mod tests {
         logits
     }
 
-    /// Backends that run tapes.
-    const COMPUTING: [&str; 2] = ["cpu", "reference"];
-
     const WEIGHT_TYPES: [DType; 3] = [DType::Q4_1, DType::F16, DType::F32];
 
     fn compiled(backend: &str, dtype: DType, threads: u32) -> Program {
@@ -425,7 +419,7 @@ mod tests {
     #[test]
     fn chunks_of_any_size_give_the_same_bits() {
         let tokens = tokens(61);
-        for backend in COMPUTING {
+        for backend in computing() {
             for dtype in WEIGHT_TYPES {
                 let whole = chunked(&mut compiled(backend, dtype, 1), &tokens, tokens.len());
                 assert!(whole.iter().all(|x| x.is_finite()) && whole.iter().any(|&x| x != whole[0]));
@@ -440,7 +434,7 @@ mod tests {
     #[test]
     fn other_rows_of_the_step_and_threads_change_no_bit() {
         let tokens = tokens(33);
-        for backend in COMPUTING {
+        for backend in computing() {
             for dtype in WEIGHT_TYPES {
                 let alone = chunked(&mut compiled(backend, dtype, 1), &tokens, tokens.len());
                 let mut program = compiled(backend, dtype, 3);
@@ -459,8 +453,15 @@ mod tests {
         let tokens = tokens(61);
         for (dtype, tolerance) in [(DType::F32, 5e-3), (DType::F16, 2e-2), (DType::Q4_1, 1e-1)] {
             let expected = chunked(&mut compiled("reference", dtype, 1), &tokens, 61);
-            let found = chunked(&mut compiled("cpu", dtype, 2), &tokens, 61);
-            crate::ops::suite::assert_close(&format!("{dtype:?}"), &found, &expected, tolerance);
+            for backend in computing() {
+                let found = chunked(&mut compiled(backend, dtype, 2), &tokens, 61);
+                crate::ops::suite::assert_close(
+                    &format!("{backend} {dtype:?}"),
+                    &found,
+                    &expected,
+                    tolerance,
+                );
+            }
         }
     }
 
@@ -482,7 +483,7 @@ mod tests {
 
     #[test]
     fn right_drafts_pick_what_single_steps_pick_and_their_scores_agree() {
-        for backend in COMPUTING {
+        for backend in computing() {
             for temperature in [0.0, 1.0] {
                 let seat = || Seat::new(SeatParams { temperature, top_logprobs: 2, ..greedy() }, &[]);
                 let mut program = compiled(backend, DType::Q4_1, 2);
@@ -520,7 +521,7 @@ mod tests {
     #[test]
     fn pages_are_copied_before_the_step_in_the_order_given() {
         let tokens = tokens(40);
-        for backend in COMPUTING {
+        for backend in computing() {
             let mut program = compiled(backend, DType::F16, 1);
             let own = step_words(0, &[(1, 0, &tokens)], &[39]);
             let expected = program.logits(&own.parse(program.limits())).unwrap();
@@ -673,7 +674,14 @@ mod tests {
                 refused(|spec| spec.backend = "tpu".into()),
                 "backend tpu: there is none; there are cpu, reference",
             ),
-            (refused(|spec| spec.num_blocks = i32::MAX as u32), "KV blocks: "),
+            (
+                // More than there are addresses: a system may give out more memory than it has.
+                refused(|spec| {
+                    spec.num_blocks = i32::MAX as u32;
+                    spec.block_size = 4096;
+                }),
+                "KV blocks: ",
+            ),
         ];
         for (message, expected) in cases {
             assert!(message.contains(expected), "{message}\n  lacks: {expected}");

@@ -311,6 +311,11 @@ impl Step {
         &self.blocks[self.table_start[at]..self.table_start[at + 1]]
     }
 
+    /// Where a row's table in a group begins in [`Self::blocks`].
+    pub fn table_start(&self, group: usize, row: usize) -> usize {
+        self.table_start[group * self.rows.len() + row]
+    }
+
     /// The row that a sample belongs to.
     pub fn row_of_sample(&self, sample: usize) -> &Row {
         &self.rows[self.row_of_token[self.samples[sample] as usize] as usize]

@@ -158,6 +158,17 @@ impl StepWords<'_> {
     }
 }
 
+/// Whether tests use a CUDA device, real or emulated: only where `KVENGINE_TEST_CUDA` is set, as `npm run test:cuda` and
+/// `tests/gpu/run.sh` do.
+pub(crate) fn has_cuda() -> bool {
+    std::env::var_os("KVENGINE_TEST_CUDA").is_some_and(|value| !value.is_empty())
+}
+
+/// Backends that run tapes and can be tested here.
+pub(crate) fn computing() -> Vec<&'static str> {
+    if has_cuda() { vec!["cpu", "reference", "cuda"] } else { vec!["cpu", "reference"] }
+}
+
 /// Greedy, without an end.
 pub(crate) fn greedy() -> SeatParams {
     SeatParams::default()

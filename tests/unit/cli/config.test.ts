@@ -237,6 +237,8 @@ describe("the engine's part", () => {
     const { values } = resolve({ flags: new Map([["tpot-slo", "0"]]) });
     expect(engineConfig("m.gguf", values)).toEqual({
       modelPath: "m.gguf",
+      device: "auto",
+      gpuMemoryUtilization: 0.9,
       backend: "auto",
       isa: "auto",
       threads: 0,

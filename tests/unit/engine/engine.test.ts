@@ -265,6 +265,21 @@ describe("engine", () => {
     expect(() => engine.add(2, makeRequest(2, [1]))).toThrow("the engine is stopping");
   });
 
+  test("a device that is lost ends the engine, and every request hears of it", async () => {
+    const lost = { code: "device_lost", message: "cuda:0: a step has failed" };
+    const { engine, finishes } = await bench({ maxNumSeqs: 1 }, (runner) => {
+      const next = runner.next.bind(runner);
+      runner.next = async (): Promise<StepResult> => ({ ...(await next()), error: lost });
+    });
+    const run = engine.run();
+    engine.add(1, makeRequest(1, [1]));
+    engine.add(2, makeRequest(2, [1]));
+    await expect(run).rejects.toMatchObject(lost);
+    for (const request of [1, 2])
+      expect(finishes.get(request)).toMatchObject({ reason: "error", error: lost });
+    expect(() => engine.add(3, makeRequest(3, [1]))).toThrow("the engine is stopping");
+  });
+
   test("a result out of order ends the engine, and every request hears of it", async () => {
     const { engine, finishes } = await bench({}, (runner) => {
       const next = runner.next.bind(runner);

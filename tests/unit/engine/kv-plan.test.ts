@@ -35,6 +35,16 @@ describe("plan of KV memory", () => {
     expect(planKv({ ...INPUT, memoryAvailable, groups: [FULL, FULL] }).numBlocks).toBe(513);
   });
 
+  test("takes what a device's share leaves beside other programs and this one's own, all of it", () => {
+    const device = { totalBytes: 2_000_000, freeBytes: 1_500_000, programBytes: 300_000 };
+    const blocks = (utilization: number): number =>
+      planKv({ ...INPUT, device: () => ({ ...device, utilization }) }).numBlocks;
+    expect(blocks(0.9)).toBe(1000);
+    expect(blocks(1)).toBe(1200);
+    expect(blocks(0.5)).toBe(200);
+    expect(() => blocks(0.4)).toThrow("KV blocks of 1000 bytes are too few");
+  });
+
   test("takes all of --kv-cache-memory: what runs needs no more, other conversations' prefixes do", () => {
     expect(planKv({ ...INPUT, kvCacheMemory: 1_000_999 })).toEqual({
       numBlocks: 1000,

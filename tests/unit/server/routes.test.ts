@@ -103,18 +103,21 @@ describe("POST /reset_prefix_cache?reset_external", () => {
 });
 
 describe("GET /health with connectors", () => {
-  test("tells how far the host pool is", async () => {
+  test("tells what computes and how far the host pool is", async () => {
     const { app, client } = testApp();
-    expect(await json(await app.request("/health"))).toEqual({ status: "ok" });
+    const { backend } = client.info;
+    expect(await json(await app.request("/health"))).toEqual({ status: "ok", backend });
     const pool = { numPages: 10, numReady: 4, numUsed: 1, pageBytes: 64, isGrowing: true };
     client.report({ hostPool: pool });
     expect(await json(await app.request("/health"))).toEqual({
       status: "ok",
+      backend,
       host_pool: { state: "growing", pages: 10, pages_ready: 4 },
     });
     client.report({ hostPool: { ...pool, numReady: 9, isGrowing: false } });
     expect(await json(await app.request("/health"))).toEqual({
       status: "ok",
+      backend,
       host_pool: { state: "ready", pages: 10, pages_ready: 9 },
     });
   });

@@ -8,9 +8,11 @@ use crate::op::{Op, Rows};
 use crate::pages::Pages;
 use crate::picks::Top;
 use crate::seats::Seats;
+use crate::shape::at;
 use crate::step::{Limits, Step};
 
 pub mod cpu;
+pub mod cuda;
 pub mod null;
 pub mod reference;
 pub mod weightless;
@@ -71,6 +73,13 @@ pub struct Instruction {
     pub outputs: Vec<Operand>,
     /// Answer of [`Backend::prepare`].
     pub prepared: PreparedId,
+}
+
+impl Instruction {
+    /// What the op's work follows: of what it writes, or of what it reads if it writes no value.
+    pub fn rows(&self) -> Rows {
+        self.outputs.first().or(self.inputs.first()).map_or(Rows::Tokens, |operand| operand.rows)
+    }
 }
 
 /// What a launch may touch.
@@ -138,10 +147,16 @@ pub trait Backend: Send {
     fn alloc(&mut self, bytes: usize) -> Result<BufferId>;
 
     /// Copies host bytes into a buffer.
-    fn upload(&mut self, to: BufferId, offset: usize, bytes: &[u8]);
+    ///
+    /// # Errors
+    /// What an asynchronous device reports late.
+    fn upload(&mut self, to: BufferId, offset: usize, bytes: &[u8]) -> Result<()>;
 
     /// Copies a buffer's bytes to the host; waits for launches before it.
-    fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]);
+    ///
+    /// # Errors
+    /// What an asynchronous device reports late.
+    fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]) -> Result<()>;
 
     /// Bytes of one KV element; 0 where pages are not made of elements ([`Self::page_bytes`]).
     fn kv_element_bytes(&self) -> usize;
@@ -154,7 +169,8 @@ pub trait Backend: Send {
         Arena::page_bytes_for(groups, block_size, self.kv_element_bytes())
     }
 
-    /// Zeroed memory for KV, which transfer threads may reach as well.
+    /// Zeroed memory for KV, which transfer threads may reach as well. A device may give fewer pages than asked for, at least
+    /// two, where its memory holds no more.
     ///
     /// # Errors
     /// `out_of_memory` with the size asked for.
@@ -163,8 +179,11 @@ pub trait Backend: Send {
     }
 
     /// Copies whole pages, one pair (from, to) after the other.
+    ///
+    /// # Errors
+    /// What an asynchronous device reports late.
     #[expect(unsafe_code, reason = "other threads may reach other pages")]
-    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]) {
+    fn copy_pages(&mut self, arena: &Arena, pairs: &[[i32; 2]]) -> Result<()> {
         let bytes = arena.pages.page_bytes();
         // SAFETY: pairs belong to the step under way; `pages.rs` says who keeps transfers off its blocks.
         let mut kv = unsafe { arena.pages.view() };
@@ -172,6 +191,7 @@ pub trait Backend: Send {
             let [from, to] = pair.map(|block| block as usize * bytes);
             kv.copy(from, to, bytes);
         }
+        Ok(())
     }
 
     /// Whether it runs tapes. One that does not takes no weights and no ops and does steps whole.
@@ -189,10 +209,45 @@ pub trait Backend: Send {
         None
     }
 
+    /// Takes what steps of these sizes need, once all ops are prepared: nothing is allocated in a step.
+    ///
+    /// # Errors
+    /// `out_of_memory` with the size asked for.
+    fn reserve(&mut self, _limits: &Limits) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once, before the first step, with all that steps will be run with.
+    ///
+    /// # Errors
+    /// `out_of_memory`, what a device reports.
+    fn start(
+        &mut self,
+        _instructions: &[Instruction],
+        _activations: BufferId,
+        _arena: &Arena,
+        _limits: &Limits,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// Runs instructions over the step, in order; those that have no rows in it are nothing to do. A failure names the op's
+    /// place in the model.
+    ///
+    /// # Errors
+    /// As [`Self::launch`].
+    fn run(&mut self, instructions: &[Instruction], launch: &mut Launch<'_>) -> Result<()> {
+        for instruction in instructions.iter().filter(|one| launch.step.rows_of(one.rows()) > 0) {
+            self.launch(instruction, launch)
+                .map_err(|failure| Failure { message: at(&instruction.op, &failure.message), ..failure })?;
+        }
+        Ok(())
+    }
+
     /// Runs one op over the step.
     ///
     /// # Errors
-    /// `internal`: everything else was refused by [`Self::supports`].
+    /// `internal`: everything else was refused by [`Self::supports`]; `device_lost`.
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()>;
 
     /// Waits until all launches have ended.
@@ -203,15 +258,16 @@ pub trait Backend: Send {
 }
 
 /// Names that [`create`] knows.
-pub const NAMES: [&str; 4] = ["cpu", "reference", "null", "witness"];
+pub const NAMES: [&str; 5] = ["cpu", "reference", "cuda", "null", "witness"];
 
-/// A backend by name. `isa` chooses the instruction set where there is a choice (`auto` = the best of this machine).
+/// A backend by name; `cuda:1` is the cuda backend on device 1, `cuda` on the first that can be used. `isa` chooses the instruction set where there is a choice (`auto` = the best of this machine).
 ///
 /// # Errors
 /// `unsupported`, naming what there is.
 pub fn create(name: &str, isa: &str, threads: usize) -> Result<Box<dyn Backend>> {
     match name {
         "cpu" => Ok(Box::new(cpu::CpuBackend::new(isa, threads)?)),
+        _ if cuda::is_name(name) => Ok(Box::new(cuda::CudaBackend::new(name, threads)?)),
         "reference" => Ok(Box::new(reference::ReferenceBackend::new(threads))),
         "null" => Ok(Box::new(null::NullBackend::default())),
         "witness" => Ok(Box::new(witness::WitnessBackend::default())),

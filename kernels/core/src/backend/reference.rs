@@ -70,20 +70,22 @@ impl Backend for ReferenceBackend {
         Ok(BufferId(self.buffers.len() - 1))
     }
 
-    fn upload(&mut self, to: BufferId, offset: usize, bytes: &[u8]) {
+    fn upload(&mut self, to: BufferId, offset: usize, bytes: &[u8]) -> Result<()> {
         let from = offset / size_of::<f32>();
         dequantize(
             crate::dtype::DType::F32,
             bytes,
             &mut self.buffers[to.0][from..from + bytes.len() / size_of::<f32>()],
         );
+        Ok(())
     }
 
-    fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]) {
+    fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let start = offset / size_of::<f32>();
         for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(&self.buffers[from.0][start..]) {
             *bytes = value.to_le_bytes();
         }
+        Ok(())
     }
 
     fn kv_element_bytes(&self) -> usize {

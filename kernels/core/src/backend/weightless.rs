@@ -67,10 +67,13 @@ impl<R: Rule> Backend for Weightless<R> {
         Ok(BufferId(0))
     }
 
-    fn upload(&mut self, _to: BufferId, _offset: usize, _bytes: &[u8]) {}
+    fn upload(&mut self, _to: BufferId, _offset: usize, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
 
-    fn download(&mut self, _from: BufferId, _offset: usize, bytes: &mut [u8]) {
+    fn download(&mut self, _from: BufferId, _offset: usize, bytes: &mut [u8]) -> Result<()> {
         bytes.fill(0);
+        Ok(())
     }
 
     fn kv_element_bytes(&self) -> usize {

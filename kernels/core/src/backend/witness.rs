@@ -278,7 +278,7 @@ mod tests {
         }
 
         fn copy(&mut self, pairs: &[[i32; 2]]) {
-            self.backend.copy_pages(&self.arena, pairs);
+            self.backend.copy_pages(&self.arena, pairs).unwrap();
         }
 
         fn run(&mut self, rows: &[LabRow<'_>], picks: usize) -> Vec<i32> {

@@ -3,6 +3,7 @@
 
 use crate::arena::{Arena, KvGroup};
 use crate::backend::cpu::CpuBackend;
+use crate::backend::cuda::CudaBackend;
 use crate::backend::reference::ReferenceBackend;
 use crate::backend::{Backend, Instruction, Launch, Operand, Tensor};
 use crate::dtype::DType;
@@ -10,7 +11,8 @@ use crate::op::{Op, RopeStyle, Rows, ValueInfo};
 use crate::seats::{Seat, SeatParams, Seats};
 use crate::simd::Isa;
 use crate::step::{Limits, Step};
-use crate::testing::{Random, StepWords, full_group, greedy, targets};
+use crate::testing::{Random, StepWords, full_group, greedy, has_cuda, targets};
+use std::sync::Arc;
 
 const BLOCK_SIZE: usize = 16;
 const MAX_LEN: usize = 640;
@@ -68,7 +70,7 @@ impl Case {
         let activations = backend.alloc(end).unwrap();
         for (operand, values) in operands.iter().zip(&self.given) {
             let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_ne_bytes()).collect();
-            backend.upload(activations, operand.offset, &bytes);
+            backend.upload(activations, operand.offset, &bytes).unwrap();
         }
         let page_bytes = backend.page_bytes(&GROUPS, BLOCK_SIZE).unwrap();
         let arena = Arena {
@@ -77,31 +79,32 @@ impl Case {
             element_bytes: backend.kv_element_bytes(),
             groups: GROUPS.to_vec(),
         };
-        let mut seats = Seats::new(limits().max_rows);
-        for (op, weights) in &self.ops {
+        let place = |id: u32| operands[id as usize];
+        let mut prepared = |(op, weights): &(Op, Vec<Tensor<'static>>)| {
             backend.supports(op, weights).unwrap();
-            let place = |id: u32| operands[id as usize];
-            let instruction = Instruction {
+            Instruction {
                 op: op.clone(),
                 inputs: op.inputs().into_iter().map(place).collect(),
                 outputs: op.outputs().into_iter().map(place).collect(),
                 prepared: backend.prepare(op, weights).unwrap(),
-            };
-            let mut launch = Launch {
-                step: &self.step,
-                activations,
-                arena: &arena,
-                seats: &mut seats,
-                sampled: &mut Vec::new(),
-            };
-            backend.launch(&instruction, &mut launch).unwrap();
-        }
+            }
+        };
+        let instructions: Vec<Instruction> = self.ops.iter().map(&mut prepared).collect();
+        backend.reserve(&limits()).unwrap();
+        let mut launch = Launch {
+            step: &self.step,
+            activations,
+            arena: &arena,
+            seats: &mut Seats::new(limits().max_rows),
+            sampled: &mut Vec::new(),
+        };
+        backend.run(&instructions, &mut launch).unwrap();
         backend.synchronize().unwrap();
         let (last, _) = &self.ops[self.ops.len() - 1];
         let read = |id: u32| {
             let operand = operands[id as usize];
             let mut bytes = vec![0; self.step.rows_of(operand.rows) * operand.width * 4];
-            backend.download(activations, operand.offset, &mut bytes);
+            backend.download(activations, operand.offset, &mut bytes).unwrap();
             bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect()
         };
         last.outputs().into_iter().map(read).collect()
@@ -354,12 +357,33 @@ pub(crate) fn check_attention(make: impl Fn() -> Box<dyn Backend>) {
 /// Sampled tokens and log-probabilities are the reference's to the bit: the sampler is one function.
 pub(crate) fn check_sampling(make: impl Fn() -> Box<dyn Backend>) {
     let mut random = Random(6);
-    let step = step(&[(0, 0, 2), (1, 0, 1), (3, 0, 1)], &[1, 2, 3]);
-    let logits = random.normals(3 * VOCABULARY);
+    // Seat 0 scores a token, then picks; seat 3 is free.
+    let step = step(&[(0, 0, 2), (1, 0, 1), (2, 0, 1), (3, 0, 1)], &[0, 1, 2, 3, 4]);
+    let mut logits = random.normals(5 * VOCABULARY);
+    logits[2 * VOCABULARY + 7] = f32::NAN;
+    let scores = SeatParams { prompt_logprobs: 3, top_logprobs: 0, ..greedy() };
+    let warm = SeatParams { temperature: 0.8, top_p: 0.9, ..greedy() };
+    let edited = SeatParams {
+        temperature: 1.2,
+        top_k: 40,
+        min_p: 0.01,
+        repetition_penalty: 1.3,
+        presence_penalty: 0.25,
+        frequency_penalty: -0.5,
+        logit_bias_ids: vec![3, 4],
+        logit_biases: vec![2.0, -3.0],
+        bad_words: vec![vec![11], vec![3, 12]],
+        min_tokens: 5,
+        stop_ids: vec![60],
+        top_logprobs: 6,
+        prompt_length: 4,
+        seed_low: 9,
+        ..greedy()
+    };
     let pick = |backend: &mut dyn Backend| {
         let bytes: Vec<u8> = logits.iter().flat_map(|x| x.to_ne_bytes()).collect();
         let activations = backend.alloc(bytes.len()).unwrap();
-        backend.upload(activations, 0, &bytes);
+        backend.upload(activations, 0, &bytes).unwrap();
         let op = Op::Sample { label: "sample".into(), logits: 0 };
         let instruction = Instruction {
             inputs: vec![Operand { offset: 0, width: VOCABULARY, rows: Rows::Samples }],
@@ -368,25 +392,29 @@ pub(crate) fn check_sampling(make: impl Fn() -> Box<dyn Backend>) {
             op,
         };
         let arena = Arena {
-            pages: backend.alloc_pages(64, 1).unwrap(),
+            pages: backend.alloc_pages(64, 2).unwrap(),
             block_size: BLOCK_SIZE,
             element_bytes: 1,
             groups: vec![],
         };
+        backend.reserve(&limits()).unwrap();
         let mut seats = Seats::new(4);
-        seats.open(0, Seat::new(greedy(), &[]));
-        seats.open(1, Seat::new(SeatParams { temperature: 0.8, top_p: 0.9, ..greedy() }, &[]));
+        seats.open(0, Seat::new(scores.clone(), &[]));
+        seats.open(1, Seat::new(warm.clone(), &[]));
+        seats.open(2, Seat::new(edited.clone(), &[1, 2, 3, 2]));
         let mut sampled = Vec::new();
         for _ in 0..20 {
             let mut launch =
                 Launch { step: &step, activations, arena: &arena, seats: &mut seats, sampled: &mut sampled };
-            backend.launch(&instruction, &mut launch).unwrap();
+            backend.run(std::slice::from_ref(&instruction), &mut launch).unwrap();
         }
         sampled
     };
     let expected = pick(&mut ReferenceBackend::new(1));
-    assert_eq!(expected.len(), 60);
-    assert!(expected[..2].iter().all(|s| s.token >= 0) && expected[2].token == -1);
+    assert_eq!(expected.len(), 100);
+    let picked: Vec<bool> = expected[..5].iter().map(|sample| sample.token >= 0).collect();
+    assert_eq!(picked, [false, true, true, true, false]);
+    assert!(expected[0].top.len() == 3 && expected[3].top.len() == 6 && expected[3].rank > 0);
     assert_eq!(pick(make().as_mut()), expected);
 }
 
@@ -402,6 +430,15 @@ fn the_cpu_backend_agrees_on_every_instruction_set_of_this_machine() {
         if Isa::detect(isa).is_ok() {
             check_all(|| Box::new(CpuBackend::new(isa, 2).unwrap()));
         }
+    }
+}
+
+/// Skipped where there is no CUDA device: [`has_cuda`].
+#[test]
+fn the_cuda_backend_agrees() {
+    if has_cuda() {
+        let device = CudaBackend::device("cuda").unwrap();
+        check_all(|| Box::new(CudaBackend::on(Arc::clone(&device), 2).unwrap()));
     }
 }
 

@@ -6,8 +6,8 @@ use super::flight::{Far, FlightError, Plan};
 use super::host_pool::HostPool;
 use super::queue::Piece;
 use super::stream_copy::stream_copy;
-use crate::error::panic_text;
-use crate::pages::Pages;
+use crate::error::{Failure, panic_text};
+use crate::pages::{Pages, RemotePages};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a page that fails on purpose is filled with, so that nobody can use it unnoticed.
@@ -27,7 +27,11 @@ pub(super) struct Copier {
 impl Copier {
     /// Moves the pages of a piece; a panic is a failure of the whole piece.
     pub(super) fn run(&self, piece: &Piece) -> Failed {
+        let device = self.device.remote().filter(|_| !piece.plan.blocks().is_empty());
         let run = || {
+            if let Some(device) = device {
+                return self.run_remote(device.as_ref(), piece);
+            }
             let entry = |i: usize| self.entry(piece, i).err().map(|error| (i as u32, error));
             piece.entries.clone().filter_map(entry).collect()
         };
@@ -39,19 +43,64 @@ impl Copier {
         })
     }
 
-    fn entry(&self, piece: &Piece, i: usize) -> Result<(), FlightError> {
-        let Plan { kind, pages, far, .. } = &*piece.plan;
-        let page = pages[i];
-        let seals = &self.host.seals;
+    /// The host page of an entry, with its seal broken if it is to be filled.
+    fn host_page(&self, piece: &Piece, i: usize) -> Result<Host<'_>, FlightError> {
+        let Plan { kind, pages, .. } = &*piece.plan;
         if kind.fills_pages() {
-            seals.open(page);
+            self.host.seals.open(pages[i]);
         } else {
-            seals.filled(page)?;
+            self.host.seals.filled(pages[i])?;
         }
-        let injected = piece.injected.contains(&(i as u32));
         // SAFETY: the flight has claimed its page, alone if it fills it (`claims.rs`), until this piece has been reported;
         // pages that are not ready were refused with the flight.
-        let host = unsafe { Host::of(&self.host.pages, page, kind.fills_pages()) };
+        Ok(unsafe { Host::of(&self.host.pages, pages[i], kind.fills_pages()) })
+    }
+
+    /// Moves the pages of a piece between the host and a device that copies by itself: all of them in one go, seals are
+    /// compared before and taken afterwards.
+    fn run_remote(&self, device: &dyn RemotePages, piece: &Piece) -> Failed {
+        let Plan { pages, .. } = &*piece.plan;
+        let (seals, blocks) = (&self.host.seals, piece.plan.blocks());
+        let (mut loads, mut stores, mut moved, mut failed) = (vec![], vec![], vec![], vec![]);
+        for i in piece.entries.clone() {
+            let injected = piece.injected.contains(&(i as u32));
+            let block = blocks[i] as usize;
+            let ready = self.host_page(piece, i).and_then(|host| match host {
+                Host::Read(_) if injected => {
+                    device.fill(block, GARBAGE).map_err(refused)?;
+                    Err(injection())
+                }
+                Host::Read(page) => seals.check(pages[i], page).map(|()| loads.push((&*page, block))),
+                Host::Write(page) if injected => Err(spoil(page)),
+                Host::Write(page) => {
+                    stores.push((block, page));
+                    Ok(())
+                }
+            });
+            match ready {
+                Ok(()) => moved.push(i),
+                Err(error) => failed.push((i as u32, error)),
+            }
+        }
+        if let Err(error) = device.load(&loads).and_then(|()| device.store(&mut stores)) {
+            failed.extend(moved.iter().map(|&i| (i as u32, refused(error.clone()))));
+        } else {
+            self.copied.add(moved.len() * self.device.page_bytes());
+            // A piece loads or stores: its entries are those of one list.
+            for (&i, (_, page)) in moved.iter().zip(&stores) {
+                seals.close(pages[i], seals.of(page));
+            }
+        }
+        failed.sort_by_key(|(entry, _)| *entry);
+        failed
+    }
+
+    fn entry(&self, piece: &Piece, i: usize) -> Result<(), FlightError> {
+        let Plan { pages, far, .. } = &*piece.plan;
+        let page = pages[i];
+        let seals = &self.host.seals;
+        let host = self.host_page(piece, i)?;
+        let injected = piece.injected.contains(&(i as u32));
         match (host, far) {
             (Host::Read(page_bytes), Far::Blocks(blocks)) => {
                 // SAFETY: the block is claimed for writing, and no step touches it (`pages.rs`).
@@ -122,6 +171,11 @@ impl<'a> Host<'a> {
             }
         }
     }
+}
+
+/// What the device says of a copy.
+fn refused(error: Failure) -> FlightError {
+    FlightError::new(error.code.as_str(), error.message)
 }
 
 fn spoil(bytes: &mut [u8]) -> FlightError {

@@ -4,10 +4,11 @@
 
 use super::seal::Seals;
 use crate::error::{Failure, Result};
+use crate::mapping::ALIGNMENT;
 use crate::memory;
-use crate::pages::Pages;
+use crate::pages::{Pages, Pin, RemotePages};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Memory that a pool leaves to the rest of the machine.
 const SPARE: u64 = 64 << 20;
@@ -17,6 +18,8 @@ const ROUND: usize = 64 << 20;
 const AHEAD: usize = 32 << 20;
 /// Bytes touched before pages are counted as ready; also of the system's large pages.
 const TOUCHED: usize = 2 << 20;
+/// The same where they are pinned for a device, which costs a call of the driver each time.
+const PINNED: usize = 16 << 20;
 /// Of the growing thread, where others have 0: about a tenth of their share of a busy processor.
 const NICE: i32 = 10;
 /// The smallest page the system gives.
@@ -30,6 +33,8 @@ pub(super) fn pages_that_fit(page_bytes: usize, available: u64) -> u64 {
 /// See the module. Page ids are the caller's business.
 #[derive(Debug)]
 pub(super) struct HostPool {
+    // Before `pages`: pins end before the memory goes.
+    pins: Mutex<Vec<Box<dyn Pin>>>,
     pub(super) pages: Pages,
     pub(super) seals: Seals,
     ready: AtomicUsize,
@@ -38,13 +43,24 @@ pub(super) struct HostPool {
     used: Mutex<usize>,
     /// `used` or `growing` has changed.
     changed: Condvar,
+    /// The device whose pages come and go, if they are not in memory: it reaches ready pages by itself.
+    device: Option<Arc<dyn RemotePages>>,
 }
 
 impl HostPool {
-    /// Maps the pool; no page is ready before [`Self::grow`].
+    /// Maps the pool for pages like these of the device; no page is ready before [`Self::grow`].
     ///
     /// # Errors
     /// `out_of_memory` where `available` bytes do not hold it, with the number of pages that would fit.
+    pub(super) fn beside(device: &Pages, num_pages: usize, checksums: bool, available: u64) -> Result<Self> {
+        let pool = Self::map(device.page_bytes(), num_pages, checksums, available)?;
+        Ok(Self { device: device.remote().cloned(), ..pool })
+    }
+
+    /// As [`Self::beside`], where the device's pages are in memory.
+    ///
+    /// # Errors
+    /// As [`Self::beside`].
     pub(super) fn map(page_bytes: usize, num_pages: usize, checksums: bool, available: u64) -> Result<Self> {
         let fit = pages_that_fit(page_bytes, available);
         if num_pages as u64 > fit {
@@ -60,6 +76,8 @@ impl HostPool {
             growing: AtomicBool::new(true),
             used: Mutex::new(0),
             changed: Condvar::new(),
+            device: None,
+            pins: Mutex::new(Vec::new()),
         })
     }
 
@@ -105,11 +123,16 @@ impl HostPool {
     fn grow(&self, mut available: impl FnMut() -> Result<u64>) {
         let (page_bytes, num_pages) = (self.pages.page_bytes(), self.pages.num_pages());
         let mut left = 0;
-        for first in (0..num_pages).step_by(TOUCHED.div_ceil(page_bytes)) {
+        let step = match self.device {
+            None => TOUCHED.div_ceil(page_bytes),
+            // So many pages begin and end where pages of the system do: each of those is pinned once.
+            Some(_) => PINNED.div_ceil(page_bytes).next_multiple_of(SMALL_PAGE / ALIGNMENT),
+        };
+        for first in (0..num_pages).step_by(step) {
             if !self.wait_for_use(first) {
                 return;
             }
-            let end = num_pages.min(first + TOUCHED.div_ceil(page_bytes));
+            let end = num_pages.min(first + step);
             let bytes = (end - first) * page_bytes;
             if left < bytes {
                 // What the system does not say is no reason to stop.
@@ -127,9 +150,24 @@ impl HostPool {
                     *last = std::hint::black_box(0);
                 }
             }
+            if self.pin(first, bytes).is_err() {
+                // As where memory runs short: what is ready is what there is.
+                break;
+            }
             self.ready.store(end, Ordering::Release);
         }
         self.growing.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets the device reach pages from `first` on by itself.
+    fn pin(&self, first: usize, bytes: usize) -> Result<()> {
+        if let Some(device) = &self.device {
+            // SAFETY: nobody else has a page that is not ready; its address is all that is taken.
+            let start = unsafe { self.pages.page_mut(first) }.as_mut_ptr();
+            let pin = device.pin(start, bytes)?;
+            self.pins.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
+        }
+        Ok(())
     }
 
     /// For tests: changes a byte of a page that is ready and in no flight; the caller sees to it that none begins meanwhile.

@@ -105,9 +105,10 @@ impl Transfers {
         check_link(link)?;
         let (page_bytes, num_blocks) = (device.page_bytes(), device.num_pages());
         let num_pages = host_pages as usize;
-        let host = HostPool::map(page_bytes, num_pages, checksums, available_beside(&device)?)?;
+        let host = HostPool::beside(&device, num_pages, checksums, available_beside(&device)?)?;
         let pace = Pace::new(share, link, Instant::now());
         let queue = Queue::new(page_bytes, Claims::new(num_pages, num_blocks), pace, manual);
+        let queue = if device.remote().is_some() { queue.of_device() } else { queue };
         let copier = Copier { device, host, copied: CopiedBytes::default() };
         let shared = Arc::new(Shared::new(queue, copier, Arc::clone(steps), on_results));
         let transfers = Self {
@@ -352,9 +353,11 @@ impl Drop for Transfers {
     }
 }
 
-/// Memory that is available, less what the device's pages may still take of it: they are mapped, and touched by and by.
+/// Memory that is available, less what the device's pages may still take of it: if they are in memory they are mapped, and
+/// touched by and by.
 fn available_beside(device: &Pages) -> Result<u64> {
-    Ok(memory::available()?.saturating_sub((device.page_bytes() * device.num_pages()) as u64))
+    let mapped = if device.remote().is_some() { 0 } else { device.page_bytes() * device.num_pages() };
+    Ok(memory::available()?.saturating_sub(mapped as u64))
 }
 
 /// How many pages a host pool beside these pages could have now.

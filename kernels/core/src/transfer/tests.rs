@@ -5,7 +5,7 @@ use super::*;
 use crate::dtype::DType;
 use crate::program::{Program, ProgramSpec};
 use crate::runner::{Runner, StepResult};
-use crate::testing::{Random, TinyModel, greedy, step_words};
+use crate::testing::{Random, TinyModel, computing, greedy, step_words};
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -624,4 +624,38 @@ fn pages_outlive_the_program() {
     drop(program);
     // SAFETY: nobody else has them any more.
     assert_eq!(tag_of(unsafe { pages.page(1) }), 0);
+}
+
+/// With pages in memory and with pages on a device, which copies by itself.
+#[test]
+fn pages_that_went_to_the_host_and_back_into_other_blocks_give_the_same_logits() {
+    let tokens: Vec<i32> = (0..40).map(|i| (i * 31 + 7) % 96).collect();
+    let last_words = |words: Vec<i32>| words[words.len() - 3..].to_vec();
+    for backend in computing() {
+        let model = TinyModel::new(backend, DType::F16);
+        let runner = Runner::create(&model.spec, Box::new(|_| ())).unwrap();
+        let (tell, news) = mpsc::channel();
+        let transfers = runner.open_transfers(&options(16), told(tell)).unwrap();
+        wait_for_pages(&transfers);
+        let logits = |words: Vec<i32>| runner.logits(words).unwrap().recv().unwrap().unwrap();
+        let moved = |id: i64| {
+            let result = loop {
+                news.recv().unwrap();
+                if let Some(result) = transfers.take_results().pop() {
+                    break result;
+                }
+            };
+            assert!(result.ok() && result.id == id, "{backend}: {result:?}");
+        };
+        let own = step_words(0, &[(1, 0, &tokens)], &[39]).words();
+        let other = step_words(0, &[(2, 39, &tokens[39..])], &[0]).words();
+        let expected = logits(own.clone());
+        transfers.store(1, &last_words(own), &[5, 0, 9], -1).unwrap();
+        moved(1);
+        transfers.load(2, &[5, 0, 9], &last_words(other.clone()), -1).unwrap();
+        moved(2);
+        assert_eq!(logits(other), expected, "{backend}");
+        assert!(transfers.stop(Duration::MAX));
+        runner.stop().unwrap().join().unwrap();
+    }
 }

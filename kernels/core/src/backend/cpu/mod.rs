@@ -4,7 +4,7 @@
 pub mod memory;
 mod views;
 
-use crate::backend::{Backend, BufferId, Instruction, Launch, PreparedId, Sampled, Tensor};
+use crate::backend::{Backend, BufferId, Instruction, Launch, PreparedId, Tensor};
 use crate::dequant::dequantize;
 use crate::dtype::DType;
 use crate::error::{Failure, Result};
@@ -14,10 +14,8 @@ use crate::ops::linear::cpu as linear;
 use crate::ops::rope::{Rope, cpu as rope};
 use crate::ops::store_kv::{KvPlace, cpu as store_kv};
 use crate::ops::{rms_norm, sample, silu_mul};
-use crate::picks::{Want, score_target, take_picks};
 use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, LANES, with_simd};
-use crate::step::PICK;
 use memory::{Memory, Region};
 use views::Views;
 
@@ -47,8 +45,7 @@ pub struct CpuBackend {
     linear: linear::Scratch,
     attention: attention::Scratch,
     angles: rope::Angles,
-    /// Of each thread: a row of logits that a seat has changed.
-    changed_rows: Vec<Vec<f32>>,
+    sampler: sample::pooled::Scratch,
 }
 
 impl CpuBackend {
@@ -68,7 +65,7 @@ impl CpuBackend {
             linear: linear::Scratch::new(isa),
             attention: attention::Scratch::default(),
             angles: rope::Angles::default(),
-            changed_rows: Vec::new(),
+            sampler: sample::pooled::Scratch::default(),
         })
     }
 
@@ -144,43 +141,19 @@ impl CpuBackend {
         Ok(())
     }
 
-    /// Targets are scored side by side, then rows pick side by side: a row's picks follow each other.
-    #[expect(unsafe_code, reason = "samples and seats are written by different threads")]
     fn sample(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {
-        let step = launch.step;
         let width = instruction.inputs[0].width;
         let buffer = self.buffers[launch.activations.0].floats_mut();
-        let views = Views::new(buffer, step, instruction)?;
-        let logits = views.input(0);
-        self.changed_rows.resize_with(self.pool.threads(), Vec::new);
-        let scratch = Disjoint::new(&mut self.changed_rows);
-        let look = |i: usize, want: Want<'_>, thread: usize| {
-            // SAFETY: each thread has its own element.
-            let scratch = unsafe { &mut scratch.part(thread, 1)[0] };
-            sample::sample_row(&logits[i * width..][..width], want, scratch)
-        };
-        let before = launch.sampled.len();
-        launch.sampled.resize(before + step.samples.len(), Sampled::NONE);
-        let out = Disjoint::new(&mut launch.sampled[before..]);
-        if step.targets.iter().any(|&target| target != PICK) {
-            let seats = &*launch.seats;
-            self.pool.run(step.samples.len(), &|i, thread| {
-                if step.targets[i] != PICK {
-                    // SAFETY: each task has its own element.
-                    let out = unsafe { &mut out.part(i, 1)[0] };
-                    *out = score_target(step, i, seats, |i, want| look(i, want, thread));
-                }
-            });
-        }
-        let seats = Disjoint::new(launch.seats.all_mut());
-        self.pool.run(step.picks.len(), &|task, thread| {
-            let picks = &step.picks[task];
-            // SAFETY: rows have different seats (`step.rs` checks it) and different samples.
-            let (seat, out) = unsafe {
-                (&mut seats.part(step.rows[picks.row].seat, 1)[0], out.part(picks.first, picks.len))
-            };
-            take_picks(step, picks, seat.as_mut(), out, |i, want| look(i, want, thread));
-        });
+        let views = Views::new(buffer, launch.step, instruction)?;
+        sample::pooled::sample_rows(
+            &mut self.pool,
+            &mut self.sampler,
+            views.input(0),
+            width,
+            launch.step,
+            launch.seats,
+            launch.sampled,
+        );
         Ok(())
     }
 
@@ -367,12 +340,14 @@ impl Backend for CpuBackend {
         Ok(BufferId(self.buffers.len() - 1))
     }
 
-    fn upload(&mut self, to: BufferId, offset: usize, bytes: &[u8]) {
+    fn upload(&mut self, to: BufferId, offset: usize, bytes: &[u8]) -> Result<()> {
         self.buffers[to.0].bytes_mut()[offset..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
     }
 
-    fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]) {
+    fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]) -> Result<()> {
         bytes.copy_from_slice(&self.buffers[from.0].bytes()[offset..][..bytes.len()]);
+        Ok(())
     }
 
     fn kv_element_bytes(&self) -> usize {

@@ -114,7 +114,7 @@ impl Bench {
         let mut operands = Vec::new();
         for (values, width, rows) in inputs {
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
-            self.backend.upload(self.activations, offset, &bytes);
+            self.backend.upload(self.activations, offset, &bytes).unwrap();
             operands.push(Operand { offset, width: *width, rows: *rows });
             offset = (offset + bytes.len()).next_multiple_of(64);
         }
@@ -144,7 +144,7 @@ impl Bench {
             .iter()
             .map(|o| {
                 let mut bytes = vec![0; step.rows_of(o.rows) * o.width * 4];
-                self.backend.download(self.activations, o.offset, &mut bytes);
+                self.backend.download(self.activations, o.offset, &mut bytes).unwrap();
                 bytes.as_chunks().0.iter().map(|b| f32::from_ne_bytes(*b)).collect()
             })
             .collect()

@@ -1,5 +1,6 @@
 //! Matrices over one input.
 
+pub(crate) mod blocks;
 pub mod cpu;
 
 use crate::backend::Tensor;

@@ -6,9 +6,11 @@
 //! A logit that is NaN counts as minus infinity.
 
 mod adjust;
+pub(crate) mod asked;
 mod filter;
 pub mod history;
 mod philox;
+pub(crate) mod pooled;
 mod raw;
 mod vector;
 

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a piece, if its pages are smaller.
 const PIECE_BYTES: usize = 256 << 10;
+/// The same where a device copies by itself: its copies are faster, and who waits for a piece sleeps.
+const DEVICE_PIECE_BYTES: usize = 4 << 20;
 
 /// Entries of a flight that a thread is to copy.
 #[derive(Debug)]
@@ -90,6 +92,7 @@ pub(super) struct Queue {
     announced: bool,
     next_number: u64,
     page_bytes: usize,
+    piece_bytes: usize,
     manual: bool,
     phase: Phase,
 }
@@ -108,9 +111,15 @@ impl Queue {
             announced: false,
             next_number: 0,
             page_bytes,
+            piece_bytes: PIECE_BYTES,
             manual,
             phase: Phase::Open,
         }
+    }
+
+    /// Copies are a device's own.
+    pub(super) fn of_device(self) -> Self {
+        Self { piece_bytes: DEVICE_PIECE_BYTES, ..self }
     }
 
     /// Takes in a flight whose indices are in range, to go when the steps up to `after` have ended; those up to `finished` have.
@@ -224,7 +233,7 @@ impl Queue {
         if self.flights.get(&id)?.started.is_none() && !self.start(id, now) {
             return None;
         }
-        let most = (PIECE_BYTES / self.page_bytes).max(1);
+        let most = (self.piece_bytes / self.page_bytes).max(1);
         let flight = self.flights.get_mut(&id)?;
         let entries = flight.given..flight.plan.pages.len().min(flight.given + most);
         flight.given = entries.end;

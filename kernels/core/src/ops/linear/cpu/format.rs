@@ -13,24 +13,7 @@
 //! The value of a weight is `scale * (stored - zero) + minimum`. Float formats keep `[column][row of the panel]`.
 
 use crate::dtype::DType;
-
-/// Columns of a block.
-pub(super) const BLOCK: usize = 32;
-
-/// A quantised format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Quantised {
-    /// 4 or 8 bits a weight.
-    pub(super) bits: usize,
-    /// What is taken off a stored 4-bit number: 0 or 8.
-    pub(super) zero: i32,
-    /// Has a minimum.
-    pub(super) minimum: bool,
-    /// Scales and minima are f32, else f16.
-    pub(super) wide: bool,
-    /// A scale each 16 columns.
-    pub(super) halves: bool,
-}
+pub(super) use crate::ops::linear::blocks::{BLOCK, Quantised};
 
 /// What a panel holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +31,11 @@ pub(super) enum Format {
 impl Format {
     /// The panels of a checkpoint type.
     pub(super) fn of(dtype: DType) -> Self {
-        let plain = Quantised { bits: 8, zero: 0, minimum: false, wide: false, halves: false };
         match dtype {
             DType::F32 => Self::F32,
             DType::F16 => Self::F16,
             DType::BF16 => Self::BF16,
-            DType::Q4_0 => Self::Quantised(Quantised { bits: 4, zero: 8, ..plain }),
-            DType::Q4_1 => Self::Quantised(Quantised { bits: 4, minimum: true, ..plain }),
-            DType::Q5_0 | DType::Q8_0 => Self::Quantised(plain),
-            DType::Q5_1 => Self::Quantised(Quantised { minimum: true, ..plain }),
-            DType::Q4_K => Self::Quantised(Quantised { bits: 4, minimum: true, wide: true, ..plain }),
-            DType::Q5_K => Self::Quantised(Quantised { minimum: true, wide: true, ..plain }),
-            DType::Q6_K => Self::Quantised(Quantised { wide: true, halves: true, ..plain }),
+            _ => Quantised::of(dtype).map_or(Self::F32, Self::Quantised),
         }
     }
 
