@@ -1,7 +1,7 @@
 /**
  * When blocks are stored: `eager` = each one soon after it is complete, `lazy` = each one that comes near eviction. Eager has its copies
- * ready when many blocks are needed at once; lazy copies less, and nothing while all fits. `auto` stores nothing before the device is
- * nearly full. Then it is eager while copies cost next to nothing beside what computing the same blocks cost. Where they cost more, it
+ * ready when many blocks are needed at once; lazy copies less, and nothing while all fits. `auto` stores nothing beside steps before the
+ * device is nearly full. Then it is eager while copies cost next to nothing beside what computing the same blocks cost. Where they cost more, it
  * is lazy while copies are seldom read, and eager again once they are read and blocks are evicted that it could not store in time.
  */
 

@@ -16,7 +16,10 @@ const SMALL: WorldOptions = {
   groups: [FULL],
 };
 
-function offload(mode: "eager" | "lazy", more: Partial<WorldOptions> = {}): Promise<World> {
+function offload(
+  mode: "auto" | "eager" | "lazy",
+  more: Partial<WorldOptions> = {},
+): Promise<World> {
   const connector = new CpuOffload({ mode });
   return World.create({
     ...SMALL,
@@ -45,5 +48,32 @@ describe.each(["eager", "lazy"] as const)("cpu-offload, %s", (mode) => {
       cacheReceipt: { byTier: { host: 20, device: 0 } },
     });
     await world.end();
+  });
+});
+
+describe("cpu-offload, auto", () => {
+  /** Serves requests without a pause; answers how many blocks had content when the first store was begun, -1 = there was none. */
+  async function contentAtFirstStore(numRequests: number): Promise<number> {
+    const world = await offload("auto", { numBlocks: 1000 });
+    for (let handle = 1; handle <= numRequests; handle++)
+      world.add(handle, makeRequest(handle, promptOf(24, handle, 50), { maxTokens: 4 }));
+    let first = -1;
+    while (world.submit()) {
+      await world.commit();
+      if (first < 0 && world.desk!.pending.length > 0) first = world.scheduler.pool.numHashed;
+    }
+    await world.end();
+    for (let handle = 1; handle <= numRequests; handle++) world.expectAsAlone(handle);
+    return first;
+  }
+
+  test("stores nothing beside steps while all that is served fits", async () => {
+    expect(await contentAtFirstStore(20)).toBe(-1);
+  });
+
+  test("stores before the device is full", async () => {
+    const first = await contentAtFirstStore(160);
+    expect(first).toBeGreaterThan(300);
+    expect(first).toBeLessThan(1000);
   });
 });
