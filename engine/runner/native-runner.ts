@@ -111,12 +111,15 @@ export async function startModel(
   const wanted = plan(config.numGpuBlocksOverride);
   const runner = new NativeRunner();
   await runner.start({ ...spec, ...wanted });
-  const given = runner.info().numBlocks;
-  if (given < wanted.numBlocks) {
-    log("warn", `${given} KV blocks fit in the device's memory, not ${wanted.numBlocks}`);
-  }
-  const { numBlocks, maxModelLen } = given < wanted.numBlocks ? plan(given) : wanted;
   const compiled = runner.info();
+  const isSmaller = compiled.numBlocks < wanted.numBlocks;
+  if (isSmaller) {
+    log(
+      "warn",
+      `${compiled.numBlocks} KV blocks fit in the device's memory, not ${wanted.numBlocks}`,
+    );
+  }
+  const { numBlocks, maxModelLen } = isSmaller ? plan(compiled.numBlocks) : wanted;
   const limits: RequestLimits = {
     maxModelLen,
     vocabSize: model.config.vocabSize,

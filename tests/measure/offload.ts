@@ -8,6 +8,7 @@
  * share nothing, a pool far too small), `shared` (50 at once with one long prefix). `--scale 0.2` makes prompts a fifth as long.
  */
 import { parseArgs } from "node:util";
+import { median } from "../../cli/bench/engine/rates.ts";
 import { cpuSeconds, KVENGINE, startServer } from "./load-client.ts";
 
 const { values, positionals } = parseArgs({
@@ -167,12 +168,6 @@ async function serve(plan: Plan, isOn: boolean): Promise<Run> {
     .filter((line) => SHOWN.test(line) && !line.endsWith(" 0"))
     .map((line) => line.replace(/,?model_name="[^"]*",engine="0"/, ""));
   return { seconds, cpu, tokens, counters };
-}
-
-function median(numbers: readonly number[]): number {
-  const sorted = numbers.toSorted((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle) - 1] as number)) / 2;
 }
 
 /** Of the median of as many values drawn with replacement, 95 % lie between these. */

@@ -19,6 +19,7 @@ import { Scheduler } from "../../../engine/scheduler/scheduler.ts";
 import { defineOurCommand } from "../../command.ts";
 import { EXIT } from "../../output.ts";
 import { VERSION } from "../../version.ts";
+import { mean } from "../metrics/distribution.ts";
 
 const BLOCK_SIZE = 16;
 const VOCABULARY = 50_000;
@@ -273,7 +274,7 @@ async function runSteps(
     commit_p50: percentile(commit, 0.5),
     both_p50: percentile(both, 0.5),
     both_p99: percentile(both, 0.99),
-    both_mean: mean(both),
+    both_mean: mean(both ?? []),
     gap_p50: percentile(gaps, 0.5),
     gap_p99: percentile(gaps, 0.99),
   };
@@ -295,10 +296,6 @@ function measureHash(): number {
 function percentile(values: readonly number[] | undefined, share: number): number {
   const sorted = (values ?? []).toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
-}
-
-function mean(values: readonly number[] | undefined = []): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 function report(steps: readonly StepCost[], hash: number): string {
