@@ -25,8 +25,10 @@ import { PageCache } from "./page-cache.ts";
 import { AutoMode, type StoreMode } from "./store-mode.ts";
 
 const TIER = "host";
-/** Blocks of one flight: small enough that a waiting load goes between two stores. */
-const MOST_OF_FLIGHT = 16;
+/** Blocks of one load: requests go on with the first while the next is copied. */
+const MOST_OF_LOAD = 16;
+/** Blocks of one store: all of them stay where they are until the last was copied, and each call costs. */
+const MOST_OF_STORE = 32;
 /** Steps that a block near eviction is stored ahead, beside the time that its copy takes. */
 const SPARE_STEPS = 2;
 /** Of the device's blocks: as many that never held content mean that nothing is evicted for a while. */
@@ -108,8 +110,8 @@ export default class CpuOffload extends KvConnector {
   }
 
   override updateStateAfterAlloc(_request: RequestView, plan: LoadPlan): void {
-    for (let from = 0; from < plan.blocks.length; from += MOST_OF_FLIGHT) {
-      const some = plan.blocks.slice(from, from + MOST_OF_FLIGHT);
+    for (let from = 0; from < plan.blocks.length; from += MOST_OF_LOAD) {
+      const some = plan.blocks.slice(from, from + MOST_OF_LOAD);
       const there = some.filter(({ key }) => this.#cache.ready(key) !== undefined);
       const keys = there.map(({ key }) => key);
       const blocks = there.map(({ id }) => id);
@@ -290,8 +292,8 @@ export default class CpuOffload extends KvConnector {
     const { pages, transfers } = this.#context;
     if (blocks.length > pages.numFree) this.#forget(blocks.length - pages.numFree);
     const count = Math.min(blocks.length, pages.numFree);
-    for (let from = 0; from < count; from += MOST_OF_FLIGHT) {
-      const some = blocks.slice(from, Math.min(count, from + MOST_OF_FLIGHT));
+    for (let from = 0; from < count; from += MOST_OF_STORE) {
+      const some = blocks.slice(from, Math.min(count, from + MOST_OF_STORE));
       const theirs = keys.slice(from, from + some.length);
       const to = pages.alloc(some.length);
       if (to === undefined) return;

@@ -105,6 +105,12 @@ export interface PageTransfers {
   /** Slows all copies between device and host down to this, to stand in for a slow link; 0 = as fast as it goes. */
   setLinkBytesPerSecond(bytes: number): void;
 
+  /**
+   * What has ended and was not delivered yet. Results of stores are not delivered while a step is under way, but behind its result:
+   * whoever takes that one takes these here. Others are delivered at once.
+   */
+  takeResults(): readonly FlightResult[];
+
   stats(): TransferStats;
 
   /**

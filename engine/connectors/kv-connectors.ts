@@ -282,6 +282,7 @@ export class KvConnectors implements SchedulerConnectors {
 
   settle(): void {
     this.#endDisabled();
+    if (this.flights.length > 0) this.flights.report(this.#transfers.takeResults());
     if (this.flights.numEnded > 0) this.#settleFlights();
     this.ledgers.expire((connector, count) => {
       const text = `left ${count} touches of blocks to end at their deadline`;

@@ -68,6 +68,10 @@ export class NativeTransfers implements ManualTransfers {
     callNative(() => this.#native.setLinkBytesPerSecond(bytes));
   }
 
+  takeResults(): readonly FlightResult[] {
+    return callNative(() => this.#native.takeResults());
+  }
+
   stats(): TransferStats {
     return callNative(() => this.#native.stats());
   }

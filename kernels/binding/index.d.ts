@@ -141,6 +141,8 @@ export declare class Transfers {
    * The core's, as JSON `{code, message}` in the message.
    */
   readPages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void
+  /** What has ended since results were given away last. */
+  takeResults(): Array<FlightResult>
   /** True when nothing of the flight had started. */
   cancel(id: number): boolean
   /**

@@ -1,15 +1,17 @@
 /**
- * A server with CPU offload against one without, on the four workloads that decide whether offload is never slower than off. A server for
- * each side and run, in the order ABBA; both sides get the same seeded requests.
+ * A server with CPU offload against one without, on the four workloads that decide whether offload is never slower than off. Both stand
+ * beside each other and serve in turns, on, off, off, on, …; both get the same seeded requests, and forget what they keep between two runs.
+ * Runs are short and the turns many, since machines change their speed by the minute.
  *
  *   bun tests/measure/offload.ts WORKLOAD [--rounds 2] [--scale 1] [--mode auto] [--link BYTES_PER_SECOND] [--only on|off] [MODEL]
  *
  * Workloads: `talks` (24 conversations of 4 turns, a pool for a third of them), `fits` (the same, a pool for all), `no-reuse` (prompts that
- * share nothing, a pool far too small), `shared` (50 at once with one long prefix). `--scale 0.2` makes prompts a fifth as long.
+ * share nothing, a pool far too small), `shared` (50 at once with one long prefix). `--scale 0.2` makes prompts a fifth as long. The first
+ * run of each side counts for nothing.
  */
 import { parseArgs } from "node:util";
-import { median } from "../../cli/bench/engine/rates.ts";
-import { cpuSeconds, KVENGINE, startServer } from "./load-client.ts";
+import { pairedInterval } from "../../cli/bench/ab/ratio-interval.ts";
+import { cpuSeconds, KVENGINE, type StartedServer, startServer } from "./load-client.ts";
 
 const { values, positionals } = parseArgs({
   options: {
@@ -47,7 +49,6 @@ interface Run {
   readonly seconds: number;
   readonly cpu: number;
   readonly tokens: number;
-  readonly counters: readonly string[];
 }
 
 function random(seed: number): () => number {
@@ -124,27 +125,30 @@ async function complete(url: string, prompt: readonly number[]): Promise<number>
   return usage.total_tokens;
 }
 
-async function serve(plan: Plan, isOn: boolean): Promise<Run> {
-  const { talks, concurrency, numBlocks, thinkMs } = plan;
+interface Side {
+  readonly name: string;
+  readonly server: StartedServer;
+}
+
+async function start({ talks, numBlocks }: Plan, isOn: boolean): Promise<Side> {
   const longest = Math.max(...talks.map((prompts) => (prompts.at(-1) as number[]).length));
-  const options = JSON.stringify({ mode: values.mode });
-  const connector = ["--kv-connector", "cpu-offload", "--kv-connector-options", options];
-  const link = values.link === "0" ? [] : ["--kv-offload-link", values.link];
   const flags = ["--num-gpu-blocks-override", String(numBlocks + 1), "--max-num-seqs", "64"];
-  const length = ["--max-model-len", String(longest + OUTPUT)];
-  const on = isOn ? [...connector, "--kv-offload-size", "4GiB", ...link] : [];
-  const server = await startServer([
-    ...KVENGINE,
-    "serve",
-    model,
-    "--port",
-    "PORT",
-    ...flags,
-    ...length,
-    ...on,
-  ]);
-  await complete(server.url, text(40));
-  const [start, cpuStart] = [performance.now(), await cpuSeconds(server.pid)];
+  flags.push("--max-model-len", String(longest + OUTPUT));
+  if (isOn) {
+    const options = JSON.stringify({ mode: values.mode });
+    flags.push("--kv-connector", "cpu-offload", "--kv-connector-options", options);
+    flags.push("--kv-offload-size", "4GiB");
+    if (values.link !== "0") flags.push("--kv-offload-link", values.link);
+  }
+  const server = await startServer([...KVENGINE, "serve", model, "--port", "PORT", ...flags]);
+  return { name: isOn ? values.mode : "off", server };
+}
+
+/** Serves the plan once, with nothing kept from before. */
+async function serve({ server }: Side, { talks, concurrency, thinkMs }: Plan): Promise<Run> {
+  const reset = await fetch(`${server.url}/reset_prefix_cache`, { method: "POST" });
+  if (!reset.ok) throw new Error(`reset: ${reset.status} ${await reset.text()}`);
+  const [began, cpuStart] = [performance.now(), await cpuSeconds(server.pid)];
   const pauses = random(11);
   let tokens = 0;
   let next = 0;
@@ -159,46 +163,63 @@ async function serve(plan: Plan, isOn: boolean): Promise<Run> {
     }
   };
   await Promise.all(Array.from({ length: concurrency }, worker));
-  const seconds = (performance.now() - start) / 1000;
+  const seconds = (performance.now() - began) / 1000;
   const cpu = (await cpuSeconds(server.pid)) - cpuStart;
-  const metrics = await (await fetch(`${server.url}/metrics`)).text();
-  await server.stop();
-  const counters = metrics
-    .split("\n")
-    .filter((line) => SHOWN.test(line) && !line.endsWith(" 0"))
-    .map((line) => line.replace(/,?model_name="[^"]*",engine="0"/, ""));
-  return { seconds, cpu, tokens, counters };
+  return { seconds, cpu, tokens };
 }
 
-/** Of the median of as many values drawn with replacement, 95 % lie between these. */
-function interval(numbers: readonly number[]): readonly [low: number, high: number] {
-  const pick = random(3);
-  const medians = Array.from({ length: 2000 }, () =>
-    median(numbers.map(() => numbers[Math.floor(pick() * numbers.length)] as number)),
-  ).toSorted((a, b) => a - b);
-  return [medians[50] as number, medians[1949] as number];
+/** What the server counted in all its runs. */
+async function counters({ name, server }: Side): Promise<void> {
+  const metrics = await (await fetch(`${server.url}/metrics`)).text();
+  const shown = metrics.split("\n").filter((line) => SHOWN.test(line) && !line.endsWith(" 0"));
+  console.log(`${name}, in all:`);
+  for (const line of shown)
+    console.log(`    ${line.replace(/,?model_name="[^"]*",engine="0"/, "")}`);
+}
+
+/** The ratio of `on` to `off`, with its interval. */
+function ratio(name: string, on: readonly number[], off: readonly number[]): void {
+  // `off` goes first in every second round.
+  const pairs = on.map((b, round) => ({ a: off[round] as number, b, aFirst: round % 2 === 1 }));
+  const found = pairedInterval(pairs);
+  if (found === undefined) return;
+  const [low, high] = [found.low.toFixed(3), found.high.toFixed(3)];
+  console.log(
+    `${name}: ${found.ratio.toFixed(3)} (95 %: ${low} to ${high}, ${pairs.length} rounds)`,
+  );
 }
 
 const plan = planOf();
 console.log(`${workload}: ${plan.talks.length} talks, ${plan.numBlocks} blocks on the device`);
-const ratios: number[] = [];
+const sides: Side[] = [];
+for (const isOn of [true, false])
+  if (values.only === "" || isOn === (values.only === "on")) sides.push(await start(plan, isOn));
+for (const side of sides) await serve(side, plan);
+const runs = sides.map((): Run[] => []);
 for (let round = 0; round < Number(values.rounds); round++) {
-  const both = round % 2 === 0 ? [false, true] : [true, false];
-  const order = both.filter((isOn) => values.only === "" || isOn === (values.only === "on"));
-  const speeds = new Map<boolean, number>();
-  for (const isOn of order) {
-    const { seconds, cpu, tokens, counters } = await serve(plan, isOn);
-    speeds.set(isOn, tokens / seconds);
-    const perToken = ((cpu / tokens) * 1e6).toFixed(0);
+  const order = round % 2 === 0 ? sides : sides.toReversed();
+  for (const side of order) {
+    const run = await serve(side, plan);
+    runs[sides.indexOf(side)]?.push(run);
+    const speed = (run.tokens / run.seconds).toFixed(0);
+    const perToken = ((run.cpu / run.tokens) * 1e6).toFixed(0);
     console.log(
-      `${isOn ? values.mode : "off"}: ${(tokens / seconds).toFixed(0)} tokens/s, ${seconds.toFixed(1)} s, CPU ${perToken} µs a token`,
+      `${side.name}: ${speed} tokens/s, ${run.seconds.toFixed(1)} s, CPU ${perToken} µs a token`,
     );
-    console.log(counters.map((line) => `    ${line}`).join("\n"));
   }
-  ratios.push((speeds.get(true) as number) / (speeds.get(false) as number));
 }
-const [low, high] = interval(ratios);
-if (values.only === "")
-  console.log(
-    `${values.mode} / off: ${median(ratios).toFixed(3)} (95 %: ${low.toFixed(3)} to ${high.toFixed(3)}, ${ratios.length} rounds)`,
-  );
+for (const side of sides) {
+  await counters(side);
+  await side.server.stop();
+}
+const [on = [], off = []] = runs;
+ratio(
+  `${values.mode} / off, tokens/s`,
+  on.map((run) => run.tokens / run.seconds),
+  off.map((run) => run.tokens / run.seconds),
+);
+ratio(
+  `${values.mode} / off, CPU a token`,
+  on.map((run) => run.cpu / run.tokens),
+  off.map((run) => run.cpu / run.tokens),
+);

@@ -111,6 +111,11 @@ export class FlightDesk implements PageTransfers {
     this.#native.corruptPage(page);
   }
 
+  /** None: each comes when the test runs its flight. */
+  takeResults(): readonly FlightResult[] {
+    return [];
+  }
+
   stats(): TransferStats {
     const { loadBytesPerSecond, loadLatencyMicros } = this;
     let pendingPages = 0;

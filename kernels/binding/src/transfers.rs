@@ -210,6 +210,12 @@ impl Transfers {
         self.core.read_pages(id, PathBuf::from(path), offsets, pages).map_err(to_js)
     }
 
+    /// What has ended since results were given away last.
+    #[napi]
+    pub fn take_results(&self) -> Vec<FlightResult> {
+        results_to_js(self.core.take_results())
+    }
+
     /// True when nothing of the flight had started.
     #[napi]
     pub fn cancel(&self, id: i64) -> bool {

@@ -127,7 +127,8 @@ impl Runner {
     /// # Errors
     /// `internal` after [`Self::stop`].
     pub fn submit(&self, step: Vec<i32>) -> Result<()> {
-        self.send(Command::Submit(step))
+        self.steps.submitted();
+        self.send(Command::Submit(step)).inspect_err(|_| self.steps.withdrawn())
     }
 
     /// Queues a step of which only the logits of its sampled positions are wanted, `[samples, vocabulary]`; no seat
@@ -247,6 +248,7 @@ impl Device {
         // Before the result, so that who has it can count on the flights that wait for the step.
         self.steps.finish(step_id);
         (self.on_result)(StepResult { step_id, sampled, compute: end.duration_since(start), gap, error });
+        self.steps.tell_news();
     }
 
     /// Checks a step and fills in the tokens its seats picked last. An open seat that has picked none was in a step that

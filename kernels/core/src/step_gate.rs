@@ -1,5 +1,5 @@
-//! The newest step that the device thread has finished, for flights that wait for one. The device thread pays an atomic write
-//! and two reads a step; it wakes somebody only when a flight waits for that very step.
+//! The newest step that the device thread has finished, for flights that wait for one, and for news that can wait for its end. The
+//! device thread pays three atomic writes and two reads a step; it wakes somebody only when a flight waits for that very step.
 
 use crate::error::Result;
 use crate::step::{Limits, Step};
@@ -26,12 +26,19 @@ pub(crate) trait Waiter: Send + Sync {
 
     /// Called on the device thread when a step is finished that was awaited.
     fn step_finished(&self);
+
+    /// Called on the device thread behind a step's result when there may be news that waited for it ([`StepGate::defer_news`]).
+    fn tell_news(&self);
 }
 
 /// See the module. Step ids ascend without end; -1 is before the first.
 pub(crate) struct StepGate {
     newest: AtomicI64,
     awaited: AtomicI64,
+    /// Steps that were submitted and are not finished.
+    under_way: AtomicI64,
+    /// There may be news to be told of at the end of a step.
+    has_news: AtomicBool,
     /// Whether the waiter wants to know of every step.
     guarded: AtomicBool,
     waiter: Mutex<Option<Weak<dyn Waiter>>>,
@@ -43,6 +50,8 @@ impl Default for StepGate {
         Self {
             newest: AtomicI64::new(-1),
             awaited: AtomicI64::new(NOBODY),
+            under_way: AtomicI64::new(0),
+            has_news: AtomicBool::new(false),
             guarded,
             waiter: Mutex::new(None),
         }
@@ -58,6 +67,24 @@ impl StepGate {
 
     fn waiter(&self) -> Option<Arc<dyn Waiter>> {
         self.waiter.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
+    }
+
+    /// Called when a step is submitted, before anybody can finish it.
+    pub(crate) fn submitted(&self) {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Called when a submitted step came to nothing.
+    pub(crate) fn withdrawn(&self) {
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether news can be told at the end of a step, when somebody is told of that anyway. If not, there is no step to wait for.
+    pub(crate) fn defer_news(&self) -> bool {
+        // This write and the read after it, and `finish`'s write and the read of `tell_news`, are in one order (SeqCst): either the step
+        // that is seen here sees the news at its end, or its end is seen here.
+        self.has_news.store(true, Ordering::SeqCst);
+        self.under_way.load(Ordering::SeqCst) > 0
     }
 
     /// Called before a step.
@@ -79,9 +106,22 @@ impl StepGate {
         {
             waiter.step_ends();
         }
-        if word < 0 {
-            return;
+        if word >= 0 {
+            self.count(word);
         }
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Called after [`Self::finish`] when the step's result was given away.
+    pub(crate) fn tell_news(&self) {
+        if self.has_news.swap(false, Ordering::SeqCst)
+            && let Some(waiter) = self.waiter()
+        {
+            waiter.tell_news();
+        }
+    }
+
+    fn count(&self, word: i32) {
         let newest = self.newest.load(Ordering::Relaxed);
         let step = newest + ((i64::from(word) - newest) & WORD_MASK);
         // This write and the read after it, and `wait_for`'s write and the read after that, are in one order with each
@@ -113,8 +153,9 @@ mod tests {
     use std::sync::Condvar;
     use std::sync::atomic::AtomicUsize;
 
+    /// Counts awaited steps, and the times that it was told of news.
     #[derive(Default)]
-    struct Counter(AtomicUsize);
+    struct Counter(AtomicUsize, AtomicUsize);
 
     impl Waiter for Counter {
         fn step_begins(&self, _step: &Step, _limits: &Limits) -> Result<()> {
@@ -125,6 +166,10 @@ mod tests {
 
         fn step_finished(&self) {
             self.0.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn tell_news(&self) {
+            self.1.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -198,6 +243,29 @@ mod tests {
             drop(self.bed.lock().unwrap());
             self.alarm.notify_all();
         }
+
+        fn tell_news(&self) {}
+    }
+
+    #[test]
+    fn news_wait_for_the_end_of_a_step_that_was_submitted_and_for_no_other() {
+        let (gate, counter) = (StepGate::default(), Arc::new(Counter::default()));
+        let told = || counter.1.swap(0, Ordering::SeqCst);
+        gate.set_waiter(Arc::<Counter>::downgrade(&counter), false);
+        gate.submitted();
+        gate.submitted();
+        gate.finish(0);
+        gate.tell_news();
+        assert_eq!(told(), 0);
+        assert!(gate.defer_news());
+        // Also of a step without a number.
+        gate.finish(-1);
+        gate.tell_news();
+        assert_eq!(told(), 1);
+        assert!(!gate.defer_news());
+        gate.submitted();
+        gate.withdrawn();
+        assert!(!gate.defer_news());
     }
 
     #[test]

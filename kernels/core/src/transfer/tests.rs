@@ -124,6 +124,31 @@ fn a_load_leaves_its_blocks_alone_until_its_step_has_ended() {
 }
 
 #[test]
+fn results_of_stores_wait_for_the_step_under_way_and_those_of_loads_do_not() {
+    let mut lab = Lab::new(4, &options(4));
+    let store = |lab: &Lab, id: i64| {
+        lab.transfers.store(id, &[1], &[1], -1).unwrap();
+        while lab.transfers.stats().pending > 0 {
+            std::thread::yield_now();
+        }
+    };
+    lab.steps.submitted();
+    store(&lab, 1);
+    assert!(lab.transfers.shared.lock().queue.announce(), "somebody was told before the end of the step");
+    assert_eq!(lab.transfers.take_results().len(), 1);
+    store(&lab, 2);
+    lab.steps.finish(0);
+    lab.steps.tell_news();
+    assert_eq!(lab.next().id, 2);
+    lab.steps.submitted();
+    lab.transfers.load(3, &[1], &[2], -1).unwrap();
+    assert_eq!(lab.next().id, 3);
+    lab.steps.finish(1);
+    store(&lab, 4);
+    assert_eq!(lab.next().id, 4);
+}
+
+#[test]
 fn a_slow_link_holds_a_flight_and_is_let_go() {
     let mut lab = Lab::new(4, &TransferOptions { link_bytes_per_second: 1e-3, ..options(4) });
     lab.transfers.store(1, &[1], &[1], -1).unwrap();

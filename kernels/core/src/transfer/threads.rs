@@ -101,8 +101,19 @@ impl Shared {
         }
     }
 
-    /// Releases the lock and tells of results. Where the queue is over, threads end.
+    /// Releases the lock and tells of results; of stores alone only when the step under way ends, since whoever is told has to come for
+    /// its result then: being told in between takes a core from the step. Where the queue is over, threads end.
     fn tell(&self, mut state: MutexGuard<'_, State>) {
+        let queue = &mut state.queue;
+        if queue.has_news() && queue.news_can_wait() && queue.is_open() && self.steps.defer_news() {
+            queue.defer();
+        } else if queue.has_news() || queue.is_over() {
+            self.announce(state);
+        }
+    }
+
+    /// As [`Self::tell`], at once.
+    fn announce(&self, mut state: MutexGuard<'_, State>) {
         if state.queue.is_over() {
             for alarm in [&self.copies, &self.files, &self.link, &self.rest] {
                 alarm.notify_all();
@@ -207,6 +218,10 @@ impl Waiter for Shared {
         // Whoever looked at the step before it ended sleeps by now, or has not taken the lock yet.
         drop(self.lock());
         self.copies.notify_all();
+    }
+
+    fn tell_news(&self) {
+        self.announce(self.lock());
     }
 }
 

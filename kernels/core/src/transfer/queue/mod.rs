@@ -90,6 +90,10 @@ pub(super) struct Queue {
     ended: Vec<FlightResult>,
     /// Whether somebody was told of what has ended.
     announced: bool,
+    /// Somebody will be told when the step under way ends.
+    deferred: bool,
+    /// Of what has ended, something is more than a store: somebody may wait for it.
+    urgent: bool,
     next_number: u64,
     page_bytes: usize,
     piece_bytes: usize,
@@ -109,6 +113,8 @@ impl Queue {
             meter: Meter::default(),
             ended: Vec::new(),
             announced: false,
+            deferred: false,
+            urgent: false,
             next_number: 0,
             page_bytes,
             piece_bytes: PIECE_BYTES,
@@ -320,17 +326,28 @@ impl Queue {
             error,
         };
         self.meter.ended(plan.kind, &result);
+        self.urgent |= plan.kind != Kind::Store;
         self.ended.push(result);
     }
 
-    /// Whether there are results that nobody was told of.
+    /// Whether there are results that nobody was told of, or will be.
     pub(super) fn has_news(&self) -> bool {
-        !self.announced && !self.ended.is_empty()
+        !self.announced && !self.ended.is_empty() && (self.urgent || !self.deferred)
     }
 
-    /// As [`Self::has_news`]; somebody is told now.
+    /// Whether nobody waits for the news while steps go on.
+    pub(super) fn news_can_wait(&self) -> bool {
+        !self.urgent
+    }
+
+    /// Somebody will be told later.
+    pub(super) fn defer(&mut self) {
+        self.deferred = true;
+    }
+
+    /// Whether there are results that nobody was told of; somebody is told now.
     pub(super) fn announce(&mut self) -> bool {
-        let news = self.has_news();
+        let news = !self.announced && !self.ended.is_empty();
         self.announced |= news;
         news
     }
@@ -338,6 +355,8 @@ impl Queue {
     /// What has ended since the last call, in order.
     pub(super) fn take_ended(&mut self) -> Vec<FlightResult> {
         self.announced = false;
+        self.deferred = false;
+        self.urgent = false;
         std::mem::take(&mut self.ended)
     }
 

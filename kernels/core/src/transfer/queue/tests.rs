@@ -198,6 +198,22 @@ fn one_is_told_of_each_batch() {
     assert!(queue.cancel(3, now) && queue.has_news() && queue.announce());
 }
 
+#[test]
+fn news_of_stores_can_wait_and_those_of_loads_cannot() {
+    let (mut queue, now) = queue(false);
+    let submit = |queue: &mut Queue, id, kind| assert!(queue.submit(plan(id, kind, &[0], &[1]), 5, -1, now));
+    submit(&mut queue, 1, Kind::Store);
+    submit(&mut queue, 2, Kind::Store);
+    submit(&mut queue, 3, Kind::Load);
+    assert!(queue.cancel(1, now) && queue.has_news() && queue.news_can_wait());
+    queue.defer();
+    assert!(queue.cancel(2, now) && !queue.has_news());
+    assert!(queue.cancel(3, now) && queue.has_news() && !queue.news_can_wait());
+    assert!(queue.announce() && !queue.announce() && !queue.has_news());
+    assert_eq!(queue.take_ended().len(), 3);
+    assert!(queue.news_can_wait() && !queue.announce());
+}
+
 /// What the rules say about a flight.
 struct Known {
     kind: Kind,
