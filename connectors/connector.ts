@@ -190,7 +190,7 @@ export interface SchedulerContext {
   readonly maxBatchedTokens: number;
   /** Milliseconds, monotonic. Decisions that depend on time use this clock, so that a trace can be replayed. */
   now(): number;
-  /** Asks for one more `schedule()`: there is news. */
+  /** Asks for one more `schedule()`: there is news. It comes later, never inside this call; calls before it are one. Good anywhere. */
   wake(): void;
   /** A live request's blocks of each group, 0 where a position left the window. Throws `closed` outside a hook. */
   blocksOf(requestId: string): readonly (readonly BlockId[])[] | undefined;

@@ -27,6 +27,8 @@ export interface ContextParts {
   /** Whether one of the connector's hooks is running now. */
   readonly isInHook: () => boolean;
   readonly wake: () => void;
+  /** Runs a task when none of the engine's code runs. */
+  readonly defer: (task: () => void) => void;
 }
 
 export function createContext(
@@ -34,7 +36,7 @@ export function createContext(
   side: SchedulerSide,
   connectors: KvConnectors,
 ): SchedulerContext {
-  const { name, connector, log, metrics, maxBatchedTokens, isEnabled, isInHook, wake } = parts;
+  const { name, connector, log, metrics, maxBatchedTokens, isEnabled, isInHook } = parts;
   const checkEnabled = (): void => {
     if (!isEnabled())
       throw new RefusedError("closed", `connector ${name} was disabled or shut down`);
@@ -93,14 +95,28 @@ export function createContext(
     metrics,
     maxBatchedTokens,
     now: side.now,
-    wake: () => {
-      if (isEnabled()) wake();
-    },
+    wake: createWake(parts),
     blocksOf: (requestId: string): readonly (readonly BlockId[])[] | undefined => {
       if (!isInHook()) throw new RefusedError("closed", "blocksOf is good inside a hook only");
       return side.byId(requestId)?.blocks.tables.map(({ entries }) => Array.from(entries));
     },
   });
+}
+
+/**
+ * To wake the engine runs the scheduler, which calls hooks: never from inside one, nor from the middle of a step's decisions. Calls
+ * before that has come are one.
+ */
+function createWake({ isEnabled, wake, defer }: ContextParts): () => void {
+  let isAsked = false;
+  return () => {
+    if (isAsked || !isEnabled()) return;
+    isAsked = true;
+    defer(() => {
+      isAsked = false;
+      if (isEnabled()) wake();
+    });
+  };
 }
 
 /** A copy: what a connector does to its list later changes nothing. */

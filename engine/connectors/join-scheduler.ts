@@ -10,7 +10,12 @@ import { KvConnectors, type KvConnectorsOptions } from "./kv-connectors.ts";
 export interface JoinOptions extends KvConnectorsOptions {
   /** Most tokens of a step. */
   readonly maxBatchedTokens: number;
+  /** Runs a task when none of the engine's code runs; left out = in a later turn of the event loop, after what has happened meanwhile. */
+  readonly defer?: (task: () => void) => void;
 }
+
+/** No microtask: a connector that wakes the engine in each hook would leave no turn for steps and transfers to end in. */
+const later = (task: () => void): void => void setImmediate(task);
 
 /** `wake`: a connector asks for one more `schedule()`. The host must not have been started. */
 export function joinScheduler(
@@ -32,6 +37,7 @@ export function joinScheduler(
           isEnabled: () => !host.isDisabled(place) && !connectors.isClosed,
           isInHook: () => host.isCalling(place),
           wake,
+          defer: options.defer ?? later,
         },
         side,
         connectors,

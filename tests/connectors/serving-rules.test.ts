@@ -2,7 +2,12 @@
 
 import { describe, expect, test } from "bun:test";
 import { testConnector } from "../../connectors/conformance.ts";
-import type { SchedulerOutput, WantedBlocks } from "../../connectors/connector.ts";
+import type {
+  SchedulerContext,
+  SchedulerOutput,
+  TransferResult,
+  WantedBlocks,
+} from "../../connectors/connector.ts";
 import { CONNECTOR_NAMES, importConnector } from "../../connectors/registry.ts";
 import { SERVING_RULES } from "../../connectors/serving-rules.ts";
 import { harnessOf } from "../support/conformance-harness.ts";
@@ -28,6 +33,36 @@ describe("serves as if it were not there:", () => {
   ])("the example that is %s", async (_, example) => {
     expect(await failuresOf(example)).toEqual([]);
   });
+});
+
+test("one that wakes the engine in each hook serves as if it did not: none runs inside another", async () => {
+  class Wakes extends BlockOriented {
+    #context!: SchedulerContext;
+    override onSchedulerReady(context: SchedulerContext): void {
+      super.onSchedulerReady(context);
+      this.#context = context;
+    }
+    override findBlocks(...given: Parameters<BlockOriented["findBlocks"]>): undefined {
+      this.#context.wake();
+      return super.findBlocks(...given);
+    }
+    override buildConnectorMeta(output: SchedulerOutput): void {
+      super.buildConnectorMeta(output);
+      this.#context.wake();
+    }
+    override updateConnectorOutput(results: readonly TransferResult[]): void {
+      super.updateConnectorOutput(results);
+      this.#context.wake();
+    }
+  }
+  const report = await harnessOf(Wakes).serve({
+    seed: 1,
+    spareBlocks: 4,
+    hostPages: 64,
+    fates: ["ends"],
+    disturbs: false,
+  });
+  expect(report).toEqual({ wrong: [], unfinished: [], held: 0, lines: [], isDisabled: false });
 });
 
 describe("is told what it broke:", () => {

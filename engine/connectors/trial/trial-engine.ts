@@ -63,6 +63,8 @@ export class TrialEngine {
   readonly #connectors: KvConnectors | undefined;
   readonly #runner: NativeRunner;
   readonly #scheduler: Scheduler;
+  /** What connectors have asked for since: run between steps, where it follows from the seed. */
+  readonly #deferred: (() => void)[] = [];
   #now = 1;
 
   private constructor(runner: NativeRunner, options: TrialEngineOptions) {
@@ -103,7 +105,8 @@ export class TrialEngine {
           : {
               createConnectors: (side) => {
                 const all = { ...TIMES, maxHeld: 0, maxFlying: 16, maxBatchedTokens: MAX_TOKENS };
-                joined = joinScheduler(side, host, desk, all, () => {});
+                const defer = (task: () => void): void => void this.#deferred.push(task);
+                joined = joinScheduler(side, host, desk, { ...all, defer }, () => this.#fill());
                 return joined;
               },
             }),
@@ -159,11 +162,9 @@ export class TrialEngine {
     const runner = this.#runner;
     // When the threads answer decides nothing.
     await this.desk?.settled();
-    while (runner.queued < 2) {
-      const batch = this.#scheduler.schedule();
-      if (batch === undefined) break;
-      runner.submit(batch);
-    }
+    this.#fill();
+    // What this leads to waits for the next step: a connector may ask each time.
+    for (const task of this.#deferred.splice(0)) task();
     this.#scheduler.checkIntegrity();
     if (runner.queued === 0) return false;
     this.#take(this.#scheduler.commit(await runner.next()));
@@ -197,6 +198,16 @@ export class TrialEngine {
     await this.host?.shutdown(1000);
     await this.desk?.stop(1000);
     await this.#runner.stop();
+  }
+
+  /** As the engine does, whenever it is woken. */
+  #fill(): void {
+    this.#scheduler.settle();
+    while (this.#runner.queued < 2) {
+      const batch = this.#scheduler.schedule();
+      if (batch === undefined) return;
+      this.#runner.submit(batch);
+    }
   }
 
   #take({ handles, tokenStart, tokenIds, finishes }: StepEvents): void {
