@@ -296,7 +296,10 @@ export abstract class KvConnector {
     return [];
   }
 
-  /** The cache was reset: copies of older generations count for nothing. Results of older flights are reported as cancelled. */
+  /**
+   * The cache was reset: copies of older generations count for nothing. What the connector has of them is to be forgotten and its pages
+   * given back: none of them can be loaded any more (`stale`). Results of older flights come later, as cancelled.
+   */
   resetCache(_generation: number): void {}
 
   /** Numbers for `/metrics`, as gauges: at most 64. */

@@ -21,6 +21,8 @@ export class HostPages {
   #next = 0;
   /** What was stored in each page: a connector cannot load it as anything else. */
   readonly #keys: (BlockKey | undefined)[] = [];
+  /** Pages that were filled before the cache was reset, and not since. */
+  readonly #older = new Set<PageId>();
   /** Pages that were freed while a flight used them. */
   readonly #leaving = new Set<PageId>();
 
@@ -50,7 +52,7 @@ export class HostPages {
     return Array.from({ length: count }, () => {
       const page = this.#returned.pop() ?? this.#next++;
       this.#owners[page] = connector + 1;
-      this.#keys[page] = undefined;
+      this.setKey(page, undefined);
       return page;
     });
   }
@@ -98,6 +100,18 @@ export class HostPages {
   /** Sets the content of a page; undefined = nothing that counts. */
   setKey(page: PageId, key: BlockKey | undefined): void {
     this.#keys[page] = key;
+    this.#older.delete(page);
+  }
+
+  /** The cache was reset, copies too: no page holds anything that counts. Whose each is does not change. */
+  forgetContents(): void {
+    for (const [page, key] of this.#keys.entries()) if (key !== undefined) this.#older.add(page);
+    this.#keys.fill(undefined);
+  }
+
+  /** Whether it holds content from before a reset. */
+  isOlder(page: PageId): boolean {
+    return this.#older.has(page);
   }
 
   /** Gives back all that a connector has. */
@@ -117,7 +131,7 @@ export class HostPages {
 
   #release(page: PageId): void {
     this.#owners[page] = FREE;
-    this.#keys[page] = undefined;
+    this.setKey(page, undefined);
     this.#returned.push(page);
   }
 }

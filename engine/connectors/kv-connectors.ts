@@ -330,6 +330,7 @@ export class KvConnectors implements SchedulerConnectors {
   reset(generation: number, resetExternal: boolean): void {
     this.loads.drop(() => true);
     for (const flight of this.flights.all()) this.flights.cancel(flight);
+    if (resetExternal) this.pages.forgetContents();
     if (resetExternal) this.#calls.reset(generation);
   }
 

@@ -91,11 +91,13 @@ export class Loads {
       const loading = this.blocks.get(id);
       if (loading === undefined || loading.connector !== connector || loading.flight !== undefined)
         throw new RefusedError("notHeld", `block ${id} is in no open plan of the connector`);
-      if (this.#pages.keyOf(pages[i] as number) !== loading.key)
-        throw new RefusedError(
-          "stale",
-          `page ${pages[i]} does not hold the content of block ${id}`,
-        );
+      const page = pages[i] as number;
+      if (this.#pages.keyOf(page) !== loading.key) {
+        const why = this.#pages.isOlder(page)
+          ? "was filled before the cache was reset: what is older counts for nothing"
+          : `does not hold the content of block ${id}`;
+        throw new RefusedError("stale", `page ${page} ${why}`);
+      }
       return loading;
     });
     const keys = targets.map(({ key }) => key);

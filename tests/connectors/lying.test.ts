@@ -7,7 +7,14 @@ import type {
   RequestView,
   SchedulerOutput,
 } from "../../connectors/connector.ts";
-import { Bound, codeOf, expectDisabled, ServingWorld } from "../support/serving-world.ts";
+import {
+  Bound,
+  codeOf,
+  codeOfThrown,
+  expectDisabled,
+  ServingWorld,
+} from "../support/serving-world.ts";
+import BlockOriented from "./examples/block-oriented.ts";
 
 describe("a look-up that lies", () => {
   test.each([-4, 3.5, Number.NaN, -0.5, Number.NEGATIVE_INFINITY, Infinity])(
@@ -112,6 +119,35 @@ describe("a look-up that lies", () => {
     expect(connector.stored).toBeDefined();
     expect(connector.codes).toEqual(new Set(["stale"]));
     expect(hostile.faultsOf().late).toBeGreaterThan(1);
+    await hostile.world.stop();
+  });
+
+  test("a page from before a reset of its copies cannot be loaded, until it is filled anew (I36)", async () => {
+    const told: string[] = [];
+    class Remembers extends BlockOriented {
+      override updateStateAfterAlloc(...given: Parameters<BlockOriented["updateStateAfterAlloc"]>) {
+        try {
+          super.updateStateAfterAlloc(...given);
+          told.push(given[1].blocks.length > 0 ? "loads" : "nothing");
+        } catch (thrown) {
+          told.push(`${codeOfThrown(thrown)}: ${String((thrown as Error).message)}`);
+        }
+      }
+      override resetCache(): void {}
+    }
+    const hostile = await ServingWorld.create(new Remembers());
+    await hostile.away(1);
+    hostile.world.scheduler.resetPrefixCache(false);
+    told.length = 0;
+    hostile.add(1);
+    await hostile.world.drain();
+    expect(told).toEqual(["loads"]);
+    hostile.world.scheduler.resetPrefixCache();
+    hostile.add(1);
+    await hostile.world.drain();
+    expect(told[1]).toMatch(/^stale: page \d+ was filled before the cache was reset/);
+    expect(told.slice(2)).not.toContain("loads");
+    hostile.expectNothingLeft();
     await hostile.world.stop();
   });
 

@@ -102,6 +102,16 @@ describe("is told what it broke:", () => {
     );
   });
 
+  test("one that brings what it stored before a reset", async () => {
+    class Remembers extends BlockOriented {
+      override resetCache(): void {}
+    }
+    const [failure] = await failuresOf(Remembers);
+    expect(failure).toMatch(
+      /updateStateAfterAlloc threw RefusedError: page \d+ was filled before the cache was reset/,
+    );
+  });
+
   test("one that loads a page that is not its own", async () => {
     class Guesses extends Named {
       override findBlocks(...[, , wanted]: [unknown, unknown, WantedBlocks]): undefined {

@@ -28,24 +28,6 @@ import BlockOriented from "./examples/block-oriented.ts";
 
 const VOCABULARY = 50;
 const SIZES = { maxNumSeqs: 4, blockSize: 4, numBlocks: 12, vocabSize: VOCABULARY };
-const WITNESS = {
-  backend: "witness",
-  isa: "auto",
-  threads: 1,
-  values: [],
-  ops: [],
-  files: [],
-  tensors: [],
-  groups: [{ ...FULL, layers: 1, numKvHeads: 1, headDim: 1 }],
-  maxRows: SIZES.maxNumSeqs,
-  maxTokens: 32,
-  maxSamples: SIZES.maxNumSeqs + 32,
-  maxModelLen: 200,
-  blockSize: SIZES.blockSize,
-  vocabSize: VOCABULARY,
-  numBlocks: SIZES.numBlocks + 1,
-} as const;
-
 interface Serving {
   /** Serves one request to its end; answers its tokens. */
   readonly ask: (salt: number) => Promise<readonly number[]>;
@@ -59,14 +41,35 @@ async function serve(connector: KvConnector): Promise<Serving> {
     if (level !== "info") lines.push(line);
   };
   const runner = new NativeRunner();
-  await runner.start(WITNESS);
+  await runner.start({
+    backend: "witness",
+    isa: "auto",
+    threads: 1,
+    values: [],
+    ops: [],
+    files: [],
+    tensors: [],
+    groups: [{ ...FULL, layers: 1, numKvHeads: 1, headDim: 1 }],
+    maxRows: SIZES.maxNumSeqs,
+    maxTokens: 32,
+    maxSamples: SIZES.maxNumSeqs + 32,
+    maxModelLen: 200,
+    blockSize: SIZES.blockSize,
+    vocabSize: VOCABULARY,
+    numBlocks: SIZES.numBlocks + 1,
+  });
   const now = (): number => performance.now();
   const host = new ConnectorHost([{ name: "waking", connector }], {
     slowHookMs: Infinity,
     now,
     log,
   });
-  const config = { ...ENGINE_CONFIG, kvOffloadSize: 2 ** 20, kvConnectorLookupTimeout: 3600 };
+  const config = {
+    ...ENGINE_CONFIG,
+    modelPath: "none",
+    kvOffloadSize: 2 ** 20,
+    kvConnectorLookupTimeout: 3600,
+  };
   const { create, transfers } = startConnectors(config, host, {
     openTransfers: (hostPages, onResults) =>
       runner.openTransfers(

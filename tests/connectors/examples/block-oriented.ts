@@ -57,4 +57,8 @@ export default class BlockOriented extends KvConnector {
       else this.#context.pages.free([page]);
     }
   }
+  override resetCache(_generation: number): void {
+    this.#context.pages.free([...this.#pages.values()]);
+    this.#pages.clear();
+  }
 }

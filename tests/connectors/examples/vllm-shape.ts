@@ -103,6 +103,12 @@ export default class VllmShape extends KvConnector {
     }
   }
 
+  override resetCache(_generation: number): void {
+    this.#context.pages.free([...this.#pages.values()]);
+    this.#pages.clear();
+    this.#prompts.length = 0;
+  }
+
   /** Holds the blocks until their copy has ended, as vLLM's connectors must. The engine may refuse either, and then nothing is copied. */
   #store(ids: readonly BlockId[]): void {
     const some = ids.slice(0, Math.min(ids.length, this.#context.transfers.numFree));
