@@ -24,6 +24,7 @@ import { CompletedBlocks } from "./completed-blocks.ts";
 import type { ConnectorCalls } from "./connector-calls.ts";
 import { type EndedFlight, Flights, resultOf } from "./flights.ts";
 import { HostPages } from "./host-pages.ts";
+import { lateTexts } from "./late-loads.ts";
 import { Ledgers, type LedgerOptions } from "./ledgers.ts";
 import { decideLoad } from "./load-cost.ts";
 import { Loads } from "./loads.ts";
@@ -376,15 +377,10 @@ export class KvConnectors implements SchedulerConnectors {
 
   /** What did not come in time is computed, and whoever promised it is not asked for a while. */
   #dropLate(now: number): void {
-    const late = this.loads.drop(({ deadline }) => deadline <= now);
-    // A flight that takes too long is not the connector's doing.
-    const neverLoaded = late.filter(({ flight }) => flight === undefined);
-    for (const connector of new Set(late.map((loading) => loading.connector))) {
+    for (const [connector, text] of lateTexts(this.loads.dropLate(now))) {
       const wait = `it is not asked for ${this.#backoffs.late(connector, now) - now} ms`;
-      const count = neverLoaded.filter((loading) => loading.connector === connector).length;
-      if (count === 0) continue;
-      const text = `promised ${count} blocks and did not load them in time: they are computed, and ${wait}`;
-      this.#calls.fault(connector, "late", "findBlocks", text);
+      if (text === undefined) continue;
+      this.#calls.fault(connector, "late", "findBlocks", `${text}: they are computed, and ${wait}`);
     }
   }
 

@@ -3,7 +3,7 @@
  * found by its content, so that later requests join the load instead of starting another.
  */
 
-import type { BlockKey } from "../../connectors/connector.ts";
+import type { BlockKey, RefusalCode } from "../../connectors/connector.ts";
 import { HASH_WORDS, sameHash } from "../cache/block-hash.ts";
 import { NULL_BLOCK } from "../cache/block-pool.ts";
 import { KvEngineError } from "../errors.ts";
@@ -29,6 +29,8 @@ export interface LoadingBlock {
   readonly waiters: Waiter[];
   /** The flight that brings it; undefined until its connector has begun one. */
   flight: number | undefined;
+  /** Why the last load of it that its connector tried to begin was refused. */
+  refusal: RefusalCode | undefined;
 }
 
 export class LoadingBlocks {

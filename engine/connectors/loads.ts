@@ -8,6 +8,7 @@ import {
   type FlightId,
   type LoadPlan,
   type PlannedBlock,
+  type RefusalCode,
   RefusedError,
 } from "../../connectors/connector.ts";
 import { HASH_WORDS } from "../cache/block-hash.ts";
@@ -39,6 +40,10 @@ export class Loads {
   /** Blocks of flights that ended without them, and blocks that were given up before. */
   numFailed = 0;
   numGivenUp = 0;
+  /** Blocks that connectors were to bring; those of them of which no load was begun in time; those whose load was refused. */
+  numPromised = 0;
+  numBroken = 0;
+  numRefused = 0;
 
   constructor(
     side: SchedulerSide,
@@ -86,6 +91,20 @@ export class Loads {
     ids: readonly number[],
     afterStep: number,
   ): FlightId {
+    try {
+      return this.#begin(connector, pages, ids, afterStep);
+    } catch (thrown) {
+      if (thrown instanceof RefusedError) this.#refused(connector, ids, thrown.code);
+      throw thrown;
+    }
+  }
+
+  #begin(
+    connector: number,
+    pages: readonly number[],
+    ids: readonly number[],
+    afterStep: number,
+  ): FlightId {
     Flights.check(ids, pages);
     const targets = ids.map((id, i) => {
       const loading = this.blocks.get(id);
@@ -105,6 +124,14 @@ export class Loads {
     for (const loading of targets) loading.flight = flight;
     this.#targets.set(flight, targets);
     return flight;
+  }
+
+  #refused(connector: number, ids: readonly number[], code: RefusalCode): void {
+    this.numRefused += ids.length;
+    for (const id of ids) {
+      const loading = this.blocks.get(id);
+      if (loading?.connector === connector) loading.refusal = code;
+    }
   }
 
   /** The sequence waits for nothing any more. What is in flight goes on; what is not is nobody's. */
@@ -149,6 +176,13 @@ export class Loads {
     }
     this.numGivenUp += late.length;
     this.#giveUp(late);
+    return late;
+  }
+
+  /** Gives up the blocks whose time is over. Answers them. */
+  dropLate(now: number): readonly LoadingBlock[] {
+    const late = this.drop(({ deadline }) => deadline <= now);
+    this.numBroken += late.filter(({ flight }) => flight === undefined).length;
     return late;
   }
 
@@ -201,7 +235,9 @@ export class Loads {
       deadline,
       waiters: [],
       flight: undefined,
+      refusal: undefined,
     };
+    this.numPromised++;
     this.blocks.add(loading);
     return loading;
   }

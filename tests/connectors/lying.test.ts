@@ -52,7 +52,7 @@ describe("a look-up that lies", () => {
     expect(plans.slice(1).every(({ blocks }) => blocks.length === 0)).toBe(true);
     expect(asked).toBeGreaterThan(1);
     expect(hostile.lines).toEqual([
-      "connector hostile: findBlocks promised 5 blocks and did not load them in time: they are computed, and it is not asked for 1000 ms",
+      "connector hostile: findBlocks promised 5 blocks and did not load them in time (no load of 5 was begun): they are computed, and it is not asked for 1000 ms",
     ]);
     expect(hostile.faultsOf()).toEqual({ late: 1 });
     await hostile.world.stop();
@@ -96,6 +96,9 @@ describe("a look-up that lies", () => {
     hostile.expectNothingLeft();
     expect(connector.codes).toEqual(new Set(["stale"]));
     expect(hostile.faultsOf()).toEqual({ late: 1 });
+    expect(hostile.lines[0]).toContain(
+      "did not load them in time (the load of 5 was refused as `stale`): they are computed",
+    );
     await hostile.world.stop();
   });
 
