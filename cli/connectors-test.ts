@@ -6,6 +6,7 @@ import { RULES } from "../connectors/conformance-rules.ts";
 import { SERVING_RULES, type ServingHarness } from "../connectors/serving-rules.ts";
 import type { ConnectorDescription } from "../connectors/connector-class.ts";
 import type { KvConnector } from "../connectors/connector.ts";
+import { notesOn, showCounts, sumCounts, type TrialCounts } from "../connectors/trial-counts.ts";
 import { createEmptyEngine } from "../connectors/empty-engine.ts";
 import { optionsOf, parseGivenOptions } from "../engine/connectors/given-options.ts";
 import { loadConnectorClass, readOptions } from "../engine/connectors/load-connector.ts";
@@ -22,12 +23,19 @@ const command: CommandDef = defineOurCommand("connectors test", async ({ values,
   const given = optionsOf(parseGivenOptions(values.kvConnectorOptions, 1), description.name);
   // Refused before any rule runs: it is the command line that is wrong then.
   readOptions(spec, description, given);
-  const harness = createHarness(spec, description, given);
+  const trials: TrialCounts[] = [];
+  const harness = createHarness(spec, description, given, trials);
   const rules = [...RULES, ...SERVING_RULES];
   const results = await testConnector(harness, rules);
   const failed = results.filter(({ failure }) => failure !== undefined).length;
-  const report = { name: description.name, apiVersion: description.apiVersion, results };
-  const text = values.json ? JSON.stringify(report, null, 2) : toText(spec, description, results);
+  const { name, apiVersion } = description;
+  const counts = sumCounts(trials);
+  const notes = trials.length === 0 ? [] : notesOn(counts);
+  const report = { name, apiVersion, results, trials: counts, notes };
+  const said = trials.length === 0 ? [] : [showCounts(counts), ...notes];
+  const text = values.json
+    ? JSON.stringify(report, null, 2)
+    : toText(spec, description, results, rules.length, said);
   process.stdout.write(`${text}\n`);
   return failed === 0 ? EXIT.ok : EXIT.failed;
 });
@@ -36,13 +44,18 @@ function createHarness(
   spec: string,
   description: ConnectorDescription,
   given: Readonly<Record<string, unknown>>,
+  trials: TrialCounts[],
 ): ServingHarness {
   const create = (options?: Readonly<Record<string, unknown>>): KvConnector =>
     new description.connectorClass(readOptions(spec, description, { ...given, ...options }));
   return {
     description,
     create,
-    serve: (options) => serveTrial(description.name, create(), options),
+    serve: async (options) => {
+      const report = await serveTrial(description.name, create(), options);
+      trials.push(report.counts);
+      return report;
+    },
     createEngine: () => createEmptyEngine(description.name, () => performance.now()),
     settles,
   };
@@ -62,14 +75,18 @@ function toText(
   spec: string,
   { name, apiVersion }: ConnectorDescription,
   results: readonly RuleResult[],
+  numRules: number,
+  notes: readonly string[],
 ): string {
   const failed = results.filter(({ failure }) => failure !== undefined);
+  const untried = numRules - results.length;
   return [
     `${name}, version ${apiVersion} of the interface (${spec}): a connector`,
     ...results.flatMap(({ rule, failure }) =>
       failure === undefined ? [`  ok    ${rule}`] : [`  FAIL  ${rule}`, `        ${failure}`],
     ),
-    `${results.length - failed.length} rules hold, ${failed.length} do not`,
+    ...notes.map((note) => `  note  ${note}`),
+    `${results.length - failed.length} rules hold, ${failed.length} do not${untried === 0 ? "" : `, ${untried} were not tried`}`,
   ].join("\n");
 }
 

@@ -8,7 +8,7 @@ import {
   readParams,
   readStats,
 } from "./answers.ts";
-import { Broken, type Harness, type Rule } from "./conformance.ts";
+import { Broken, type Harness, type Rule, Unusable } from "./conformance.ts";
 import type { BlockHashes, KvConnector, RequestView, WantedBlocks } from "./connector.ts";
 import type { ConnectorOption } from "./options.ts";
 import { showThrown } from "./safe-text.ts";
@@ -46,7 +46,8 @@ function construct(harness: Harness, options?: Readonly<Record<string, unknown>>
   try {
     return harness.create(options);
   } catch (thrown) {
-    throw new Broken(`its constructor threw ${showThrown(thrown)}`);
+    const Failure = options === undefined ? Unusable : Broken;
+    throw new Failure(`its constructor threw ${showThrown(thrown)}`);
   }
 }
 

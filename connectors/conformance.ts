@@ -34,7 +34,10 @@ export interface RuleResult {
 /** What a rule throws: its message is the failure. */
 export class Broken extends Error {}
 
-/** All rules in order, whatever becomes of those before. Never throws. */
+/** It cannot even be constructed: every other rule would say the same. */
+export class Unusable extends Broken {}
+
+/** All rules in order, whatever becomes of those before; none after one that finds the connector unusable. Never throws. */
 export async function testConnector<H extends Harness>(
   harness: H,
   rules: readonly Rule<H>[],
@@ -42,12 +45,15 @@ export async function testConnector<H extends Harness>(
   const results: RuleResult[] = [];
   for (const { name, run } of rules) {
     let failure: string | undefined;
+    let isUnusable = false;
     try {
       await run(harness);
     } catch (thrown) {
+      isUnusable = thrown instanceof Unusable;
       failure = thrown instanceof Broken ? thrown.message : `threw ${showThrown(thrown)}`;
     }
     results.push({ rule: name, failure });
+    if (isUnusable) break;
   }
   return results;
 }

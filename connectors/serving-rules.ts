@@ -44,22 +44,33 @@ function servesWell({ wrong, unfinished, held, isDisabled, lines }: TrialReport)
   if (held > 0) throw new Broken(`${held} blocks are held when all requests have ended${told}`);
 }
 
-function freesWhatItHolds(report: TrialReport): void {
+/** Where no transfer is slow and none fails. */
+function keepsItsPromises(report: TrialReport): void {
   servesWell(report);
+  const { promised, neverBegun } = report.counts;
+  if (neverBegun === 0) return;
+  const [told = "nothing"] = report.lines.filter((line) => line.includes("promised"));
+  throw new Broken(
+    `${neverBegun} of ${promised} blocks that it promised were never loaded, although no transfer was slow or failed; the log says: ${told}`,
+  );
+}
+
+function freesWhatItHolds(report: TrialReport): void {
+  keepsItsPromises(report);
   const line = report.lines.find((one) => one.includes("touches of blocks to end"));
   if (line !== undefined) throw new Broken(`the log says: ${line}`);
 }
 
 export const SERVING_RULES: readonly Rule<ServingHarness>[] = [
   rule(
-    "changes no request's tokens and frees what it holds, while transfers end well",
+    "changes no request's tokens, keeps its promises and frees what it holds, while transfers end well",
     { spareBlocks: 4, hostPages: 64, fates: WELL, disturbs: false },
     freesWhatItHolds,
   ),
   rule(
-    "lives with aborts and resets",
+    "lives with aborts and resets, and brings nothing from before a reset",
     { spareBlocks: 4, hostPages: 64, fates: WELL, disturbs: true },
-    servesWell,
+    keepsItsPromises,
   ),
   rule(
     "lives with transfers that are slow, fail, lose pages and hang",

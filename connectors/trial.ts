@@ -1,5 +1,7 @@
 /** What the suite's engine does with a connector, as rules see it. The engine's side makes it: `connectors/` knows none. */
 
+import type { TrialCounts } from "./trial-counts.ts";
+
 /** What becomes of transfers in a trial. */
 export type TransferFate = "ends" | "fails" | "loses a page" | "starts" | "hangs";
 
@@ -9,7 +11,7 @@ export interface TrialOptions {
   /** Blocks beyond what the largest request needs. */
   readonly spareBlocks: number;
   readonly hostPages: number;
-  /** Drawn from for each transfer. One that hangs ends when all requests have. */
+  /** Drawn from for each transfer. One that hangs ends when all requests have. Where all end well, time passes too slowly to be late. */
   readonly fates: readonly TransferFate[];
   /** Whether requests are aborted, and the cache is reset. */
   readonly disturbs: boolean;
@@ -25,4 +27,5 @@ export interface TrialReport {
   /** Warnings and errors of the log. */
   readonly lines: readonly string[];
   readonly isDisabled: boolean;
+  readonly counts: TrialCounts;
 }

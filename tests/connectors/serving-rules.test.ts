@@ -2,11 +2,12 @@
 
 import { describe, expect, test } from "bun:test";
 import { testConnector } from "../../connectors/conformance.ts";
-import type {
-  SchedulerContext,
-  SchedulerOutput,
-  TransferResult,
-  WantedBlocks,
+import {
+  RefusedError,
+  type SchedulerContext,
+  type SchedulerOutput,
+  type TransferResult,
+  type WantedBlocks,
 } from "../../connectors/connector.ts";
 import { CONNECTOR_NAMES, importConnector } from "../../connectors/registry.ts";
 import { SERVING_RULES } from "../../connectors/serving-rules.ts";
@@ -62,7 +63,8 @@ test("one that wakes the engine in each hook serves as if it did not: none runs 
     fates: ["ends"],
     disturbs: false,
   });
-  expect(report).toEqual({ wrong: [], unfinished: [], held: 0, lines: [], isDisabled: false });
+  expect(report).toMatchObject({ wrong: [], unfinished: [], lines: [], isDisabled: false });
+  expect(report.counts.loaded).toBeGreaterThan(0);
 });
 
 describe("is told what it broke:", () => {
@@ -110,6 +112,35 @@ describe("is told what it broke:", () => {
     expect(failure).toMatch(
       /updateStateAfterAlloc threw RefusedError: page \d+ was filled before the cache was reset/,
     );
+  });
+
+  test("one that does so, and hides that it is refused", async () => {
+    class Hides extends BlockOriented {
+      override updateStateAfterAlloc(...given: Parameters<BlockOriented["updateStateAfterAlloc"]>) {
+        try {
+          super.updateStateAfterAlloc(...given);
+        } catch (thrown) {
+          if (!(thrown instanceof RefusedError)) throw thrown;
+        }
+      }
+      override resetCache(): void {}
+    }
+    const [failure] = await failuresOf(Hides);
+    expect(failure).toMatch(
+      /blocks that it promised were never loaded, .*the load of \d+ was refused as `stale`/,
+    );
+  });
+
+  test("one that promises what it has, and brings nothing", async () => {
+    class Promises extends BlockOriented {
+      override updateStateAfterAlloc(): void {}
+    }
+    const failures = await failuresOf(Promises);
+    expect(failures.length).toBe(2);
+    for (const failure of failures)
+      expect(failure).toMatch(
+        /^in trial \d+ of 12 \d+ of \d+ blocks that it promised were never loaded/,
+      );
   });
 
   test("one that loads a page that is not its own", async () => {

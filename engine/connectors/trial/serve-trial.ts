@@ -21,6 +21,9 @@ const PROMPTS = 4;
 const ABORT = 0.04;
 const RESET = 0.02;
 const PAUSE = 0.05;
+/** Milliseconds of a pause, at most: longer than a load may take, and so short that no promise is late by it. */
+const LONG_PAUSE = 50;
+const SHORT_PAUSE = 3;
 
 export async function serveTrial(
   name: string,
@@ -50,12 +53,13 @@ export async function serveTrial(
     },
   });
   const aborted = new Set<number>();
+  const pause = fates.every((fate) => fate === "ends") ? SHORT_PAUSE : LONG_PAUSE;
   for (const [handle, request] of requests.entries()) {
     engine.add(handle, request);
     for (let steps = dice.below(14); steps > 0; steps--) {
       await engine.step();
       if (engine.desk !== undefined) await disturbFlight(engine.desk, dice, fates);
-      if (dice.chance(PAUSE)) engine.pass(dice.below(50));
+      if (dice.chance(PAUSE)) engine.pass(dice.below(pause));
       if (!disturbs) continue;
       if (dice.chance(RESET)) engine.reset();
       const victim = dice.below(handle + 1);
@@ -66,6 +70,9 @@ export async function serveTrial(
   }
   await engine.drain();
   const { host, numHeld, answers } = engine;
+  engine.reset();
+  await engine.drain();
+  const { counts } = engine;
   const isDisabled = host?.isDisabled(0) ?? true;
   await engine.stop();
   const nameOf = (handle: number): string => requests[handle]?.id ?? "";
@@ -83,6 +90,7 @@ export async function serveTrial(
     held: numHeld,
     lines,
     isDisabled,
+    counts,
   };
 }
 

@@ -4,6 +4,7 @@
  */
 
 import type { KvConnector } from "../../../connectors/connector.ts";
+import type { TrialCounts } from "../../../connectors/trial-counts.ts";
 import type { GroupSpec } from "../../cache/kv-cache.ts";
 import type { RequestLimits } from "../../request-limits.ts";
 import type { Finish, GenerateRequest } from "../../request.ts";
@@ -142,6 +143,23 @@ export class TrialEngine {
   /** Blocks that the connectors hold. */
   get numHeld(): number {
     return this.#connectors?.ledgers.numHeld ?? 0;
+  }
+
+  /** What the connectors have done so far; `kept`: pages that they have now. */
+  get counts(): TrialCounts {
+    const { counts, loads, pages, pageBytes } = this.#connectors ?? {};
+    const storedBytes = counts?.sum("store", ({ bytesByTier }) =>
+      [...bytesByTier.values()].reduce((sum, bytes) => sum + bytes, 0),
+    );
+    return {
+      stored: (storedBytes ?? 0) / (pageBytes ?? 1),
+      promised: loads?.numPromised ?? 0,
+      loaded: loads?.numArrived ?? 0,
+      neverBegun: loads?.numBroken ?? 0,
+      storesRefused: [...(counts?.refusedOf(0).values() ?? [])].reduce((sum, one) => sum + one, 0),
+      loadsRefused: loads?.numRefused ?? 0,
+      kept: pages?.numUsed ?? 0,
+    };
   }
 
   add(handle: number, request: GenerateRequest): void {

@@ -43,6 +43,8 @@ export default class VllmShape extends KvConnector {
   }
 
   override getNumNewMatchedTokens(request: RequestView, numComputedTokens: number): number {
+    // A number of tokens means all groups, and it stores the blocks of one.
+    if (this.#context.groups.length > 1) return 0;
     const tokens = request.tokenIds();
     const { blockSize } = this.#pool;
     let most = 0;
