@@ -195,9 +195,12 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
   },
   connectors: {
     summary: "List the KV connectors that are built in, with their options",
-    positionals: [],
+    positionals: [
+      { name: "file", help: "a TypeScript file: its options instead", required: false },
+    ],
     examples: [
       ["kvengine connectors", ""],
+      ["kvengine connectors ./my-connector.ts", "what its options are"],
       ["kvengine connectors --json", ""],
     ],
     load: async () => (await import("./connectors.ts")).default,

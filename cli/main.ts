@@ -38,7 +38,8 @@ function findCommand(
   if (first === undefined || first === "--help" || first === "-h" || first === "help")
     return undefined;
   const isFamily = COMMANDS.some((name) => name.startsWith(`${first} `));
-  const hasWord = second !== undefined && !second.startsWith("-");
+  // A path is no word of a command: it is what the family's own command is about.
+  const hasWord = second !== undefined && !/^-|[./]/.test(second);
   const sought = isFamily && hasWord ? `${first} ${second}` : first;
   const command = COMMANDS.find((name) => name === sought);
   if (command !== undefined) return { command, rest: args.slice(command.split(" ").length) };

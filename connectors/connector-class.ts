@@ -25,7 +25,10 @@ export function describeConnector(exported: unknown): ConnectorDescription {
   }
   const { connectorName, apiVersion, options } = exported as Partial<ConnectorClass>;
   if (connectorName === undefined)
-    throw new RefusedError("invalid", "its class has no static `connectorName`");
+    throw new RefusedError(
+      "invalid",
+      'its class has no static `connectorName`: write `static readonly connectorName = "my-connector";`',
+    );
   if (typeof connectorName !== "string" || !CONNECTOR_NAME.test(connectorName)) {
     throw new RefusedError(
       "invalid",
@@ -42,13 +45,17 @@ export function describeConnector(exported: unknown): ConnectorDescription {
   };
 }
 
-function isConnectorClass(exported: unknown): exported is ConnectorClass {
+/** Whether a module's default export is a class of ours, whatever else may be wrong with it. */
+export function isConnectorClass(exported: unknown): exported is ConnectorClass {
   return typeof exported === "function" && exported.prototype instanceof KvConnector;
 }
 
 function checkVersion(apiVersion: unknown): asserts apiVersion is number {
   if (apiVersion === undefined)
-    throw new RefusedError("invalid", "its class has no static `apiVersion`");
+    throw new RefusedError(
+      "invalid",
+      `its class has no static \`apiVersion\`: write \`static readonly apiVersion = ${API_VERSION};\``,
+    );
   if (!Number.isSafeInteger(apiVersion)) {
     throw new RefusedError(
       "invalid",
@@ -76,7 +83,8 @@ function checkRow(name: string, row: unknown): ConnectorOption {
     new RefusedError("invalid", `its option \`${name}\` ${what}`);
   if (typeof row !== "object" || row === null) throw wrong(`is ${showValue(row)}, not a row`);
   const option = { ...row } as ConnectorOption;
-  if (typeof option.help !== "string" || option.help === "") throw wrong("has no help");
+  if (typeof option.help !== "string" || option.help === "")
+    throw wrong('has no help: one sentence that says what it does, `help: "…"`');
   switch (option.type) {
     case "integer":
     case "number":

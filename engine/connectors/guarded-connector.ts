@@ -192,7 +192,12 @@ export class GuardedConnector {
     const { turn, place, faults, now, slowHookMs } = this.#options;
     const start = now();
     if (!turn.begin(place, hook)) {
-      faults.add("overlap", hook, "was to be called while another hook ran");
+      const whose = turn.connector === place ? "its own" : "another connector's";
+      faults.add(
+        "overlap",
+        hook,
+        `was left out, since it came while ${whose} ${turn.hook} ran: do what led to it later, in a timer or a microtask`,
+      );
       return otherwise;
     }
     let answer = otherwise;

@@ -22,6 +22,7 @@ export class HookTurn {
   readonly #word: Int32Array;
   #call = 0;
   #connector = -1;
+  #hook: Hook | undefined;
 
   constructor(word: SharedArrayBuffer = createHookWord()) {
     this.#word = new Int32Array(word);
@@ -32,10 +33,16 @@ export class HookTurn {
     return this.#connector;
   }
 
+  /** The hook that runs. */
+  get hook(): Hook | undefined {
+    return this.#hook;
+  }
+
   /** False, and nothing changed, while another hook runs. */
   begin(connector: number, hook: Hook): boolean {
     if (this.#connector >= 0) return false;
     this.#connector = connector;
+    this.#hook = hook;
     // So that two calls of one hook, one soon after the other, are not taken for one.
     this.#call = (this.#call + 1) % 2 ** CALL_BITS;
     const what = (connector << HOOK_BITS) | (HOOK_NUMBER[hook] + 1);
@@ -45,6 +52,7 @@ export class HookTurn {
 
   end(): void {
     this.#connector = -1;
+    this.#hook = undefined;
     Atomics.store(this.#word, 0, 0);
   }
 }

@@ -2,16 +2,24 @@
 
 import { oneLine, showThrown } from "../../connectors/safe-text.ts";
 
-/** A syntax error with its file, line and column; what a module threw with the place that threw it. */
+/** Errors of one import that are told; the others are counted. */
+const MOST_TOLD = 3;
+
+/** Syntax errors with their file, line and column; what a module threw with the place that threw it. */
 export function showImportError(thrown: unknown): string {
-  // Several syntax errors come as one: the first is the one to mend.
-  const first: unknown = thrown instanceof AggregateError ? thrown.errors[0] : thrown;
-  if (first instanceof BuildMessage && first.position !== null) {
-    const { file, line, column } = first.position;
-    return oneLine(`${file}:${line}:${column}: ${first.message}`);
+  // Several syntax errors come as one.
+  const all: readonly unknown[] = thrown instanceof AggregateError ? thrown.errors : [thrown];
+  const told = all.slice(0, MOST_TOLD).map(showOne).join("; ");
+  return all.length > MOST_TOLD ? `${told}; and ${all.length - MOST_TOLD} more` : told;
+}
+
+function showOne(thrown: unknown): string {
+  if (thrown instanceof BuildMessage && thrown.position !== null) {
+    const { file, line, column } = thrown.position;
+    return oneLine(`${file}:${line}:${column}: ${thrown.message}`);
   }
-  const place = placeOf(first);
-  return `${showThrown(first)}${place === undefined ? "" : ` (${place})`}`;
+  const place = placeOf(thrown);
+  return `${showThrown(thrown)}${place === undefined ? "" : ` (${place})`}`;
 }
 
 /** `file:line:column` of the innermost call. */

@@ -1,10 +1,19 @@
 /** From `--kv-connector` to constructed connectors. Whatever is wrong with a module is `bad_config`, before anything is served. */
 
-import { type ConnectorDescription, describeConnector } from "../../connectors/connector-class.ts";
+import {
+  type ConnectorDescription,
+  describeConnector,
+  isConnectorClass,
+} from "../../connectors/connector-class.ts";
 import { type KvConnector, RefusedError } from "../../connectors/connector.ts";
-import { type OptionValues, parseOptions } from "../../connectors/options.ts";
-import { importConnector } from "../../connectors/registry.ts";
-import { showThrown } from "../../connectors/safe-text.ts";
+import {
+  type ConnectorOptions,
+  type OptionValues,
+  parseOptions,
+} from "../../connectors/options.ts";
+import { optionLines } from "../../connectors/option-text.ts";
+import { CONNECTOR_NAMES, importConnector } from "../../connectors/registry.ts";
+import { showThrown, showValue } from "../../connectors/safe-text.ts";
 import type { EngineConfig } from "../config.ts";
 import { KvEngineError } from "../errors.ts";
 import { type ConnectorPlace, findConnector } from "./connector-place.ts";
@@ -91,13 +100,16 @@ async function importClass(spec: string, place: ConnectorPlace): Promise<Connect
   try {
     module = (await import(place.path)) as { readonly default?: unknown };
   } catch (cause) {
-    throw wrong(spec, `cannot be loaded: ${showImportError(cause)}`, cause);
+    // Of several errors the text tells; "3 errors" as a cause would say less.
+    const told = cause instanceof AggregateError ? undefined : cause;
+    throw wrong(spec, `cannot be loaded: ${showImportError(cause)}`, told);
   }
   if (!("default" in module)) throw wrong(spec, "has no default export", undefined, MODULE_HINT);
   try {
     return describeConnector(module.default);
   } catch (cause) {
-    throw wrong(spec, `is no connector: ${reasonOf(cause)}`, cause, MODULE_HINT);
+    const hint = isConnectorClass(module.default) ? undefined : MODULE_HINT;
+    throw wrong(spec, `is no connector: ${reasonOf(cause)}`, cause, hint);
   }
 }
 
@@ -119,18 +131,31 @@ function checkUnique(names: readonly string[], specs: readonly string[]): void {
 /** Throws `bad_config` for options that the connector's own table does not allow. */
 export function readOptions(
   spec: string,
-  { options }: ConnectorDescription,
-  given: unknown,
+  { name, options }: ConnectorDescription,
+  given: Readonly<Record<string, unknown>>,
 ): OptionValues {
+  if (Object.hasOwn(given, name) && !Object.hasOwn(options, name)) {
+    throw new KvEngineError(
+      "bad_config",
+      `--kv-connector-options has ${showValue(given[name])} under the connector's name \`${name}\`; allowed is an object of its options`,
+      { subject: "--kv-connector-options", hint: optionsHint(spec, options) },
+    );
+  }
   try {
     return parseOptions(options, given);
   } catch (cause) {
     throw new KvEngineError("bad_config", `options of the connector ${spec}: ${reasonOf(cause)}`, {
       subject: "--kv-connector-options",
-      hint: "`kvengine connectors` lists the options of those that are built in",
+      hint: optionsHint(spec, options),
       cause,
     });
   }
+}
+
+function optionsHint(spec: string, options: ConnectorOptions): string {
+  if (CONNECTOR_NAMES.includes(spec)) return "`kvengine connectors` lists its options";
+  const lines = optionLines(options);
+  return lines.length === 0 ? "it takes no options" : `its options are ${lines.join("; ")}`;
 }
 
 function construct(

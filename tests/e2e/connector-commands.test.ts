@@ -20,6 +20,18 @@ describe("kvengine connectors", () => {
     expect(listed).toContainEqual({ name: "null", apiVersion: 1, options: {} });
   });
 
+  test("lists the options of a file", async () => {
+    const body = `
+  static readonly options = { size: { type: "bytes", default: 1024, min: 1, max: 4096, help: "How large it is" } };`;
+    await writeSource(folder, "listed.ts", connectorSource("listed", body));
+    const result = await runCli(["connectors", "./listed.ts"], { cwd: folder });
+    expect([result.code, result.stderr]).toEqual([0, ""]);
+    expect(result.stdout).toContain(
+      "listed (version 1 of the interface):\n  size: How large it is [default 1.00 KiB, allowed 1 B to 4.00 KiB]\n",
+    );
+    expect(result.stdout).not.toContain("null");
+  });
+
   test("names the nearest of its own commands", async () => {
     const result = await runCli(["connectors", "tset", "./mine.ts"]);
     expect([result.code, result.stderr]).toEqual([
@@ -40,6 +52,10 @@ describe("kvengine connectors test", () => {
     expect([result.code, result.stderr]).toEqual([0, ""]);
     expect(result.stdout).toContain("good, version 1 of the interface (./good.ts)");
     expect(result.stdout).toMatch(/\n\d+ rules hold, 0 do not\n$/);
+    expect(result.stdout).toContain(
+      "  note  in the trials it stored 0 blocks, loaded 0 of 0 promised",
+    );
+    expect(result.stdout).toContain("  note  it stored nothing and promised nothing\n");
   });
 
   test("says what failed and why, as text and as JSON, and exits with 1", async () => {
@@ -49,9 +65,13 @@ describe("kvengine connectors test", () => {
     expect(result.code).toBe(1);
     expect(result.stdout).toContain("FAIL  takes steps that compute nothing");
     expect(result.stdout).toContain("buildConnectorMeta threw Error: boo");
-    const { results } = JSON.parse((await tryOut("./bad.ts", "--json")).stdout) as {
+    const { results, trials, notes } = JSON.parse((await tryOut("./bad.ts", "--json")).stdout) as {
       results: { rule: string; failure?: string }[];
+      trials: Record<string, number>;
+      notes: string[];
     };
+    expect(trials).toMatchObject({ stored: 0, promised: 0, loaded: 0, kept: 0 });
+    expect(notes).toEqual(["it stored nothing and promised nothing"]);
     const failures = results.flatMap(({ failure }) => failure ?? []);
     expect(failures.length).toBeGreaterThan(1);
     // The rule on the hook itself, and those that serve requests with the connector.
@@ -68,7 +88,9 @@ describe("kvengine connectors test", () => {
     if (dir === "") throw new Error("no dir");
   }`;
     await writeSource(folder, "optional.ts", connectorSource("optional", body));
-    expect((await tryOut("./optional.ts")).stdout).toContain("its constructor threw Error: no dir");
+    const { stdout } = await tryOut("./optional.ts");
+    expect(stdout.split("its constructor threw Error: no dir").length).toBe(2);
+    expect(stdout).toMatch(/\n0 rules hold, 1 do not, \d+ were not tried\n$/);
     for (const options of ['{"dir": "x"}', '{"optional": {"dir": "x"}}'])
       expect((await tryOut("./optional.ts", "--kv-connector-options", options)).code).toBe(0);
     const wrong = await tryOut("./optional.ts", "--kv-connector-options", '{"dri": "x"}');

@@ -214,6 +214,11 @@ describe("hooks never overlap", () => {
     world.host.newRequest(REQUEST);
     expect(calls).not.toContain("buildConnectorMeta");
     expect(world.faults("a", "overlap")).toBe(1);
+    expect(world.lines).toEqual([
+      expect.stringContaining(
+        "a: buildConnectorMeta was left out, since it came while its own onNewRequest ran",
+      ),
+    ]);
     world.host.buildMeta(OUTPUT);
     expect(calls).toContain("buildConnectorMeta");
   });

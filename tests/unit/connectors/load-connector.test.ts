@@ -239,6 +239,27 @@ describe("a module is refused by name and reason:", () => {
     });
   }
 
+  test("several syntax errors, each with its place", async () => {
+    await writeSource(
+      folder,
+      "twice.ts",
+      'import {A} from "./no-a.ts"; import {B} from "./no-b.ts"; export {A, B};',
+    );
+    const { message, cause } = await refusal(["./twice.ts"]);
+    expect(message).toContain("no-a.ts");
+    expect(cause instanceof AggregateError).toBe(false);
+  });
+
+  test("a class that lacks something, with what to write and no other hint", async () => {
+    const source = connectorSource("a").replace("static readonly apiVersion = 1;", "");
+    await writeSource(folder, "no-version.ts", source);
+    const { message, hint } = await refusal(["./no-version.ts"]);
+    expect(message).toContain("write `static readonly apiVersion = 1;`");
+    expect(hint).toBeUndefined();
+    await writeSource(folder, "no-class.ts", "export default 5;");
+    expect((await refusal(["./no-class.ts"])).hint).toContain("exports a class by default");
+  });
+
   test("a file that is not there, with where it was sought", async () => {
     const { message, hint } = await refusal(["./missing.ts"]);
     expect(message).toContain(join(folder, "missing.ts"));
@@ -318,6 +339,11 @@ describe("options", () => {
     ],
     ["a value out of range", '{"size": 0}', "option `size` is 0"],
     ["a value of another type", '{"mode": true}', "option `mode` is true; allowed is lazy, eager"],
+    [
+      "a value under the connector's name that is no object",
+      '{"refusing": 5}',
+      "has 5 under the connector's name `refusing`; allowed is an object of its options",
+    ],
     ["options beside names", '{"refusing": {"size": 5}, "mode": "lazy"}', "and `mode` beside them"],
     [
       "the name of a connector that does not run",
@@ -330,6 +356,14 @@ describe("options", () => {
       expect((await refusal([await withOptions("refusing")], text)).message).toContain(says);
     });
   }
+
+  test("are refused with those that there are", async () => {
+    const { hint } = await refusal([await withOptions("helping")], '{"sise": 5}');
+    expect(hint).toBe(
+      "its options are size: How large it is at most [default 1024, allowed 1 to 1000000000000]; mode: When it stores [default lazy, allowed lazy, eager]",
+    );
+    expect((await refusal(["null"], '{"sise": 5}')).hint).toContain("`kvengine connectors`");
+  });
 
   test("are refused without a connector, and without a name where there are several", async () => {
     expect((await refusal([], '{"size": 5}')).message).toContain("no --kv-connector is");
