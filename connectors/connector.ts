@@ -70,11 +70,14 @@ export interface WantedBlocks {
   readonly numGroups: number;
   /** Tokens of a block. */
   readonly blockSize: number;
-  /** Whether block `block` of group `group` is missing on the device and nobody is bringing it. */
+  /**
+   * Whether block `block` of group `group` is missing on the device and nobody is bringing it or has marked it. To ask saves a look-up
+   * of one's own that costs something; marks of other blocks are passed over.
+   */
   isWanted(block: number, group: number): boolean;
   /**
    * The connector can bring this block, surely and now, from `tier` (its own name when left out; up to 32 of a-z, 0-9, ., _ and -, at
-   * most 8 beside its name). Blocks that are not wanted are passed over.
+   * most 8 beside its name). The mark holds to the end of this `schedule()`. Blocks that are not wanted are passed over.
    */
   mark(block: number, group: number, tier?: string): void;
 }
@@ -140,12 +143,22 @@ export interface Transfers {
    * Throws `RefusedError`: `invalid`, `null`, `stale`, `notHeld` (a page that is not the connector's), `budget`, `closed`.
    */
   store(blocks: readonly BlockId[], pages: readonly PageId[]): FlightId;
-  /** Copies host pages to blocks of this connector's open plans. Throws as `store`; `notHeld` for a block that is in no open plan. */
+  /**
+   * Copies host pages to blocks of this connector's open plans, as many as one likes. Throws as `store`, but for want of room: loads are
+   * bounded by their plans. `notHeld` also for a block that is in no open plan; `stale` for a page that holds other content than its
+   * block wants, was filled before the cache was reset, or is in another flight. None of these is to be expected, so none is to be caught.
+   */
   load(pages: readonly PageId[], blocks: readonly BlockId[]): FlightId;
-  /** True = nothing was copied and nothing will be; its result says `cancelled`. False = it has begun or ended. */
+  /**
+   * True = nothing was copied and nothing will be; its result says `cancelled`, and what a load was to bring is computed. False = it has
+   * begun or ended.
+   */
   cancel(id: FlightId): boolean;
   readonly rates: TransferRates;
-  /** Flights of this connector that may still be begun. */
+  /**
+   * Blocks of this connector that may still be stored now; 0 while requests lack blocks. Loads do not use it up. One flight of several
+   * blocks is cheaper than several of one.
+   */
   readonly numFree: number;
 }
 
@@ -259,11 +272,15 @@ export abstract class KvConnector {
 
   /**
    * Exactly once for each admission, also with an empty plan. The connector brings the planned blocks by `transfers.load`, now or later;
-   * those that no load has brought by `plan.deadline` are computed. The plan may be smaller than what was marked.
+   * those that no load has brought by `plan.deadline` are computed, and the request waits until then. The plan may be smaller than what
+   * was marked.
    */
   updateStateAfterAlloc(_request: RequestView, _plan: LoadPlan): void {}
 
-  /** At the end of every `schedule()`, also of one that found nothing to compute. The place to decide what to store. */
+  /**
+   * At the end of every `schedule()`, also of one that found nothing to compute: one follows each commit, abort, end of a transfer and
+   * `wake()`, the last ones of a burst too. The place to decide what to store.
+   */
   buildConnectorMeta(_output: SchedulerOutput): void {}
 
   /** Whenever transfers of this connector have ended, before the next `schedule()`, also while nothing runs. Exactly one result for each. */

@@ -49,7 +49,7 @@ function keepsItsPromises(report: TrialReport): void {
   servesWell(report);
   const { promised, neverBegun } = report.counts;
   if (neverBegun === 0) return;
-  const [told = "nothing"] = report.lines.filter((line) => line.includes("promised"));
+  const told = report.lines.find((line) => line.includes("promised")) ?? "nothing";
   throw new Broken(
     `${neverBegun} of ${promised} blocks that it promised were never loaded, although no transfer was slow or failed; the log says: ${told}`,
   );

@@ -47,7 +47,7 @@ export function notesOn({ stored, promised, loadsRefused, kept }: TrialCounts): 
     notes.push("nothing that it stored was ever used: `findBlocks` marked none of it");
   if (loadsRefused > 0) {
     notes.push(
-      "loads were refused, which no full house explains: a page held other content than the block wants (`stale`), or no open plan had the block; do not catch it",
+      "loads were refused, never for want of room: a page held other content than the block wants (`stale`), or no open plan had the block; do not catch it",
     );
   }
   if (kept > 0) {

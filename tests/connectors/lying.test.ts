@@ -133,7 +133,7 @@ describe("a look-up that lies", () => {
           super.updateStateAfterAlloc(...given);
           told.push(given[1].blocks.length > 0 ? "loads" : "nothing");
         } catch (thrown) {
-          told.push(`${codeOfThrown(thrown)}: ${String((thrown as Error).message)}`);
+          told.push(`${codeOfThrown(thrown)}: ${(thrown as Error).message}`);
         }
       }
       override resetCache(): void {}

@@ -1,7 +1,8 @@
-/** A connector in forty lines: complete blocks are copied to host pages and brought back when a prompt wants them again. */
+/** Complete blocks are copied to host pages and brought back when a prompt wants them again. */
 import {
   KvConnector,
   type BlockHashes,
+  type BlockId,
   type BlockKey,
   type FlightId,
   type GpuBlockPoolView,
@@ -21,7 +22,7 @@ export default class BlockOriented extends KvConnector {
   #view!: GpuBlockPoolView;
   #context!: SchedulerContext;
   readonly #pages = new Map<BlockKey, PageId>();
-  readonly #storing = new Map<FlightId, [BlockKey, PageId]>();
+  readonly #storing = new Map<FlightId, readonly [BlockKey, PageId][]>();
 
   override bindGpuBlockPool(view: GpuBlockPoolView): void {
     this.#view = view;
@@ -35,26 +36,32 @@ export default class BlockOriented extends KvConnector {
         if (this.#pages.has(hashes.keyOf(block, group))) wanted.mark(block, group);
   }
   override updateStateAfterAlloc(_request: RequestView, { blocks }: LoadPlan): void {
-    for (const { key, id } of blocks)
-      this.#context.transfers.load([this.#pages.get(key) ?? -1], [id]);
+    if (blocks.length === 0) return;
+    // Planned is what was marked in this `schedule()`, and no page was given back since.
+    const pages = blocks.map(({ key }) => this.#pages.get(key) as PageId);
+    const ids = blocks.map(({ id }) => id);
+    this.#context.transfers.load(pages, ids);
   }
   override buildConnectorMeta({ completed }: SchedulerOutput): void {
+    const { transfers, pages } = this.#context;
+    const found = new Map<BlockKey, BlockId>();
     for (const id of completed) {
       const key = this.#view.hashOf(id);
-      if (key === undefined || this.#pages.has(key) || this.#context.transfers.numFree === 0)
-        continue;
-      const [page] = this.#context.pages.alloc(1) ?? [];
-      if (page === undefined) return;
-      this.#storing.set(this.#context.transfers.store([id], [page]), [key, page]);
+      if (key !== undefined && !this.#pages.has(key)) found.set(key, id);
     }
+    const some = [...found].slice(0, Math.min(transfers.numFree, pages.numFree));
+    const room = pages.alloc(some.length);
+    if (some.length === 0 || room === undefined) return;
+    const ids = some.map(([, id]) => id);
+    const copies = some.map(([key], i): [BlockKey, PageId] => [key, room[i] as PageId]);
+    this.#storing.set(transfers.store(ids, room), copies);
   }
   override updateConnectorOutput(transfers: readonly TransferResult[]): void {
     for (const { id, ok } of transfers) {
-      const [key, page] = this.#storing.get(id) ?? [];
+      for (const [key, page] of this.#storing.get(id) ?? [])
+        if (ok && !this.#pages.has(key)) this.#pages.set(key, page);
+        else this.#context.pages.free([page]);
       this.#storing.delete(id);
-      if (key === undefined || page === undefined) continue;
-      if (ok && !this.#pages.has(key)) this.#pages.set(key, page);
-      else this.#context.pages.free([page]);
     }
   }
   override resetCache(_generation: number): void {
