@@ -80,7 +80,8 @@ describe("kvengine connectors test", () => {
     expect(failures.length).toBeLessThan(results.length);
   });
 
-  test("gives the connector its options, and refuses wrong ones with code 2", async () => {
+  /** It takes no default. */
+  async function withOption(): Promise<string> {
     const body = `
   static readonly options = { dir: { type: "text", default: "", help: "Where it keeps its files" } };
   constructor({ dir }: { dir: string }) {
@@ -88,12 +89,26 @@ describe("kvengine connectors test", () => {
     if (dir === "") throw new Error("no dir");
   }`;
     await writeSource(folder, "optional.ts", connectorSource("optional", body));
-    const { stdout } = await tryOut("./optional.ts");
+    return "./optional.ts";
+  }
+
+  test.each(['{"dir": "x"}', '{"optional": {"dir": "x"}}'])(
+    "gives the connector its options: %s",
+    async (options) => {
+      const result = await tryOut(await withOption(), "--kv-connector-options", options);
+      expect([result.code, result.stderr]).toEqual([0, ""]);
+    },
+  );
+
+  test("tells once that it cannot be constructed, and tries no more", async () => {
+    const { code, stdout } = await tryOut(await withOption());
+    expect(code).toBe(1);
     expect(stdout.split("its constructor threw Error: no dir").length).toBe(2);
     expect(stdout).toMatch(/\n0 rules hold, 1 do not, \d+ were not tried\n$/);
-    for (const options of ['{"dir": "x"}', '{"optional": {"dir": "x"}}'])
-      expect((await tryOut("./optional.ts", "--kv-connector-options", options)).code).toBe(0);
-    const wrong = await tryOut("./optional.ts", "--kv-connector-options", '{"dri": "x"}');
+  });
+
+  test("refuses wrong options with code 2", async () => {
+    const wrong = await tryOut(await withOption(), "--kv-connector-options", '{"dri": "x"}');
     expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining("`dri`")]);
   });
 
