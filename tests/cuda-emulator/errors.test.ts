@@ -214,9 +214,18 @@ describe.skipIf(!CAN_EMULATE)("on a device that fails", () => {
           '--kv-connector-options={"mode":"eager"}',
           "--kv-offload-size=4MiB",
         );
-        for (let round = 0; round < 4; round++)
-          expect(await statuses(server)).toEqual([200, 200, 200]);
+        // Prompts of several blocks, which are stored in one flight.
+        for (const about of ["tea", "stone", "wind", "grass"]) {
+          const answer = await ask(server, `${about} and `.repeat(18));
+          await answer.text();
+          expect(answer.status).toBe(200);
+        }
         expect(await metric(server, "vllm:kv_offload_store_bytes_total")).toBeGreaterThan(0);
+        const metrics = await (await fetch(`${server.url}/metrics`)).text();
+        const ended = metrics
+          .split("\n")
+          .filter((line) => /flights_ended_total.*failed/.test(line));
+        expect(ended.map((line) => line.split(" ").at(-1)).toSorted()).toEqual(["0", "1"]);
       },
       LIMIT_MS,
     );
