@@ -222,10 +222,13 @@ describe.skipIf(!CAN_EMULATE)("on a device that fails", () => {
         }
         expect(await metric(server, "vllm:kv_offload_store_bytes_total")).toBeGreaterThan(0);
         const metrics = await (await fetch(`${server.url}/metrics`)).text();
-        const ended = metrics
-          .split("\n")
-          .filter((line) => /flights_ended_total.*failed/.test(line));
-        expect(ended.map((line) => line.split(" ").at(-1)).toSorted()).toEqual(["0", "1"]);
+        const failed = metrics.matchAll(
+          /flights_ended_total\{.*kind="(.*?)",outcome="failed".*\} (\d+)/g,
+        );
+        expect(Object.fromEntries([...failed].map(([, kind, count]) => [kind, count]))).toEqual({
+          load: "0",
+          store: "1",
+        });
       },
       LIMIT_MS,
     );
