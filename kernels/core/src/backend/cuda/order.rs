@@ -71,6 +71,14 @@ impl Lane {
     /// # Errors
     /// Those of `copies`; as [`Device::check`].
     pub(super) fn copied(&self, copies: impl FnOnce(&CudaStream) -> Result<()>) -> Result<()> {
+        let (put, number, end) = self.put(copies)?;
+        self.device.check("pages did not arrive", end.synchronize())?;
+        self.report(number, end);
+        put
+    }
+
+    /// Lets `copies` put its work here: what it says of that, and the work's place and end.
+    fn put(&self, copies: impl FnOnce(&CudaStream) -> Result<()>) -> Result<(Result<()>, u64, CudaEvent)> {
         self.device.bind()?;
         let asleep = CUevent_flags::CU_EVENT_BLOCKING_SYNC;
         let end =
@@ -78,21 +86,82 @@ impl Lane {
         let mut count = lock(&self.count);
         let put = copies(&self.stream);
         *count += 1;
-        let number = *count;
         self.device.check("an event cannot be recorded", end.record(&self.stream))?;
-        drop(count);
-        self.device.check("pages did not arrive", end.synchronize())?;
+        Ok((put, *count, end))
+    }
+
+    fn report(&self, number: u64, end: CudaEvent) {
         let mut newest = lock(&self.newest);
         // Of two threads the one that was later on the stream speaks for both.
         if number > newest.number {
             *newest = Newest { number, end };
         }
-        drop(newest);
-        put
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that is done under a lock here leaves it half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cuda::CudaBackend;
+    use crate::backend::cuda::memory::{DeviceMemory, Pinned};
+    use crate::testing::has_cuda;
+
+    /// A device whose streams run when they are waited for, and not before: what was not waited for has not been done. Only
+    /// the emulated driver has such an order.
+    fn lazy_device() -> Option<Arc<Device>> {
+        let is_lazy = std::env::var("CUDA_EMULATOR").is_ok_and(|settings| settings.contains("streams=lazy"));
+        (has_cuda() && is_lazy).then(|| CudaBackend::device("cuda").unwrap())
+    }
+
+    #[test]
+    fn steps_and_copies_that_are_under_way_hold_up_nobody() {
+        let Some(device) = lazy_device() else { return };
+        let lane = || Lane::new(&device, device.stream().unwrap()).unwrap();
+        let (steps, stores) = (lane(), lane());
+        let memory = DeviceMemory::zeroed(&device, &steps.stream, 1024).unwrap();
+        memory.fill(&steps.stream, 0, 1024, 5).unwrap();
+        steps.reported().unwrap();
+        let mut hosts = [(); 2].map(|()| Pinned::take(&device, 256).unwrap());
+        let [stored, computed] = &mut hosts;
+
+        let store = stores.put(|stream| {
+            stores.follow(&steps)?;
+            stored.receive(stream, &memory, 0, 256)
+        });
+        steps.follow(&stores).unwrap();
+        memory.fill(&steps.stream, 256, 256, 6).unwrap();
+        steps.stream.synchronize().unwrap();
+        assert_eq!(stored.first_byte(), 0, "a step has waited for a store that was not reported");
+
+        let (put, number, end) = store.unwrap();
+        put.unwrap();
+        stores.report(number, end);
+        steps.follow(&stores).unwrap();
+        computed.receive(&steps.stream, &memory, 256, 256).unwrap();
+        stores
+            .copied(|stream| {
+                stores.follow(&steps)?;
+                memory.fill(stream, 512, 256, 7)
+            })
+            .unwrap();
+        assert_eq!(stored.first_byte(), 5);
+        assert_eq!(computed.first_byte(), 0, "a copy has waited for a step that was not reported");
+        steps.stream.synchronize().unwrap();
+        assert_eq!(computed.first_byte(), 6);
+    }
+
+    #[test]
+    fn the_later_of_two_copies_speaks_for_both() {
+        let Some(device) = lazy_device() else { return };
+        let lane = Lane::new(&device, device.stream().unwrap()).unwrap();
+        let [(_, first, early), (_, second, late)] = [(); 2].map(|()| lane.put(|_| Ok(())).unwrap());
+        lane.report(second, late);
+        lane.report(first, early);
+        assert_eq!(lock(&lane.newest).number, second);
+    }
 }
