@@ -1,5 +1,6 @@
 //! The kernels' PTX, which every build embeds, cut up so that each kernel can be a module of its own: a driver compiles what it
-//! loads, which takes seconds for all kernels, and a program needs a third of them.
+//! loads, which takes seconds for all kernels (6.7 on an H200), and a program needs a third of them. What was compiled the driver
+//! keeps on disk. Machine code for six chips would be 2.5 MB more of every build (427 KB for one, packed).
 
 use crate::error::{Failure, Result};
 use flate2::read::GzDecoder;
