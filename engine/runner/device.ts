@@ -25,6 +25,22 @@ export function isCuda(backend: string): boolean {
   return CUDA.test(backend);
 }
 
+/** Why the CPU computes where a GPU was hoped for, in one line. */
+export function noGpuNote(problem: string): string {
+  return `no GPU is used, the CPU computes: ${problem}`;
+}
+
+/** What helps where a GPU's memory is too small for a model. */
+export const DEVICE_MEMORY_HINT: string =
+  "take a model with smaller weights, lower --max-num-batched-tokens or --max-num-seqs, free the GPU of other programs, " +
+  "or compute elsewhere: --device cuda:N, --device cpu";
+
+/** Whether the CPU is to compute after a GPU that nobody asked for by name could not take the model, for an error with this code. */
+export function fallsBackToCpu(choice: DeviceChoice, backend: string, code: string): boolean {
+  const isOpen = choice.device === "auto" && choice.backend === "auto";
+  return isOpen && isCuda(backend) && (code === "out_of_memory" || code === "unsupported");
+}
+
 /** Asks for the GPUs only where the answer matters. Throws `bad_config`. */
 export function chooseBackend(
   { device, backend }: DeviceChoice,
@@ -48,8 +64,7 @@ export function chooseBackend(
   const { problem } = cudaStatus();
   if (problem === undefined || problem === null)
     return { backend: device === "auto" ? "cuda" : device };
-  if (device === "auto")
-    return { backend: "cpu", note: `no GPU is used, the CPU computes: ${problem}` };
+  if (device === "auto") return { backend: "cpu", note: noGpuNote(problem) };
   throw new KvEngineError("unsupported", `device ${device}: ${problem}`, {
     subject: "device",
     hint: "kvengine doctor tells more; --device cpu computes without a GPU",

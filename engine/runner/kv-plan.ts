@@ -3,6 +3,7 @@
 import { type GroupSpec, peakBlocks } from "../cache/block-group.ts";
 import { KvEngineError } from "../errors.ts";
 import { longestSequence } from "../request-limits.ts";
+import { DEVICE_MEMORY_HINT } from "./device.ts";
 
 export interface KvPlanInput {
   /** Blocks of the pool, the null block included; 0 = planned. */
@@ -68,7 +69,7 @@ export function planKv(input: KvPlanInput): KvPlan {
   const numBlocks =
     input.numGpuBlocksOverride > 0
       ? input.numGpuBlocksOverride
-      : planBlocks(input, 1 + maxNumSeqs * blocksOf(wantedLen));
+      : planBlocks(input, 1 + blocksOf(1), 1 + maxNumSeqs * blocksOf(wantedLen));
   const usable = numBlocks - 1;
   const isOverridden = input.numGpuBlocksOverride > 0;
   const subject = isOverridden ? "num-gpu-blocks-override" : "kv-cache-memory";
@@ -106,19 +107,38 @@ export function planKv(input: KvPlanInput): KvPlan {
   return { numBlocks, maxModelLen: Math.min(wantedLen, longest) };
 }
 
+function tooSmall(device: DeviceBudget, kvBytes: number): KvEngineError {
+  const { totalBytes, freeBytes, utilization, programBytes } = device;
+  const mib = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
+  return new KvEngineError(
+    "out_of_memory",
+    `the model needs ${mib(programBytes)} of device memory and ${mib(kvBytes)} for KV at least; of ${mib(totalBytes)} there are ` +
+      `${mib(freeBytes)} free, and ${utilization} of all may be in use`,
+    { subject: "gpu-memory-utilization", hint: `raise it, or ${DEVICE_MEMORY_HINT}` },
+  );
+}
+
 /**
  * Blocks that fit in the memory for KV. Where nobody said how much that is, no more than `useful`: more would only keep prefixes of
- * conversations that do not run, which is worth memory to those who give it.
+ * conversations that do not run, which is worth memory to those who give it. A device has room for the program and `least` blocks,
+ * or it is refused.
  */
-function planBlocks({ pageBytes, kvCacheMemory, ...input }: KvPlanInput, useful: number): number {
+function planBlocks(
+  { pageBytes, kvCacheMemory, ...input }: KvPlanInput,
+  least: number,
+  useful: number,
+): number {
   // A backend that computes nothing has pages of no size.
   if (pageBytes === 0) return useful;
   if (kvCacheMemory > 0) return Math.floor(kvCacheMemory / pageBytes);
   if (input.device !== undefined) {
-    const { totalBytes, freeBytes, utilization, programBytes } = input.device();
-    const inUse = totalBytes - freeBytes;
-    const left = Math.max(0, totalBytes * utilization - inUse - programBytes);
-    return Math.min(Math.floor(left / pageBytes), MOST_BLOCKS);
+    const device = input.device();
+    const { totalBytes, freeBytes, utilization, programBytes } = device;
+    const blocks = Math.floor(
+      (totalBytes * utilization - totalBytes + freeBytes - programBytes) / pageBytes,
+    );
+    if (blocks < least) throw tooSmall(device, least * pageBytes);
+    return Math.min(blocks, MOST_BLOCKS);
   }
   const memory = Math.max(0, input.memoryAvailable() - input.weightBytes) * MEMORY_SHARE;
   return Math.min(Math.floor(memory / pageBytes), useful);

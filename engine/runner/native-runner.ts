@@ -2,14 +2,14 @@
 
 import { availableParallelism } from "node:os";
 import type { EngineConfig } from "../config.ts";
-import { errorToData, KvEngineError } from "../errors.ts";
+import { errorToData, KvEngineError, toKvEngineError } from "../errors.ts";
 import { type LoadedModel, loadModel } from "../models/registry.ts";
 import type { EngineInfo } from "../request.ts";
 import type { RequestLimits } from "../request-limits.ts";
 import { type ScheduledBatch, type StepResult, stepWord } from "../scheduler/batch.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
 import type { FlightResult } from "../cache/page-transfers.ts";
-import { chooseBackend, isCuda } from "./device.ts";
+import { chooseBackend, DEVICE_MEMORY_HINT, fallsBackToCpu, isCuda, noGpuNote } from "./device.ts";
 import { type KvPlan, planKv } from "./kv-plan.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./model-runner.ts";
 import {
@@ -54,17 +54,35 @@ export function maxSamplesOf(config: EngineConfig): number {
   return Math.max(2, Math.min(maxNumSeqs + SPARE_SAMPLES + drafts, maxNumBatchedTokens));
 }
 
+type Log = (level: "info" | "warn", message: string) => void;
+
 /**
  * Loads the model and starts its thread. `log` learns what was decided for whoever left it open. Throws what the model file, the
  * options or the memory forbid.
  */
 export async function startModel(
   config: EngineConfig,
-  log: (level: "info" | "warn", message: string) => void = () => undefined,
+  log: Log = () => undefined,
 ): Promise<StartedModel> {
   const { backend, note } = chooseBackend(config, cudaStatus);
   if (note !== undefined) log("info", note);
   const model = await loadModel(config.modelPath);
+  try {
+    return await startOn(backend, model, config, log);
+  } catch (thrown) {
+    const { code, message } = toKvEngineError(thrown);
+    if (!fallsBackToCpu(config, backend, code)) throw thrown;
+    log("warn", noGpuNote(message));
+    return startOn("cpu", model, config, log);
+  }
+}
+
+async function startOn(
+  backend: string,
+  model: LoadedModel,
+  config: EngineConfig,
+  log: Log,
+): Promise<StartedModel> {
   const program = MODELLESS.has(backend)
     ? { values: [], ops: [], files: [], tensors: [] }
     : { ...model.tape, files: model.files, tensors: model.tensors };
@@ -110,7 +128,15 @@ export async function startModel(
     });
   const wanted = plan(config.numGpuBlocksOverride);
   const runner = new NativeRunner();
-  await runner.start({ ...spec, ...wanted });
+  await runner.start({ ...spec, ...wanted }).catch((thrown: unknown) => {
+    const error = toKvEngineError(thrown);
+    if (!isCuda(backend) || error.code !== "out_of_memory") throw error;
+    throw new KvEngineError(error.code, error.message, {
+      subject: "device",
+      hint: DEVICE_MEMORY_HINT,
+      cause: error,
+    });
+  });
   const compiled = runner.info();
   const isSmaller = compiled.numBlocks < wanted.numBlocks;
   if (isSmaller) {

@@ -178,7 +178,7 @@ describe.skipIf(!CAN_EMULATE)("kvengine serve --device cuda on the emulated driv
     async () => {
       const server = await serve(
         "full",
-        "streams=random,fail:kernel:silu_mul_f32@40=700",
+        "streams=random,fail:kernel:silu_mul_quantize_f32@40=700",
         ...SMALL,
       );
       const answers = await Promise.all(

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Serves a model on a device, asks it for greedy answers, one at a time and several at once, and writes them to a folder.
+# Serves a model on a device, asks it for greedy answers, one at a time and several at once, and for what it makes of given texts, and
+# writes all to a folder (`compare.ts` compares two).
 #
 #   tests/gpu/serve.sh KVENGINE MODEL DEVICE ANSWERS [more flags of serve]
 set -eu
@@ -38,6 +39,10 @@ ask() { # FILE PROMPT TOKENS
   rm "$answers/$1.json"
 }
 
+score() { # FILE TEXT: the log-probabilities of its tokens
+  http POST /v1/completions "{\"model\":\"m\",\"prompt\":\"$2\",\"max_tokens\":0,\"temperature\":0,\"echo\":true,\"logprobs\":2}" >"$answers/$1"
+}
+
 same() { # FILE FILE WHAT
   cmp "$answers/$1" "$answers/$2" || { echo "$3"; exit 1; }
 }
@@ -61,6 +66,9 @@ for i in $(seq 8); do
   ask "5-alone-$i" "$story Number $i said" 64
   same "4-many-$i" "5-alone-$i" "answer $i depends on who else is there"
 done
+score 6-scored-story "$long"
+score 6-scored-prose "Water boils at a lower temperature on a mountain than at the sea, because the air above it weighs less. Cooks know this: beans that are soft in an hour at the coast take two in the hills, and bread rises faster than anybody likes."
+score 6-scored-list "The days of the week are Monday, Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday. The months are January, February, March, April, May, June, July, August, September, October, November and December."
 http GET /metrics >"$answers/metrics"
 kill $server
 wait $server || true

@@ -208,6 +208,7 @@ impl Program {
             self.run_unsampled(&per_sample, &part)?;
             self.read(operand, samples.len(), &mut logits)?;
         }
+        self.backend.synchronize()?;
         Ok(logits)
     }
 

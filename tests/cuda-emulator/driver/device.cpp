@@ -201,14 +201,20 @@ ENTRY cuGetErrorString(CUresult code, const char** words) {
     return cuGetErrorName(code, words);
 }
 
-/// As the driver does: the plain name means the newest form that there is.
-ENTRY cuGetProcAddress(const char* symbol, void** address, int, cuuint64_t, CUdriverProcAddressQueryResult* status) {
+/// As the driver does: the plain name means the newest form that the version has.
+ENTRY cuGetProcAddress(const char* symbol, void** address, int version, cuuint64_t, CUdriverProcAddressQueryResult* status) {
     static void* const self = [] {
         Dl_info own;
         dladdr(reinterpret_cast<void*>(&cuInit), &own);
         return dlopen(own.dli_fname, RTLD_NOW | RTLD_NOLOAD);
     }();
     *address = nullptr;
+    // Of 12.8; 13.0 has another form, which is not here.
+    bool is_batch = strcmp(symbol, "cuMemcpyBatchAsync") == 0;
+    if (is_batch && (std::min(version, config().driver) < 12080 || version >= 13000)) {
+        if (status != nullptr) *status = CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT;
+        return CUDA_ERROR_NOT_FOUND;
+    }
     for (const char* suffix : {"_v2", ""})
         if (*address == nullptr) *address = dlsym(self, (std::string(symbol) + suffix).c_str());
     if (status != nullptr) *status = *address != nullptr ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;

@@ -4,7 +4,9 @@
 #include "../emulator/device_memory.h"
 #include "../emulator/text.h"
 
+#include <cstdint>
 #include <cstring>
+#include <vector>
 
 using namespace cuemu;
 using Kind = DeviceMemory::Kind;
@@ -16,8 +18,11 @@ constexpr int ILLEGAL_ADDRESS = CUDA_ERROR_ILLEGAL_ADDRESS;
 
 void* pointer(CUdeviceptr address) { return reinterpret_cast<void*>(address); }
 
+size_t allocations = 0;
+
 CUresult allocate(CUdeviceptr* address, size_t bytes, Kind kind, State state) {
     if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+    allocations++;
     DeviceMemory::Allocation* found = device_memory().allocate(bytes, kind, state);
     if (found == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
     *address = reinterpret_cast<CUdeviceptr>(found->address);
@@ -109,11 +114,27 @@ CUresult fill(CUdeviceptr at, unsigned value, size_t count, size_t width, Stream
     return result(device().enqueue(stream, {"fill", [=] { return run; }}));
 }
 
+/// Between any two places.
+CUresult copy(CUdeviceptr to, CUdeviceptr from, size_t bytes, Stream& stream) {
+    auto is_of_device = [](CUdeviceptr address) {
+        DeviceMemory::Allocation* found = device_memory().holding(pointer(address));
+        return found != nullptr && found->kind == Kind::device;
+    };
+    if (is_of_device(from)) return is_of_device(to) ? on_device(to, from, bytes, stream) : to_host(pointer(to), from, bytes, stream);
+    return to_device(to, pointer(from), bytes, stream);
+}
+
 Stream& legacy() { return device().stream(nullptr); }
 
 CUresult then_wait(CUresult queued) { return queued == CUDA_SUCCESS ? result(device().wait(legacy())) : queued; }
 
 }  // namespace
+
+/// For tests: how often memory was asked for, of the device or pinned. No driver has this.
+extern "C" __attribute__((visibility("default"))) size_t cuemu_allocations() {
+    std::lock_guard<std::recursive_mutex> lock(device().mutex);
+    return allocations;
+}
 
 ENTRY cuMemGetInfo(size_t* free, size_t* total) {
     CALL;
@@ -221,14 +242,35 @@ ENTRY cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream
 
 ENTRY cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
     CALL;
-    auto is_of_device = [](CUdeviceptr address) {
-        DeviceMemory::Allocation* found = device_memory().holding(pointer(address));
-        return found != nullptr && found->kind == Kind::device;
-    };
-    if (is_of_device(from)) {
-        return is_of_device(to) ? on_device(to, from, bytes, device().stream(stream)) : to_host(pointer(to), from, bytes, device().stream(stream));
+    return copy(to, from, bytes, device().stream(stream));
+}
+
+/// `CUmemcpyAttributes` of cuda.h 12.8; the pinned one is older.
+struct CopyAttributes {
+    unsigned source_order;
+    int source_location[2], target_location[2];
+    unsigned flags;
+};
+
+/// As CUDA 12.8 has it. The order of the copies is the seed's: the documentation promises none.
+ENTRY cuMemcpyBatchAsync(CUdeviceptr* to, CUdeviceptr* from, size_t* bytes, size_t count, CopyAttributes* attributes, size_t* firsts,
+                         size_t num_attributes, size_t* failed, CUstream handle) {
+    CALL;
+    *failed = SIZE_MAX;
+    Stream& stream = device().stream(handle);
+    if (&stream == &legacy() || count == 0 || num_attributes == 0 || num_attributes > count || firsts[0] != 0) return CUDA_ERROR_INVALID_VALUE;
+    for (size_t i = 0; i < num_attributes; i++) {
+        bool ascends = i == 0 || (firsts[i - 1] < firsts[i] && firsts[i] < count);
+        if (!ascends || attributes[i].source_order < 1 || attributes[i].source_order > 3 || attributes[i].flags > 1) return CUDA_ERROR_INVALID_VALUE;
     }
-    return to_device(to, pointer(from), bytes, device().stream(stream));
+    std::vector<size_t> left(count);
+    for (size_t i = 0; i < count; i++) left[i] = i;
+    static Random random(config().seed ^ 0x62617463);
+    for (; !left.empty(); left.pop_back()) {
+        std::swap(left[random.below(unsigned(left.size()))], left.back());
+        if (CUresult code = copy(to[left.back()], from[left.back()], bytes[left.back()], stream)) return code;
+    }
+    return CUDA_SUCCESS;
 }
 
 ENTRY cuMemcpyHtoD(CUdeviceptr to, const void* from, size_t bytes) {

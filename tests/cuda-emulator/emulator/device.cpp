@@ -7,6 +7,13 @@
 
 namespace cuemu {
 
+namespace {
+
+/// What the calling thread has waited for.
+thread_local Clock host;
+
+}  // namespace
+
 bool Point::is_reached() const { return stream == nullptr || stream->done >= number; }
 
 Device& device() {
@@ -57,6 +64,8 @@ void Device::push(Stream& stream, std::vector<Point> after, std::function<void()
     stream.queue.push_back({std::move(after), std::move(run), is_host_function});
     stream.queued++;
 }
+
+void Device::host_is_after(const Clock& clock) { join(host, clock); }
 
 /// Work of the legacy stream comes after all that was queued in blocking streams, and before all that will be.
 void Device::order_with_legacy(Stream& stream, std::vector<Point>& after) {

@@ -91,7 +91,8 @@ public:
     void poll(Stream& stream);
     /// In random order: some of the work runs while the host does other things.
     void stir();
-    void host_is_after(const Clock& clock) { join(host, clock); }
+    /// The calling thread is: that it then tells another thread is no order that a device knows, events are.
+    void host_is_after(const Clock& clock);
 
     const std::vector<std::unique_ptr<Stream>>& all_streams() const { return streams; }
 
@@ -104,7 +105,6 @@ private:
     void order_with_legacy(Stream& stream, std::vector<Point>& after);
 
     std::vector<std::unique_ptr<Stream>> streams;
-    Clock host;
     Random random;
     std::condition_variable_any progress;
 };

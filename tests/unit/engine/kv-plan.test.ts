@@ -42,7 +42,11 @@ describe("plan of KV memory", () => {
     expect(blocks(0.9)).toBe(1000);
     expect(blocks(1)).toBe(1200);
     expect(blocks(0.5)).toBe(200);
-    expect(() => blocks(0.4)).toThrow("KV blocks of 1000 bytes are too few");
+    expect(blocks(0.401)).toBe(2);
+    expect(() => blocks(0.4)).toThrow(
+      "the model needs 1 MiB of device memory and 1 MiB for KV at least; of 2 MiB there are 2 MiB free, " +
+        "and 0.4 of all may be in use",
+    );
   });
 
   test("takes all of --kv-cache-memory: what runs needs no more, other conversations' prefixes do", () => {

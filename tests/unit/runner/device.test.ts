@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { chooseBackend, isCuda } from "../../../engine/runner/device.ts";
+import { chooseBackend, fallsBackToCpu, isCuda } from "../../../engine/runner/device.ts";
 import type { CudaStatus } from "../../../engine/runner/native.ts";
 
 const GPU: CudaStatus = {
@@ -52,6 +52,19 @@ describe("which backend computes", () => {
       expect(() => chooseBackend({ device, backend: "auto" }, () => NONE)).toThrow(
         `device ${device}: there is no NVIDIA driver`,
       );
+  });
+
+  test("the CPU takes over only where a GPU was hoped for and its memory or its kernels do not do", () => {
+    const open = { device: "auto", backend: "auto" };
+    expect(fallsBackToCpu(open, "cuda", "out_of_memory")).toBe(true);
+    expect(fallsBackToCpu(open, "cuda", "unsupported")).toBe(true);
+    for (const [choice, backend, code] of [
+      [open, "cpu", "out_of_memory"],
+      [open, "cuda", "bad_model"],
+      [{ device: "cuda", backend: "auto" }, "cuda", "out_of_memory"],
+      [{ device: "auto", backend: "cuda" }, "cuda", "unsupported"],
+    ] as const)
+      expect(fallsBackToCpu(choice, backend, code)).toBe(false);
   });
 
   test("names of the cuda backend", () => {

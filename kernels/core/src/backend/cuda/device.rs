@@ -3,80 +3,128 @@
 
 use super::driver::text_of;
 use super::kernels::{self, Parameter};
+use super::ptx::Ptx;
 use crate::error::{Failure, Result};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{CUfunction, CUmodule, CUresult};
 use cudarc::driver::{CudaContext, CudaStream};
-use flate2::read::GzDecoder;
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
-use std::io::Read;
-use std::sync::{Arc, OnceLock};
+use std::ffi::CString;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// The kernels as PTX, for every device from compute capability 8.0 on; the driver makes machine code of them.
-const PTX: &[u8] = include_bytes!("../../../../cuda/kernels.ptx.gz");
+/// A driver that takes the smallest kernel takes all.
+const SMALLEST: &str = "add_f32";
 
 /// A kernel that is loaded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Function {
     pub(super) handle: CUfunction,
-    pub(super) parameters: &'static [Parameter],
+    pub(super) parameters: Arc<[Parameter]>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(super) context: Arc<CudaContext>,
-    module: CUmodule,
-    functions: HashMap<String, Function>,
+    ptx: Ptx,
+    loaded: Mutex<HashMap<String, Loaded>>,
     /// The first error after which the driver refuses everything.
     lost: OnceLock<String>,
 }
 
-// SAFETY: handles of the driver may be used by any thread; nothing here changes after the start.
+/// A module of one kernel.
+#[derive(Debug)]
+struct Loaded {
+    module: CUmodule,
+    function: Function,
+}
+
+// SAFETY: handles of the driver may be used by any thread.
 unsafe impl Send for Device {}
 // SAFETY: as above.
 unsafe impl Sync for Device {}
 
 impl Device {
-    /// Takes the device and loads the kernels.
+    /// Takes the device; kernels are loaded when they are asked for.
     ///
     /// # Errors
     /// `unsupported` where the driver refuses the kernels, `out_of_memory`.
     pub(super) fn open(ordinal: u32) -> Result<Arc<Self>> {
         let context = open_context(ordinal)?;
-        let of = |what: &str, error| failure(&format!("cuda:{ordinal}: {what}"), error);
         // SAFETY: every use of device memory is ordered by this backend's own streams and events; cudarc's slices, which
         // the tracking is for, are not used.
         unsafe { context.disable_event_tracking() };
-        let ptx = ptx()?;
-        // SAFETY: the image is text that ends with a zero.
-        let module = unsafe { result::module::load_data(ptx.as_ptr().cast()) }
-            .map_err(|error| of("the driver refuses the kernels", error))?;
-        let mut functions = HashMap::new();
-        for (name, parameters) in kernels::all() {
-            let c_name = CString::new(name.as_str())
-                .map_err(|_| Failure::internal(format!("kernel {name}: a zero in its name")))?;
-            // SAFETY: the module is loaded, and lives as long as its functions here.
-            match unsafe { result::module::get_function(module, c_name) } {
-                Ok(handle) => drop(functions.insert(name, Function { handle, parameters })),
-                // An op that needs it is refused when the program is compiled.
-                Err(DriverError(CUresult::CUDA_ERROR_NOT_FOUND)) => (),
-                Err(error) => return Err(of(&format!("kernel {name} cannot be loaded"), error)),
-            }
-        }
-        Ok(Arc::new(Self { context, module, functions, lost: OnceLock::new() }))
+        let device = Self { context, ptx: Ptx::embedded()?, loaded: Mutex::default(), lost: OnceLock::new() };
+        device.function(SMALLEST)?;
+        Ok(Arc::new(device))
     }
 
-    /// A kernel by name.
+    /// Whether this build has a kernel.
     ///
     /// # Errors
-    /// `unsupported` where this build has none of that name.
+    /// `unsupported` where it has none of that name.
+    pub(super) fn has(&self, name: &str) -> Result<()> {
+        match self.ptx.bytes_of(name) {
+            0 => Err(Failure::unsupported(format!("there is no kernel {name} in this build"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// A kernel by name, loaded if it is not yet.
+    ///
+    /// # Errors
+    /// As [`Self::has`]; `unsupported` where the driver refuses it.
     pub(super) fn function(&self, name: &str) -> Result<Function> {
-        self.functions
-            .get(name)
-            .copied()
-            .ok_or_else(|| Failure::unsupported(format!("there is no kernel {name} in this build")))
+        let known = self.loaded().get(name).map(|loaded| loaded.function.clone());
+        known.map_or_else(|| self.load(name), Ok)
+    }
+
+    /// Loads kernels side by side, those that take long first.
+    ///
+    /// # Errors
+    /// As [`Self::function`].
+    pub(super) fn load_all<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let mut left: Vec<&str> = names.into_iter().collect();
+        left.sort_by_key(|name| self.ptx.bytes_of(name));
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(left.len());
+        let left = Mutex::new(left);
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let work = || std::iter::from_fn(next).try_for_each(|name| self.function(name).map(drop));
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().try_for_each(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|_| Err(Failure::internal("a thread that loads kernels panicked")))
+            })
+        })
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, HashMap<String, Loaded>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load(&self, name: &str) -> Result<Function> {
+        self.has(name)?;
+        self.bind()?;
+        let (_, parameters) = kernels::all()
+            .find(|(listed, _)| listed == name)
+            .ok_or_else(|| Failure::internal(format!("kernel {name} is not in the list")))?;
+        let image = self.ptx.module(name)?;
+        let c_name = CString::new(name)
+            .map_err(|_| Failure::internal(format!("kernel {name}: a zero in its name")))?;
+        // SAFETY: the image is text that ends with a zero.
+        let module = self.check(&format!("the driver refuses the kernel {name}"), unsafe {
+            result::module::load_data(image.as_ptr().cast())
+        })?;
+        // SAFETY: the module is loaded, and lives as long as its function here.
+        let handle = self.check(&format!("kernel {name} cannot be found"), unsafe {
+            result::module::get_function(module, c_name)
+        })?;
+        let function = Function { handle, parameters };
+        self.loaded().insert(name.to_owned(), Loaded { module, function: function.clone() });
+        Ok(function)
     }
 
     /// Makes the calling thread one of this device's.
@@ -146,21 +194,12 @@ impl Drop for Device {
     fn drop(&mut self) {
         // With a context that is lost there is nothing to unload.
         if self.context.bind_to_thread().is_ok() {
-            // SAFETY: nobody has the device any more, so nobody launches its functions.
-            let _lost = unsafe { result::module::unload(self.module) };
+            for (_, Loaded { module, .. }) in self.loaded().drain() {
+                // SAFETY: nobody has the device any more, so nobody launches its functions.
+                let _lost = unsafe { result::module::unload(module) };
+            }
         }
     }
-}
-
-/// The text of the kernels, with the zero that the driver wants behind it.
-fn ptx() -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    GzDecoder::new(PTX)
-        .read_to_end(&mut text)
-        .map_err(|error| Failure::internal(format!("the embedded kernels cannot be unpacked: {error}")))?;
-    text.push(0);
-    CStr::from_bytes_with_nul(&text).map_err(|_| Failure::internal("the embedded kernels are no text"))?;
-    Ok(text)
 }
 
 /// A driver's error as one of ours.

@@ -48,6 +48,8 @@
 //!               tokens * (num_heads / num_kv_heads) is at most TILE_ROWS, unless it is one token.
 //! ```
 
+use std::sync::Arc;
+
 /// A parameter; all of them are passed by value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parameter {
@@ -68,8 +70,15 @@ pub struct Family {
     pub name: &'static str,
     /// Variants; one empty one where there is no `{}`.
     pub variants: &'static [&'static str],
-    /// In order.
-    pub parameters: &'static [Parameter],
+    /// In order, in parts that several families have.
+    parameters: &'static [&'static [Parameter]],
+}
+
+impl Family {
+    /// All of them, in order.
+    fn parameters(&self) -> Arc<[Parameter]> {
+        self.parameters.concat().into()
+    }
 }
 
 /// Threads of a block of a row-wise kernel: norms, quantize.
@@ -110,103 +119,81 @@ pub const HEAD_DIMS: &[&str] = &["16", "32", "40", "64", "80", "96", "128", "256
 
 const ONE: &[&str] = &[""];
 
+// Parts of the lists of parameters.
+/// What `quantize_f32` writes, and a quantised linear reads: integers, scales and sums of activations.
+const INTEGERS: &[Parameter] = &[Pointer("x_numbers"), Pointer("x_scales"), Pointer("x_sums")];
+/// Of a norm, behind its inputs.
+const NORM: &[Parameter] = &[Pointer("weight"), Int("width"), Float("eps")];
+/// A matrix in planes.
+const PLANES: &[Parameter] = &[Pointer("numbers"), Pointer("scales"), Pointer("minima")];
+/// Sizes of a linear.
+const LINEAR: &[Parameter] = &[Int("rows"), Int("cols"), Int("width"), Int("out_stride")];
+/// Where a layer's keys and values lie in a page.
+const PAGE: &[Parameter] = &[Int("page_bytes"), Int("layer_offset"), Int("block_size")];
+const HEADS: &[Parameter] = &[Int("num_heads"), Int("num_kv_heads")];
+/// Of both quantised linears.
+const QUANTISED_LINEAR: &[&[Parameter]] = &[&[Pointer("out")], INTEGERS, PLANES, &[Pointer("bias")], LINEAR];
+/// What attention reads.
+const ATTENTION: &[Parameter] = &[Pointer("qkv"), Pointer("kv"), Pointer("tiles"), Pointer("blocks")];
+
+/// What becomes of queries and keys.
+const SCORES: &[Parameter] = &[Int("window"), Float("scale")];
+
 /// Every kernel.
 pub const FAMILIES: &[Family] = &[
     // `out[t] = table[tokens[t]]`. Grid (rows), ELEMENT_THREADS.
     Family {
         name: "embed_{}",
         variants: FORMATS,
-        parameters: &[
-            Pointer("out"),
-            Pointer("numbers"),
-            Pointer("scales"),
-            Pointer("minima"),
-            Pointer("tokens"),
-            Int("width"),
-        ],
+        parameters: &[&[Pointer("out")], PLANES, &[Pointer("tokens"), Int("width")]],
     },
     // Grid (rows), ROW_THREADS. The sum of squares is taken in a fixed order.
-    Family {
-        name: "rms_norm_f32",
-        variants: ONE,
-        parameters: &[Pointer("out"), Pointer("x"), Pointer("weight"), Int("width"), Float("eps")],
-    },
+    Family { name: "rms_norm_f32", variants: ONE, parameters: &[&[Pointer("out"), Pointer("x")], NORM] },
     // `sum` may be `x` or `residual`. Grid (rows), ROW_THREADS.
     Family {
         name: "add_rms_norm_f32",
         variants: ONE,
-        parameters: &[
-            Pointer("sum"),
-            Pointer("out"),
-            Pointer("x"),
-            Pointer("residual"),
-            Pointer("weight"),
-            Int("width"),
-            Float("eps"),
-        ],
+        parameters: &[&[Pointer("sum"), Pointer("out"), Pointer("x"), Pointer("residual")], NORM],
     },
     // The two norms that also write what `quantize_f32` would make of `out`; `width` is a multiple of 32. Same bits.
     Family {
         name: "rms_norm_quantize_f32",
         variants: ONE,
-        parameters: &[
-            Pointer("out"),
-            Pointer("numbers"),
-            Pointer("scales"),
-            Pointer("sums"),
-            Pointer("x"),
-            Pointer("weight"),
-            Int("width"),
-            Float("eps"),
-        ],
+        parameters: &[&[Pointer("out")], INTEGERS, &[Pointer("x")], NORM],
     },
     Family {
         name: "add_rms_norm_quantize_f32",
         variants: ONE,
         parameters: &[
-            Pointer("sum"),
-            Pointer("out"),
-            Pointer("numbers"),
-            Pointer("scales"),
-            Pointer("sums"),
-            Pointer("x"),
-            Pointer("residual"),
-            Pointer("weight"),
-            Int("width"),
-            Float("eps"),
+            &[Pointer("sum"), Pointer("out")],
+            INTEGERS,
+            &[Pointer("x"), Pointer("residual")],
+            NORM,
         ],
     },
     // `out` may be `x` or `y`. Grid (count / ELEMENT_THREADS), ELEMENT_THREADS.
     Family {
         name: "add_f32",
         variants: ONE,
-        parameters: &[Pointer("out"), Pointer("x"), Pointer("y"), Int("count")],
+        parameters: &[&[Pointer("out"), Pointer("x"), Pointer("y"), Int("count")]],
     },
     // `out[t][i] = silu(x[t][i]) * x[t][width + i]`; `count` is rows * width. Grid (count / ELEMENT_THREADS), ELEMENT_THREADS.
     Family {
         name: "silu_mul_f32",
         variants: ONE,
-        parameters: &[Pointer("out"), Pointer("x"), Int("width"), Int("count")],
+        parameters: &[&[Pointer("out"), Pointer("x"), Int("width"), Int("count")]],
     },
     // The same with what `quantize_f32` would make of `out`; `width` is a multiple of 32. Same bits.
     Family {
         name: "silu_mul_quantize_f32",
         variants: ONE,
-        parameters: &[
-            Pointer("out"),
-            Pointer("numbers"),
-            Pointer("scales"),
-            Pointer("sums"),
-            Pointer("x"),
-            Int("width"),
-            Int("count"),
-        ],
+        parameters: &[&[Pointer("out")], INTEGERS, &[Pointer("x"), Int("width"), Int("count")]],
     },
     // `out[i] = x[samples[i]]`. Grid (samples), ELEMENT_THREADS.
     Family {
         name: "gather_rows_f32",
         variants: ONE,
-        parameters: &[Pointer("out"), Pointer("x"), Pointer("samples"), Int("width")],
+        parameters: &[&[Pointer("out"), Pointer("x"), Pointer("samples"), Int("width")]],
     },
     // Rotates the first `num_heads` heads of a row and copies the rest; `out` may be `x`.
     // `angles` is `[position][sine | cosine][dims / 2]`. Grid (rows), ELEMENT_THREADS.
@@ -214,14 +201,8 @@ pub const FAMILIES: &[Family] = &[
         name: "rope_{}_f32",
         variants: &["interleaved", "halves"],
         parameters: &[
-            Pointer("out"),
-            Pointer("x"),
-            Pointer("angles"),
-            Pointer("positions"),
-            Int("num_heads"),
-            Int("head_dim"),
-            Int("dims"),
-            Int("width"),
+            &[Pointer("out"), Pointer("x"), Pointer("angles"), Pointer("positions")],
+            &[Int("num_heads"), Int("head_dim"), Int("dims"), Int("width")],
         ],
     },
     // The two ops before and after this in one: rotates the `num_heads` query heads and the KV heads behind them, and stores.
@@ -230,100 +211,35 @@ pub const FAMILIES: &[Family] = &[
         name: "rope_{}_store_f16",
         variants: &["interleaved", "halves"],
         parameters: &[
-            Pointer("out"),
-            Pointer("kv"),
-            Pointer("x"),
-            Pointer("angles"),
-            Pointer("positions"),
-            Pointer("slots"),
-            Int("page_bytes"),
-            Int("layer_offset"),
-            Int("block_size"),
-            Int("num_heads"),
-            Int("num_kv_heads"),
-            Int("head_dim"),
-            Int("dims"),
+            &[Pointer("out"), Pointer("kv"), Pointer("x"), Pointer("angles")],
+            &[Pointer("positions"), Pointer("slots")],
+            PAGE,
+            HEADS,
+            &[Int("head_dim"), Int("dims")],
         ],
     },
     // A row's K and V, rounded to f16, to its slot. Grid (rows), ELEMENT_THREADS.
     Family {
         name: "store_kv_f16",
         variants: ONE,
-        parameters: &[
-            Pointer("kv"),
-            Pointer("qkv"),
-            Pointer("slots"),
-            Int("page_bytes"),
-            Int("layer_offset"),
-            Int("block_size"),
-            Int("num_heads"),
-            Int("num_kv_heads"),
-            Int("head_dim"),
-        ],
+        parameters: &[&[Pointer("kv"), Pointer("qkv"), Pointer("slots")], PAGE, HEADS, &[Int("head_dim")]],
     },
     // Activations to 8 bits per block of 32 (`ops/linear/cpu/activations.rs` is the definition, tiny and non-finite blocks
-    // included): `numbers` i8 `[row][column]`; `scales` and `sums` f32 `[row][block]`, the latter the scale times the sum of
-    // the numbers. `blocks` is of all rows. Grid (blocks * 8 / ROW_THREADS), ROW_THREADS.
-    Family {
-        name: "quantize_f32",
-        variants: ONE,
-        parameters: &[Pointer("numbers"), Pointer("scales"), Pointer("sums"), Pointer("x"), Int("blocks")],
-    },
+    // included): `x_numbers` i8 `[row][column]`; `x_scales` and `x_sums` f32 `[row][block]`, the latter the scale times the
+    // sum of the numbers. `blocks` is of all rows. Grid (blocks * 8 / ROW_THREADS), ROW_THREADS.
+    Family { name: "quantize_f32", variants: ONE, parameters: &[INTEGERS, &[Pointer("x"), Int("blocks")]] },
     // `out[t][j] = x[t] · weight[j] + bias[j]`; `bias` may be null; `out` points to its first column, its rows are
     // `out_stride` apart. One f32 sum takes the blocks in ascending order:
     // `sum = fma(dot * scale, x_scale, sum)`, then `sum = fma(minimum, x_sum, sum)`.
     // Grid (width / LINEAR_COLUMNS, rows / LINEAR_ROWS), LINEAR_THREADS. A row's bits do not depend on `rows`.
-    Family {
-        name: "linear_{}",
-        variants: QUANTISED,
-        parameters: &[
-            Pointer("out"),
-            Pointer("x_numbers"),
-            Pointer("x_scales"),
-            Pointer("x_sums"),
-            Pointer("numbers"),
-            Pointer("scales"),
-            Pointer("minima"),
-            Pointer("bias"),
-            Int("rows"),
-            Int("cols"),
-            Int("width"),
-            Int("out_stride"),
-        ],
-    },
+    Family { name: "linear_{}", variants: QUANTISED, parameters: QUANTISED_LINEAR },
     // As above on tensor cores. Grid (width / LINEAR_MANY_COLUMNS, rows / LINEAR_MANY_ROWS), LINEAR_THREADS.
-    Family {
-        name: "linear_many_{}",
-        variants: QUANTISED,
-        parameters: &[
-            Pointer("out"),
-            Pointer("x_numbers"),
-            Pointer("x_scales"),
-            Pointer("x_sums"),
-            Pointer("numbers"),
-            Pointer("scales"),
-            Pointer("minima"),
-            Pointer("bias"),
-            Int("rows"),
-            Int("cols"),
-            Int("width"),
-            Int("out_stride"),
-        ],
-    },
+    Family { name: "linear_many_{}", variants: QUANTISED, parameters: QUANTISED_LINEAR },
     // As above with f32 activations; for f16 and bf16 they are rounded to the weight's type if tensor cores want it.
     Family {
         name: "linear_{}",
         variants: FLOATS,
-        parameters: &[
-            Pointer("out"),
-            Pointer("x"),
-            Pointer("numbers"),
-            Pointer("bias"),
-            Int("rows"),
-            Int("cols"),
-            Int("width"),
-            Int("out_stride"),
-        ],
+        parameters: &[&[Pointer("out"), Pointer("x"), Pointer("numbers"), Pointer("bias")], LINEAR],
     },
     // Whole attention of a tile for one KV head: splits one after the other. `window` 0 = none. `out` is
     // `[token][num_heads * head_dim]`. Grid (tiles, num_kv_heads), ATTENTION_THREADS.
@@ -331,20 +247,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "attention_hs{}",
         variants: HEAD_DIMS,
-        parameters: &[
-            Pointer("out"),
-            Pointer("qkv"),
-            Pointer("kv"),
-            Pointer("tiles"),
-            Pointer("blocks"),
-            Int("page_bytes"),
-            Int("layer_offset"),
-            Int("block_size"),
-            Int("num_heads"),
-            Int("num_kv_heads"),
-            Int("window"),
-            Float("scale"),
-        ],
+        parameters: &[&[Pointer("out")], ATTENTION, PAGE, HEADS, SCORES],
     },
     // One split of a tile for one KV head, to `partials[token][head][split][head_dim]` and
     // `statistics[token][head][split][maximum, sum]`; a split of which a token sees nothing is left as it is.
@@ -352,21 +255,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "attention_split_hs{}",
         variants: HEAD_DIMS,
-        parameters: &[
-            Pointer("partials"),
-            Pointer("statistics"),
-            Pointer("qkv"),
-            Pointer("kv"),
-            Pointer("tiles"),
-            Pointer("blocks"),
-            Int("page_bytes"),
-            Int("layer_offset"),
-            Int("block_size"),
-            Int("num_heads"),
-            Int("num_kv_heads"),
-            Int("window"),
-            Float("scale"),
-        ],
+        parameters: &[&[Pointer("partials"), Pointer("statistics")], ATTENTION, PAGE, HEADS, SCORES],
     },
     // Merges the splits that the token sees, in ascending order. `splits` is the stride. Grid (rows, num_heads),
     // head_dim threads rounded up to 32.
@@ -374,13 +263,8 @@ pub const FAMILIES: &[Family] = &[
         name: "attention_merge_hs{}",
         variants: HEAD_DIMS,
         parameters: &[
-            Pointer("out"),
-            Pointer("partials"),
-            Pointer("statistics"),
-            Pointer("positions"),
-            Int("num_heads"),
-            Int("window"),
-            Int("splits"),
+            &[Pointer("out"), Pointer("partials"), Pointer("statistics"), Pointer("positions")],
+            &[Int("num_heads"), Int("window"), Int("splits")],
         ],
     },
     // What a seat does to its row before a pick. `edits` are (id i32, x, y, z f32); those of sample i lie from `starts[5i]` to
@@ -390,13 +274,13 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "sample_adjust_f32",
         variants: ONE,
-        parameters: &[
+        parameters: &[&[
             Pointer("adjusted"),
             Pointer("logits"),
             Pointer("edits"),
             Pointer("starts"),
             Int("width"),
-        ],
+        ]],
     },
     // Picks as `ops/sample/mod.rs` does, the same tokens to the bit. `wishes` and `answers` are the structs of
     // `ops/sample/*.cuh` and `kernel.cu` (48 and 32 bytes), `tops` is `[sample][most_top]` of id u32 and logit f32. Scratch
@@ -406,17 +290,9 @@ pub const FAMILIES: &[Family] = &[
         name: "sample_f32",
         variants: ONE,
         parameters: &[
-            Pointer("answers"),
-            Pointer("tops"),
-            Pointer("keys"),
-            Pointer("ids"),
-            Pointer("sums"),
-            Pointer("logits"),
-            Pointer("adjusted"),
-            Pointer("wishes"),
-            Int("samples"),
-            Int("width"),
-            Int("most_top"),
+            &[Pointer("answers"), Pointer("tops"), Pointer("keys"), Pointer("ids"), Pointer("sums")],
+            &[Pointer("logits"), Pointer("adjusted"), Pointer("wishes")],
+            &[Int("samples"), Int("width"), Int("most_top")],
         ],
     },
     // Page `pairs[2i]` of `from` to page `pairs[2i + 1]` of `to`; `from` or `to` may be pinned host memory. `page_bytes` is a
@@ -424,14 +300,18 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "copy_pages",
         variants: ONE,
-        parameters: &[Pointer("to"), Pointer("from"), Pointer("pairs"), Int("page_bytes")],
+        parameters: &[&[Pointer("to"), Pointer("from"), Pointer("pairs"), Int("page_bytes")]],
     },
 ];
 
 /// Every kernel's name with its parameters.
-pub fn all() -> impl Iterator<Item = (String, &'static [Parameter])> {
+pub fn all() -> impl Iterator<Item = (String, Arc<[Parameter]>)> {
     FAMILIES.iter().flat_map(|family| {
-        family.variants.iter().map(|variant| (family.name.replace("{}", variant), family.parameters))
+        let parameters = family.parameters();
+        family
+            .variants
+            .iter()
+            .map(move |variant| (family.name.replace("{}", variant), Arc::clone(&parameters)))
     })
 }
 

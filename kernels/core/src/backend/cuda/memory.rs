@@ -182,6 +182,13 @@ impl Pinned {
         Ok(unsafe { std::slice::from_raw_parts_mut(self.start, self.len) })
     }
 
+    /// What lies there now, whether a copy uses it or not.
+    #[cfg(test)]
+    pub(super) fn first_byte(&self) -> u8 {
+        // SAFETY: the memory is this value's own.
+        unsafe { self.start.read_volatile() }
+    }
+
     /// As [`Self::bytes`], as floats.
     ///
     /// # Errors

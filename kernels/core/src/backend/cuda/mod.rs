@@ -1,14 +1,17 @@
 //! The cuda backend: an NVIDIA device through the driver's own interface. KV is IEEE halves. Kernels are listed in
 //! [`kernels`]; a step's launches go to one stream, its picks are the device's too, and the host advances the seats.
 
+mod batch;
 mod call;
 mod device;
 pub mod driver;
 pub mod kernels;
 mod memory;
 mod ops;
+mod order;
 mod pages;
 mod planned;
+mod ptx;
 mod reserve;
 mod run;
 mod sample;
@@ -30,10 +33,12 @@ use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use device::Device;
 use driver::Wanted;
 use memory::DeviceMemory;
+use ops::Integers;
 use pages::CudaPages;
 pub use planned::program_bytes;
 use reserve::{Needs, Reserve, Rotation};
 use run::Graphs;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use weights::{Matrices, Matrix, format_of};
 
@@ -102,6 +107,8 @@ pub struct CudaBackend {
     buffers: Vec<DeviceMemory>,
     kv: Option<Arc<CudaPages>>,
     needs: Needs,
+    /// Kernels of the ops that were prepared.
+    kernels: BTreeSet<String>,
     reserve: Option<Reserve>,
     pool: Pool,
     stream: Arc<CudaStream>,
@@ -141,6 +148,7 @@ impl CudaBackend {
             buffers: Vec::new(),
             kv: None,
             needs: Needs::default(),
+            kernels: BTreeSet::new(),
             reserve: None,
             pool: Pool::new(threads)?,
             stream: device.stream()?,
@@ -195,10 +203,12 @@ fn style_name(style: RopeStyle) -> &'static str {
 /// Names of the kernels that an op needs.
 fn kernels_of(op: &Op, weights: &[Tensor<'_>]) -> Vec<String> {
     let one = |name: &str| vec![name.to_owned()];
+    // Alone, and with what a linear behind it takes.
+    let both = |name: &str| vec![format!("{name}_f32"), format!("{name}_quantize_f32")];
     match op {
         Op::Embed { .. } => vec![format!("embed_{}", format_of(weights[0].dtype))],
-        Op::RmsNorm { .. } => one("rms_norm_f32"),
-        Op::AddRmsNorm { .. } => one("add_rms_norm_f32"),
+        Op::RmsNorm { .. } => both("rms_norm"),
+        Op::AddRmsNorm { .. } => both("add_rms_norm"),
         Op::Add { .. } => one("add_f32"),
         Op::Linear { weights: names, .. } => weights[..names.len()]
             .iter()
@@ -216,7 +226,7 @@ fn kernels_of(op: &Op, weights: &[Tensor<'_>]) -> Vec<String> {
         Op::Attention { head_dim, .. } => ["attention_hs", "attention_split_hs", "attention_merge_hs"]
             .map(|name| format!("{name}{head_dim}"))
             .into(),
-        Op::SiluMul { .. } => one("silu_mul_f32"),
+        Op::SiluMul { .. } => both("silu_mul"),
         Op::GatherSamples { .. } => one("gather_rows_f32"),
         Op::Sample { .. } => vec!["sample_adjust_f32".to_owned(), "sample_f32".to_owned()],
     }
@@ -240,7 +250,7 @@ impl Backend for CudaBackend {
             let (name, dtype) = (bias.name, bias.dtype);
             return Err(Failure::unsupported(format!("bias {name} is {dtype:?}, supported is F32")));
         }
-        kernels_of(op, weights).iter().try_for_each(|name| self.device.function(name).map(drop))
+        kernels_of(op, weights).iter().try_for_each(|name| self.device.has(name))
     }
 
     fn supports_block_size(&self, block_size: usize) -> Result<()> {
@@ -253,6 +263,7 @@ impl Backend for CudaBackend {
     }
 
     fn prepare(&mut self, op: &Op, weights: &[Tensor<'static>]) -> Result<PreparedId> {
+        self.kernels.extend(kernels_of(op, weights));
         self.needs.op(op, |name| {
             let weight = weights.iter().find(|weight| weight.name == name);
             weight.map(|weight| (weight.dtype, weight.cols))
@@ -323,21 +334,28 @@ impl Backend for CudaBackend {
         self.device.bind()?;
         let bytes = arena.pages.page_bytes();
         let kv = self.kv()?;
+        kv.step_begins()?;
         for pair in pairs {
             let [from, to] = pair.map(|block| block as usize * bytes);
             kv.memory.copy(&self.stream, from, to, bytes)?;
         }
-        Ok(())
+        kv.step_ends()
     }
 
     fn reserve(&mut self, limits: &Limits) -> Result<()> {
+        self.device.load_all(self.kernels.iter().map(String::as_str))?;
         self.reserve = Some(Reserve::take(&self.device, &self.stream, &self.needs, limits)?);
         Ok(())
     }
 
     fn run(&mut self, instructions: &[Instruction], launch: &mut Launch<'_>) -> Result<()> {
         self.device.bind()?;
-        self.run_step(instructions, launch)
+        let done = self.run_step(instructions, launch);
+        if done.is_err() {
+            // What was launched of it still uses its blocks.
+            self.kv()?.step_ends()?;
+        }
+        done
     }
 
     fn start(
@@ -354,13 +372,15 @@ impl Backend for CudaBackend {
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {
         match instruction.op {
             Op::Sample { .. } => self.sample(instruction, launch),
-            _ => self.launch_op(instruction, &self.shape_of(launch)?),
+            _ => self.launch_op(instruction, &self.shape_of(launch)?, Integers::default()),
         }
     }
 
+    /// The wait is for what a step took; copies come after it by `order.rs`.
     fn synchronize(&mut self) -> Result<()> {
         self.device.bind()?;
-        self.device.check("a step has failed", self.stream.synchronize())
+        self.device.check("a step has failed", self.stream.synchronize())?;
+        self.kv()?.step_ends()
     }
 }
 

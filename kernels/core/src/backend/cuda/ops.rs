@@ -42,6 +42,15 @@ impl Shape {
     }
 }
 
+/// Activations as integers, which a linear takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Integers {
+    /// Those of the op's input have been written by the op before.
+    pub(super) there: bool,
+    /// Those of its output are to be written.
+    pub(super) wanted: bool,
+}
+
 /// The shape of an op over KV.
 struct KvShape {
     group: usize,
@@ -68,9 +77,14 @@ impl CudaBackend {
     }
 
     /// Launches an op that computes on the device.
-    pub(super) fn launch_op(&self, instruction: &Instruction, shape: &Shape) -> Result<()> {
+    pub(super) fn launch_op(
+        &self,
+        instruction: &Instruction,
+        shape: &Shape,
+        integers: Integers,
+    ) -> Result<()> {
         match &instruction.op {
-            Op::Linear { .. } => self.launch_linear(instruction, shape),
+            Op::Linear { .. } => self.launch_linear(instruction, shape, integers.there),
             Op::StoreKv { group, layer, num_heads, num_kv_heads, head_dim, .. } => {
                 let kv = kv_shape(*group, *layer, *num_heads, *num_kv_heads, *head_dim);
                 self.store_kv(&kv, instruction, shape)
@@ -79,8 +93,19 @@ impl CudaBackend {
                 let kv = kv_shape(*group, *layer, *num_heads, *num_kv_heads, *head_dim);
                 self.attend(&kv, *scale as f32, window.unwrap_or(0) as usize, instruction, shape)
             }
-            _ => self.launch_rows(instruction, shape),
+            _ => self.launch_rows(instruction, shape, integers.wanted),
         }
+    }
+
+    /// Whether `next` is a linear that takes what `instruction` writes as integers, and `instruction` can write them.
+    pub(super) fn takes_integers_of(&self, instruction: &Instruction, next: &Instruction) -> bool {
+        let writes =
+            matches!(instruction.op, Op::RmsNorm { .. } | Op::AddRmsNorm { .. } | Op::SiluMul { .. });
+        let takes = matches!(
+            &self.prepared[next.prepared.0],
+            Prepared::Linear(parts) if parts.iter().any(|part| part.matrix.is_quantised())
+        );
+        writes && takes && instruction.outputs.last() == next.inputs.first()
     }
 
     /// Where an operand lies on the device.
@@ -98,12 +123,14 @@ impl CudaBackend {
     }
 
     /// Ops that take row by row, or element by element.
-    fn launch_rows(&self, instruction: &Instruction, shape: &Shape) -> Result<()> {
+    fn launch_rows(&self, instruction: &Instruction, shape: &Shape, quantise: bool) -> Result<()> {
         let rows = shape.rows_of(instruction.rows());
         let input = |i: usize| self.place(shape, &instruction.inputs[i]);
         let output = |i: usize| self.place(shape, &instruction.outputs[i]);
         let width = instruction.outputs[0].width;
-        let arrays = &self.reserved()?.arrays;
+        let reserve = self.reserved()?;
+        let arrays = &reserve.arrays;
+        let name = |op: &str| format!("{op}{}", if quantise { "_quantize_f32" } else { "_f32" });
         let by_elements = (rows * width).div_ceil(ELEMENT_THREADS as usize);
         let (call, grid, threads) = match (&instruction.op, &self.prepared[instruction.prepared.0]) {
             (Op::Embed { .. }, Prepared::Table(table)) => (
@@ -118,8 +145,7 @@ impl CudaBackend {
                 ELEMENT_THREADS,
             ),
             (Op::RmsNorm { eps, .. }, Prepared::Vector(weight)) => (
-                self.call("rms_norm_f32")?
-                    .pointer(output(0)?)
+                with_integers(self.call(&name("rms_norm"))?.pointer(output(0)?), reserve, quantise)
                     .pointer(input(0)?)
                     .pointer(weight.at(0))
                     .int(width)
@@ -128,14 +154,16 @@ impl CudaBackend {
                 ROW_THREADS,
             ),
             (Op::AddRmsNorm { eps, .. }, Prepared::Vector(weight)) => (
-                self.call("add_rms_norm_f32")?
-                    .pointer(output(0)?)
-                    .pointer(output(1)?)
-                    .pointer(input(0)?)
-                    .pointer(input(1)?)
-                    .pointer(weight.at(0))
-                    .int(width)
-                    .float(*eps as f32),
+                with_integers(
+                    self.call(&name("add_rms_norm"))?.pointer(output(0)?).pointer(output(1)?),
+                    reserve,
+                    quantise,
+                )
+                .pointer(input(0)?)
+                .pointer(input(1)?)
+                .pointer(weight.at(0))
+                .int(width)
+                .float(*eps as f32),
                 rows,
                 ROW_THREADS,
             ),
@@ -149,8 +177,7 @@ impl CudaBackend {
                 ELEMENT_THREADS,
             ),
             (Op::SiluMul { .. }, _) => (
-                self.call("silu_mul_f32")?
-                    .pointer(output(0)?)
+                with_integers(self.call(&name("silu_mul"))?.pointer(output(0)?), reserve, quantise)
                     .pointer(input(0)?)
                     .int(width)
                     .int(rows * width),
@@ -170,7 +197,7 @@ impl CudaBackend {
                 self.call(&format!("rope_{}_f32", style_name(*style)))?
                     .pointer(output(0)?)
                     .pointer(input(0)?)
-                    .pointer(self.reserved()?.angles[*rotation].at(0))
+                    .pointer(reserve.angles[*rotation].at(0))
                     .pointer(arrays.positions())
                     .int(*num_heads as usize)
                     .int(*head_dim as usize)
@@ -186,7 +213,7 @@ impl CudaBackend {
         unsafe { call.launch(&self.stream, [grid, 1, 1], threads, 0) }
     }
 
-    fn launch_linear(&self, instruction: &Instruction, shape: &Shape) -> Result<()> {
+    fn launch_linear(&self, instruction: &Instruction, shape: &Shape, is_quantised: bool) -> Result<()> {
         let Prepared::Linear(parts) = &self.prepared[instruction.prepared.0] else {
             return Err(Failure::internal("linear was prepared as another op"));
         };
@@ -194,7 +221,7 @@ impl CudaBackend {
         let rows = shape.rows_of(x.rows);
         let reserve = self.reserved()?;
         let (x_place, out_place) = (self.place(shape, x)?, self.place(shape, out)?);
-        if parts.iter().any(|part| part.matrix.is_quantised()) {
+        if !is_quantised && parts.iter().any(|part| part.matrix.is_quantised()) {
             let blocks = rows * blocks_in(x.width);
             let call = self
                 .call("quantize_f32")?
@@ -343,6 +370,14 @@ impl CudaBackend {
         // SAFETY: as above.
         unsafe { call.launch(&self.stream, [tokens, num_heads, 1], head_dim.next_multiple_of(32) as u32, 0) }
     }
+}
+
+/// Adds where the output goes as integers, for the kernels that write them.
+fn with_integers<'a>(call: Call<'a>, reserve: &Reserve, quantise: bool) -> Call<'a> {
+    if !quantise {
+        return call;
+    }
+    call.pointer(reserve.numbers.at(0)).pointer(reserve.scales.at(0)).pointer(reserve.sums.at(0))
 }
 
 fn kv_shape(group: u32, layer: u32, num_heads: u32, num_kv_heads: u32, head_dim: u32) -> KvShape {

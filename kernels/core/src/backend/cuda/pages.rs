@@ -1,14 +1,15 @@
 //! KV pages on the device, and the streams that copy them from and to host memory: one for loads, one for stores, so that a
-//! load never waits behind a store. Neither waits for steps, nor steps for them: that a step's blocks are filled before a
-//! store and a load's before a step is seen to by the host, which waits for both (`step_gate.rs`).
+//! load never waits behind a store. `order.rs` keeps them and the steps in order.
 #![expect(unsafe_code, reason = "calls the driver")]
 
+use super::batch::{PageCopy, copy_all};
 use super::device::Device;
 use super::memory::DeviceMemory;
+use super::order::Lane;
 use crate::error::{Failure, Result};
 use crate::pages::{Pin, RemotePages};
-use cudarc::driver::sys::{self, CUevent_flags};
-use cudarc::driver::{CudaStream, result};
+use cudarc::driver::CudaStream;
+use cudarc::driver::sys;
 use std::sync::Arc;
 
 /// See the module.
@@ -17,18 +18,19 @@ pub(super) struct CudaPages {
     device: Arc<Device>,
     pub(super) memory: DeviceMemory,
     page_bytes: usize,
-    loads: Arc<CudaStream>,
-    stores: Arc<CudaStream>,
+    steps: Lane,
+    loads: Lane,
+    stores: Lane,
 }
 
 impl CudaPages {
-    /// Takes zeroed pages.
+    /// Takes zeroed pages; `stream` is that of the steps.
     ///
     /// # Errors
     /// `out_of_memory` with the size asked for.
     pub(super) fn take(
         device: &Arc<Device>,
-        stream: &CudaStream,
+        stream: &Arc<CudaStream>,
         page_bytes: usize,
         num_pages: usize,
     ) -> Result<Self> {
@@ -38,23 +40,36 @@ impl CudaPages {
             ))
         })?;
         let memory = DeviceMemory::zeroed(device, stream, bytes)?;
-        // Other streams do not wait for this one.
-        device.check("device memory cannot be set", stream.synchronize())?;
-        let (loads, stores) = (device.stream()?, device.stream()?);
-        Ok(Self { device: Arc::clone(device), memory, page_bytes, loads, stores })
+        let lane = |stream| Lane::new(device, stream);
+        let steps = lane(Arc::clone(stream))?;
+        // Copies follow the zeros, too.
+        steps.reported()?;
+        let (loads, stores) = (lane(device.stream()?)?, lane(device.stream()?)?);
+        Ok(Self { device: Arc::clone(device), memory, page_bytes, steps, loads, stores })
     }
 
-    /// Waits for what this thread has just put on the stream; asleep, because it may take long.
-    fn wait(&self, stream: &CudaStream) -> Result<()> {
-        let asleep = CUevent_flags::CU_EVENT_BLOCKING_SYNC;
-        let event = self.device.check("an event cannot be recorded", stream.record_event(Some(asleep)))?;
-        self.device.check("pages did not arrive", event.synchronize())
+    /// Called before work is put on the stream of steps that touches pages.
+    ///
+    /// # Errors
+    /// As [`Device::check`].
+    pub(super) fn step_begins(&self) -> Result<()> {
+        self.steps.follow(&self.loads)?;
+        self.steps.follow(&self.stores)
     }
 
-    fn place(&self, page: usize, bytes: usize) -> Result<usize> {
+    /// Called before it is told that a step has ended.
+    ///
+    /// # Errors
+    /// As [`Device::check`].
+    pub(super) fn step_ends(&self) -> Result<()> {
+        self.steps.reported()
+    }
+
+    /// Where a page begins, for a copy of so many bytes.
+    fn place(&self, page: usize, bytes: usize) -> Result<u64> {
         let place = page * self.page_bytes;
         if bytes == self.page_bytes && place + bytes <= self.memory.len() {
-            return Ok(place);
+            return Ok(self.memory.at(place));
         }
         Err(Failure::internal(format!("a copy of {bytes} bytes for page {page} of {}", self.page_bytes)))
     }
@@ -65,44 +80,44 @@ impl RemotePages for CudaPages {
         if copies.is_empty() {
             return Ok(());
         }
-        self.device.bind()?;
-        let enqueue = || {
-            for (bytes, page) in copies {
-                let to = self.memory.at(self.place(*page, bytes.len())?);
-                // SAFETY: the page is the caller's, and the bytes are borrowed until the copies have ended, below.
-                let done = unsafe { result::memcpy_htod_async(to, bytes, self.loads.cu_stream()) };
-                self.device.check("a page cannot be copied to the device", done)?;
-            }
-            Ok(())
+        let place = |(bytes, page): &(&[u8], usize)| {
+            let to = self.place(*page, bytes.len())?;
+            Ok(PageCopy { from: bytes.as_ptr() as u64, to, len: bytes.len() })
         };
-        let enqueued = enqueue();
-        self.wait(&self.loads)?;
-        enqueued
+        let places = copies.iter().map(place).collect::<Result<Vec<PageCopy>>>()?;
+        self.loads.copied(|stream| {
+            self.loads.follow(&self.steps)?;
+            self.loads.follow(&self.stores)?;
+            // SAFETY: the pages are the caller's, and the bytes are borrowed until the copies have ended (`copied`).
+            let done = unsafe { copy_all(&places, stream.cu_stream()) };
+            self.device.check("pages cannot be copied to the device", done)
+        })
     }
 
     fn store(&self, copies: &mut [(usize, &mut [u8])]) -> Result<()> {
         if copies.is_empty() {
             return Ok(());
         }
-        self.device.bind()?;
-        let enqueue = || {
-            for (page, bytes) in copies {
-                let from = self.memory.at(self.place(*page, bytes.len())?);
-                // SAFETY: nobody writes the page, and the bytes are borrowed until the copies have ended, below.
-                let done = unsafe { result::memcpy_dtoh_async(bytes, from, self.stores.cu_stream()) };
-                self.device.check("a page cannot be copied from the device", done)?;
-            }
-            Ok(())
+        let place = |(page, bytes): &mut (usize, &mut [u8])| {
+            let from = self.place(*page, bytes.len())?;
+            Ok(PageCopy { from, to: bytes.as_mut_ptr() as u64, len: bytes.len() })
         };
-        let enqueued = enqueue();
-        self.wait(&self.stores)?;
-        enqueued
+        let places = copies.iter_mut().map(place).collect::<Result<Vec<PageCopy>>>()?;
+        self.stores.copied(|stream| {
+            self.stores.follow(&self.steps)?;
+            self.stores.follow(&self.loads)?;
+            // SAFETY: nobody writes the pages, and the bytes are borrowed until the copies have ended (`copied`).
+            let done = unsafe { copy_all(&places, stream.cu_stream()) };
+            self.device.check("pages cannot be copied from the device", done)
+        })
     }
 
     fn fill(&self, page: usize, byte: u8) -> Result<()> {
-        self.device.bind()?;
-        self.memory.fill(&self.loads, self.place(page, self.page_bytes)?, self.page_bytes, byte)?;
-        self.wait(&self.loads)
+        self.loads.copied(|stream| {
+            self.loads.follow(&self.steps)?;
+            self.loads.follow(&self.stores)?;
+            self.memory.fill(stream, page * self.page_bytes, self.page_bytes, byte)
+        })
     }
 
     fn pin(&self, start: *mut u8, len: usize) -> Result<Box<dyn Pin>> {

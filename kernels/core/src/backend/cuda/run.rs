@@ -1,12 +1,12 @@
 //! A step: its arrays to the device, its launches one by one or as a graph, its samples on the host.
 
 use super::kernels::SPLIT;
-use super::ops::Shape;
+use super::ops::{Integers, Shape};
 use super::steps::Padding;
 use super::{CudaBackend, no_reserve};
 use crate::arena::Arena;
 use crate::backend::{BufferId, Instruction, Launch};
-use crate::error::{Failure, Result};
+use crate::error::{Code, Failure, Result};
 use crate::op::Op;
 use crate::shape::at;
 use crate::step::{Limits, Step};
@@ -66,6 +66,7 @@ impl CudaBackend {
         let Some(reserve) = &mut self.reserve else { return Err(no_reserve()) };
         let padding = Padding { rows: size.map_or(0, |(rows, _)| rows) };
         reserve.arrays.send(&self.stream, step, launch.arena, &reserve.tile_tokens, padding)?;
+        self.kv()?.step_begins()?;
         match size.and_then(|size| self.graphs.captured.get(&size)) {
             Some(graph) => self.device.check("a step cannot be launched", graph.launch())?,
             None => self.launch_all(instructions, &self.shape_of(launch)?)?,
@@ -78,20 +79,24 @@ impl CudaBackend {
         }
     }
 
-    /// Launches every instruction that has rows and computes on the device; a rotation and the store behind it as one.
+    /// Launches every instruction that has rows and computes on the device. A rotation and the store behind it are one launch; what
+    /// a linear takes as integers is written as such by the op before it, where that can.
     fn launch_all(&self, instructions: &[Instruction], shape: &Shape) -> Result<()> {
         let whole = read_whole(instructions);
         let mut left = instructions.iter().peekable();
+        let mut integers = Integers::default();
         while let Some(instruction) = left.next() {
             if matches!(instruction.op, Op::Sample { .. }) || shape.rows_of(instruction.rows()) == 0 {
                 continue;
             }
+            integers.wanted = left.peek().is_some_and(|next| self.takes_integers_of(instruction, next));
             let launched = match left.next_if(|next| is_stored(instruction, next, &whole)) {
                 Some(store) => self.launch_rope_store(instruction, store, shape),
-                None => self.launch_op(instruction, shape),
+                None => self.launch_op(instruction, shape, integers),
             };
             launched
                 .map_err(|failure| Failure { message: at(&instruction.op, &failure.message), ..failure })?;
+            integers.there = integers.wanted;
         }
         Ok(())
     }
@@ -111,7 +116,8 @@ impl CudaBackend {
         })
     }
 
-    /// Keeps decode steps as graphs, for a ladder of sizes.
+    /// Keeps decode steps as graphs, for a ladder of sizes, as far as the device's memory goes: what has no graph is launched one by
+    /// one.
     pub(super) fn capture_graphs(
         &mut self,
         instructions: &[Instruction],
@@ -132,20 +138,28 @@ impl CudaBackend {
                 tiles: vec![rows; limits.groups.len()],
                 splits,
             };
-            let what = "a decode step cannot be kept as a graph";
-            let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-            self.device.check(what, self.stream.begin_capture(mode))?;
-            let launched = self.launch_all(instructions, &shape);
-            // It allocates nothing; the driver's interface wants a flag.
-            let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-            let captured = self.device.check(what, self.stream.end_capture(flags));
-            launched?;
-            let graph = captured?.ok_or_else(|| Failure::internal(format!("{what}: it is empty")))?;
-            self.device.check(what, graph.upload())?;
-            self.graphs.captured.insert((rows, splits), graph);
+            match self.capture(instructions, &shape) {
+                Ok(graph) => drop(self.graphs.captured.insert((rows, splits), graph)),
+                Err(failure) if failure.code == Code::OutOfMemory => break,
+                Err(failure) => return Err(failure),
+            }
         }
         self.graphs.num_instructions = instructions.len();
         self.device.check("a graph cannot be uploaded", self.stream.synchronize())
+    }
+
+    fn capture(&self, instructions: &[Instruction], shape: &Shape) -> Result<CudaGraph> {
+        let what = "a decode step cannot be kept as a graph";
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.device.check(what, self.stream.begin_capture(mode))?;
+        let launched = self.launch_all(instructions, shape);
+        // It allocates nothing; the driver's interface wants a flag.
+        let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        let captured = self.device.check(what, self.stream.end_capture(flags));
+        launched?;
+        let graph = captured?.ok_or_else(|| Failure::internal(format!("{what}: it is empty")))?;
+        self.device.check(what, graph.upload())?;
+        Ok(graph)
     }
 }
 
