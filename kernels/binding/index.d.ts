@@ -477,7 +477,7 @@ export type Op =
   | { op: 'linear'; label: string; x: ValueId; weights: Array<string>; biases: Array<string>; out: ValueId }
   | { op: 'rope'; label: string; x: ValueId; numHeads: number; headDim: number; dims: number; theta: number; style: RopeStyle; frequencies?: string; out: ValueId }
   | { op: 'storeKv'; label: string; qkv: ValueId; group: number; layer: number; numHeads: number; numKvHeads: number; headDim: number }
-  | { op: 'attention'; label: string; qkv: ValueId; group: number; layer: number; numHeads: number; numKvHeads: number; headDim: number; scale: number; window?: number; out: ValueId }
+  | { op: 'attention'; label: string; qkv: ValueId; group: number; layer: number; numHeads: number; numKvHeads: number; headDim: number; scale: number; window?: number; softCap?: number; out: ValueId }
   | { op: 'siluMul'; label: string; x: ValueId; out: ValueId }
   | { op: 'gatherSamples'; label: string; x: ValueId; out: ValueId }
   | { op: 'sample'; label: string; logits: ValueId }

@@ -1,7 +1,10 @@
 /** The emulated driver itself: what is right passes on every seed and in every order, each planted mistake is named. */
-import { beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { buildEmulator, CAN_EMULATE, emulated, SCENARIOS } from "./build.ts";
 import { SETTINGS } from "./settings.ts";
+
+/** Each has a process for each of the settings. */
+setDefaultTimeout(60_000);
 
 interface Ending {
   readonly settings: string;
@@ -87,6 +90,9 @@ const MISTAKES: Readonly<Record<string, RegExp>> = {
     /the cp\.async of thread \d+ that writes it was not waited for \(kernels\.cu:\d+\)/,
   bad_copy_without_barrier: /shared-memory race: .* with no barrier between \(kernels\.cu:\d+\)/,
   bad_copy_left_behind: /ended with a cp\.async that was not waited for \(kernels\.cu:\d+\)/,
+  bad_zeros_not_waited_for:
+    /the cp\.async of thread \d+ that writes it was not waited for \(kernels\.cu:\d+\)/,
+  bad_zeros_left_behind: /ended with a cp\.async that was not waited for \(kernels\.cu:\d+\)/,
   bad_shift: /shift by 68 \(kernels\.cu:\d+\)/,
   use_after_free: /use after free: read of 4 bytes at byte \d+ of allocation 1 \(kernels\.cu:\d+\)/,
   a_host_pointer_is_refused: /not memory of the device \(kernels\.cu:\d+\)/,

@@ -53,7 +53,7 @@ struct Paged {
     return size_t(block) * page_bytes + LAYER * layer_bytes + ((size_t(kv_head) * BLOCK + slot) * head + d) * 2;
   }
 
-  std::vector<float> expected(int window, float scale) const {
+  std::vector<float> expected(int window, float scale, float soft_cap) const {
     std::vector<float> out;
     for (size_t t = 0; t < positions.size(); t++) {
       const auto& kv = stored[sequence[t]];
@@ -64,7 +64,9 @@ struct Paged {
         for (int p = from; p < to; p++) {
           const float* key = &kv[(size_t(p) * 2 * kv_heads + h / group) * head];
           for (int d = 0; d < head; d++) scores[p] += double(qkv[t * width + h * head + d]) * key[d];
-          most = std::max(most, scores[p] *= scale);
+          scores[p] *= scale;
+          if (soft_cap > 0) scores[p] = soft_cap * tanh(scores[p] / soft_cap);
+          most = std::max(most, scores[p]);
         }
         for (int p = from; p < to; p++) {
           const double weight = exp(scores[p] - most);
@@ -94,18 +96,19 @@ struct Attention {
         out(p.positions.size() * p.heads * p.head), partials(out.count * p.splits()),
         statistics(p.positions.size() * p.heads * p.splits() * 2) {}
 
-  void whole(int window, float scale) {
+  void whole(int window, float scale, float soft_cap) {
     driver->launch("attention_hs" + std::to_string(paged.head),
                    {unsigned(paged.tiles.size() / 4), unsigned(paged.kv_heads)}, 128, out.address, qkv.address, kv.address,
                    tiles.address, blocks.address, paged.page_bytes, Paged::LAYER * paged.layer_bytes, Paged::BLOCK,
-                   paged.heads, paged.kv_heads, window, scale);
+                   paged.heads, paged.kv_heads, window, scale, soft_cap);
   }
-  void split(int window, float scale) {
+  void split(int window, float scale, float soft_cap) {
     const unsigned splits = paged.splits();
     driver->launch("attention_split_hs" + std::to_string(paged.head),
                    {unsigned(paged.tiles.size() / 4), unsigned(paged.kv_heads), splits}, 128, partials.address,
                    statistics.address, qkv.address, kv.address, tiles.address, blocks.address, paged.page_bytes,
-                   Paged::LAYER * paged.layer_bytes, Paged::BLOCK, paged.heads, paged.kv_heads, window, scale);
+                   Paged::LAYER * paged.layer_bytes, Paged::BLOCK, paged.heads, paged.kv_heads, window, scale,
+                   soft_cap);
     driver->launch("attention_merge_hs" + std::to_string(paged.head),
                    {unsigned(paged.positions.size()), unsigned(paged.heads)}, unsigned(paged.head + 31) / 32 * 32,
                    out.address, partials.address, statistics.address, positions.address, paged.heads, window, int(splits));
@@ -119,18 +122,18 @@ struct Attention {
 };
 
 inline void check_head(Random& random, int head, int heads, int kv_heads, int tile_rows) {
-  for (int window : {0, 20, 300}) {
+  for (auto [window, soft_cap] : {std::pair{0, 0.0f}, std::pair{20, 0.0f}, std::pair{300, 2.0f}}) {
     const float scale = 1.5f / sqrtf(float(head));
     // Prompts, parts of prompts and single tokens in one step.
     const std::vector<std::pair<int, int>> mixed{{1, 1}, {300, 300}, {15, 15}, {600, 40}, {17, 1}, {257, 1}, {512, 1}, {700, 1}};
     Paged paged(random, head, heads, kv_heads, mixed, tile_rows);
     Attention attention(paged);
     const std::string what = "attention_hs" + std::to_string(head) + " " + std::to_string(heads) + "/" +
-                             std::to_string(kv_heads) + " window " + std::to_string(window);
-    attention.whole(window, scale);
+                             std::to_string(kv_heads) + " window " + std::to_string(window) + (soft_cap > 0 ? " soft-cap" : "");
+    attention.whole(window, scale, soft_cap);
     const auto whole = attention.out.read();
-    compare(what, whole, paged.expected(window, scale), 4e-3);
-    attention.split(window, scale);
+    compare(what, whole, paged.expected(window, scale, soft_cap), 4e-3);
+    attention.split(window, scale, soft_cap);
     compare(what + ": splits merged elsewhere", attention.out.read(), whole, 0.0);
     // Each token alone in a tile.
     std::vector<int> alone;
@@ -140,7 +143,7 @@ inline void check_head(Random& random, int head, int heads, int kv_heads, int ti
     Paged single = paged;
     single.tiles = alone;
     Attention one(single);
-    one.whole(window, scale);
+    one.whole(window, scale, soft_cap);
     compare(what + ": each token alone", one.out.read(), whole, 0.0);
   }
 }
@@ -214,7 +217,7 @@ inline void time_attention() {
     const float scale = 1.0f / sqrtf(float(c.head));
     for (bool split : {false, true}) {
       if (split && c.tokens > 1) continue;
-      const double us = driver->time(10, [&] { split ? attention.split(0, scale) : attention.whole(0, scale); });
+      const double us = driver->time(10, [&] { split ? attention.split(0, scale, 0.0f) : attention.whole(0, scale, 0.0f); });
       const double bytes = 4.0 * c.rows * c.context * c.kv_heads * c.head;
       const double operations = 4.0 * c.rows * c.heads * c.head * c.tokens * (c.context - c.tokens / 2.0);
       printf("%-14s %8d %8d %8d %10.1f %10.0f %10.1f\n", ((split ? "split hs" : "whole hs") + std::to_string(c.head)).c_str(),

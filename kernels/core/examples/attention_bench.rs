@@ -80,6 +80,7 @@ impl Bench {
                 head_dim: HEAD_DIM,
                 scale: 0.125,
                 window: None,
+                soft_cap: None,
                 out: 0,
             };
             let prepared = self.backend.prepare(&op, &[]).unwrap();

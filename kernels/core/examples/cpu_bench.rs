@@ -159,6 +159,7 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
             head_dim,
             scale: 0.125,
             window: None,
+            soft_cap: None,
             out: 0,
         };
         push(attention, &[qkv], &[attended], &[]);

@@ -88,8 +88,9 @@ pub enum Op {
         head_dim: u32,
     },
     /// Causal attention of each token's query heads over the KV slots of its sequence up to and with its own position,
-    /// through the block table: `softmax(scale * q·k) · v`. With `window` w only the last w positions are seen.
-    /// Reads what [`Op::StoreKv`] wrote before it on the tape. `out` is `[tokens, numHeads * headDim]`.
+    /// through the block table: `softmax(scale * q·k) · v`. With `window` w only the last w positions are seen; with
+    /// `softCap` c a score s becomes `c * tanh(s / c)`. Reads what [`Op::StoreKv`] wrote before it on the tape. `out` is
+    /// `[tokens, numHeads * headDim]`.
     Attention {
         label: String,
         qkv: ValueId,
@@ -100,6 +101,7 @@ pub enum Op {
         head_dim: u32,
         scale: f64,
         window: Option<u32>,
+        soft_cap: Option<f64>,
         out: ValueId,
     },
     /// `out = silu(x[:, :w]) * x[:, w:]` with `w = x.width / 2`.

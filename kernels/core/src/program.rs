@@ -519,6 +519,44 @@ mod tests {
         }
     }
 
+    /// What sequences, each a seat and the length of its prompt, pick when they are computed together.
+    fn decoded(program: &mut Program, sequences: &[(usize, usize)]) -> Vec<Vec<Sampled>> {
+        let (mut seats, prompt) = (Seats::new(4), tokens(40));
+        for &(seat, _) in sequences {
+            seats.open(seat, Seat::new(greedy(), &[]));
+        }
+        let mut rows: Vec<(usize, usize, Vec<i32>)> =
+            sequences.iter().map(|&(seat, len)| (seat, 0, prompt[..len].to_vec())).collect();
+        let mut picked = vec![Vec::new(); rows.len()];
+        for _ in 0..4 {
+            let given: Vec<(usize, usize, &[i32])> =
+                rows.iter().map(|(seat, start, tokens)| (*seat, *start, tokens.as_slice())).collect();
+            let ends = given.iter().scan(0, |end, row| {
+                *end += row.2.len();
+                Some(*end)
+            });
+            let samples: Vec<usize> = ends.map(|end| end - 1).collect();
+            let step = step_words(0, &given, &samples).parse(program.limits());
+            let picks = program.run(&step, &mut seats).unwrap();
+            for ((row, picked), pick) in rows.iter_mut().zip(&mut picked).zip(picks) {
+                *row = (row.0, row.1 + row.2.len(), vec![pick.token]);
+                picked.push(pick);
+            }
+        }
+        picked
+    }
+
+    /// A device that keeps decode steps as graphs fills three sequences up to four rows; the fourth must leave no trace.
+    #[test]
+    fn sequences_that_decode_together_pick_what_each_picks_alone() {
+        for backend in computing() {
+            let mut program = compiled(backend, DType::Q4_1, 1);
+            let sequences = [(3, 9), (0, 20), (2, 33)];
+            let alone: Vec<_> = sequences.iter().flat_map(|&one| decoded(&mut program, &[one])).collect();
+            assert_eq!(decoded(&mut program, &sequences), alone, "{backend}");
+        }
+    }
+
     #[test]
     fn pages_are_copied_before_the_step_in_the_order_given() {
         let tokens = tokens(40);
@@ -616,6 +654,14 @@ mod tests {
             ),
             (
                 refused(|spec| {
+                    if let Op::Attention { soft_cap, .. } = op_mut(spec, "layers.0.attention", "attention") {
+                        *soft_cap = Some(0.0);
+                    }
+                }),
+                "layers.0.attention: attention: softCap is 0, it must be above 0 and finite",
+            ),
+            (
+                refused(|spec| {
                     if let Op::Rope { dims, .. } = op_mut(spec, "layers.0.attention", "rope") {
                         *dims = 18;
                     }
@@ -696,6 +742,16 @@ mod tests {
             spec.block_size = 12;
         });
         assert!(message.contains("blockSize is 12, supported are multiples of"), "{message}");
+        let message = refused(|spec| {
+            spec.backend = "cpu".into();
+            if let Op::Attention { soft_cap, .. } = op_mut(spec, "layers.1.attention", "attention") {
+                *soft_cap = Some(50.0);
+            }
+        });
+        assert!(
+            message.contains("layers.1.attention: attention: softCap is 50, supported is none"),
+            "{message}"
+        );
         let message = refused(|spec| {
             spec.backend = "cpu".into();
             spec.isa = "mmx".into();

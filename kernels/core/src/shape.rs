@@ -123,6 +123,7 @@ impl Check<'_> {
                 head_dim,
                 scale,
                 window,
+                soft_cap,
                 out,
                 ..
             } => {
@@ -132,6 +133,10 @@ impl Check<'_> {
                 self.need(width == needed, || format!("output is {width} wide, needs {needed}"))?;
                 self.need(scale.is_finite(), || format!("scale is {scale}, it must be finite"))?;
                 self.need(*window != Some(0), || "window is 0, it must be at least 1".into())?;
+                let cap = soft_cap.unwrap_or(1.0);
+                self.need(cap > 0.0 && cap.is_finite(), || {
+                    format!("softCap is {cap}, it must be above 0 and finite")
+                })?;
                 let kept = &self.shapes.groups[*group as usize];
                 self.need(kept.kind != GroupKind::Window || window.is_some_and(|w| w <= kept.window), || {
                     let seen = window.map_or("all".into(), |w| w.to_string());

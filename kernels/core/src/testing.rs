@@ -300,6 +300,7 @@ impl Recorder {
             head_dim,
             scale: 0.25,
             window: None,
+            soft_cap: None,
             out: attended,
         });
         let output = self.linear(&format!("{label}.output"), attended, &[("o", HIDDEN)]);

@@ -207,10 +207,9 @@ bool Multiprocessor::complete(Warp& warp, Fiber* lanes, unsigned lane) {
 
 void Multiprocessor::end_fiber() {
     Fiber& fiber = current();
-    // What was sent for beyond the end of a pipeline brings nothing, and may be left behind.
-    for (size_t i = fiber.copies.copies_done; launch->checked && i < fiber.copies.copies.size(); i++) {
-        const auto& copy = fiber.copies.copies[i];
-        if (copy.source_bytes > 0) fault(text("the thread ended with a cp.async that was not waited for (%s)", source_line(copy.site).c_str()));
+    if (launch->checked && fiber.copies.copies_done < fiber.copies.copies.size()) {
+        const void* site = fiber.copies.copies[fiber.copies.copies_done].site;
+        fault(text("the thread ended with a cp.async that was not waited for (%s)", source_line(site).c_str()));
     }
     Warp& warp = warps[fiber.warp];
     warp.alive &= ~(1u << fiber.lane);

@@ -158,4 +158,17 @@ DEFINE(bad_copy_left_behind) {
     cuemu::copy_async(kept + 4 * threadIdx.x, x + 4 * threadIdx.x, 16, 16);
     y[threadIdx.x] = 0.0f;
 }
+DEFINE(bad_zeros_not_waited_for) {
+    SHARED(kept);
+    cuemu::copy_async(kept + 4 * threadIdx.x, x, 16, 0);
+    cuemu::copy_async_commit();
+    y[threadIdx.x] = kept[4 * threadIdx.x];
+    cuemu::copy_async_wait(0);
+}
+DEFINE(bad_zeros_left_behind) {
+    SHARED(kept);
+    cuemu::copy_async(kept + 4 * threadIdx.x, x, 16, 0);
+    cuemu::copy_async_commit();
+    y[threadIdx.x] = 0.0f;
+}
 DEFINE(bad_shift) { y[threadIdx.x] = float(1 << (n - 60 + int(x[0] * 0.0f))); }

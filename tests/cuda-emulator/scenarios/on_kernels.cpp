@@ -95,6 +95,8 @@ SCENARIO(bad_unwritten) {
 SCENARIO(bad_copy_not_waited_for) { run_bad("bad_copy_not_waited_for", {1, 32, 512}); }
 SCENARIO(bad_copy_without_barrier) { run_bad("bad_copy_without_barrier", {1, 32, 512}); }
 SCENARIO(bad_copy_left_behind) { run_bad("bad_copy_left_behind", {1, 32, 512}); }
+SCENARIO(bad_zeros_not_waited_for) { run_bad("bad_zeros_not_waited_for", {1, 32, 512}); }
+SCENARIO(bad_zeros_left_behind) { run_bad("bad_zeros_left_behind", {1, 32, 512}); }
 SCENARIO(bad_shift) { run_bad("bad_shift"); }
 SCENARIO(use_after_free) {
     open_device();

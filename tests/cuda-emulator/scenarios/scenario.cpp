@@ -50,7 +50,8 @@ static std::string ptx() {
         "half_the_block_leaves", "staged", "matrix_product", "bad_no_barrier", "bad_write_after_read", "bad_no_syncwarp",
         "bad_read_past_the_end", "bad_write_past_the_end", "bad_far_read", "bad_shared_past_the_end", "bad_own_array", "bad_alignment",
         "bad_divergence", "bad_barrier_in_a_branch", "bad_lane_not_in_mask", "bad_blocks_add", "bad_blocks_write_what_others_read",
-        "bad_unwritten", "bad_copy_not_waited_for", "bad_copy_without_barrier", "bad_copy_left_behind", "bad_shift"};
+        "bad_unwritten", "bad_copy_not_waited_for", "bad_copy_without_barrier", "bad_copy_left_behind",
+        "bad_zeros_not_waited_for", "bad_zeros_left_behind", "bad_shift"};
     std::string text = ".version 8.0\n.target sm_80\n";
     for (const char* name : names)
         text += std::string(".visible .entry ") + name + "(.param .u64 a, .param .u64 b, .param .u32 c)\n.maxntid 256, 1, 1\n{\n}\n";

@@ -134,7 +134,17 @@ impl Backend for ReferenceBackend {
                 let place = place(*group, *layer, *num_heads, *num_kv_heads, *head_dim);
                 ops::store_kv::reference(&inputs[0], &place, step, launch.arena, &mut kv);
             }
-            Op::Attention { group, layer, num_heads, num_kv_heads, head_dim, scale, window, .. } => {
+            Op::Attention {
+                group,
+                layer,
+                num_heads,
+                num_kv_heads,
+                head_dim,
+                scale,
+                window,
+                soft_cap,
+                ..
+            } => {
                 let place = place(*group, *layer, *num_heads, *num_kv_heads, *head_dim);
                 let scale = *scale as f32;
                 ops::attention::reference(
@@ -142,6 +152,7 @@ impl Backend for ReferenceBackend {
                     &place,
                     scale,
                     *window,
+                    soft_cap.map(|cap| cap as f32),
                     step,
                     launch.arena,
                     &kv,

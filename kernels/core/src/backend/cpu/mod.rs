@@ -283,6 +283,9 @@ impl Backend for CpuBackend {
             }
         };
         match op {
+            Op::Attention { soft_cap: Some(cap), .. } => {
+                Err(Failure::unsupported(format!("softCap is {cap}, supported is none")))
+            }
             Op::StoreKv { head_dim, .. } | Op::Attention { head_dim, .. } => head(*head_dim),
             Op::Linear { weights: names, .. } => {
                 match weights[names.len()..].iter().find(|b| b.dtype != DType::F32) {

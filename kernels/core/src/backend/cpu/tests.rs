@@ -179,6 +179,7 @@ impl Bench {
             head_dim,
             scale: f64::from(head_dim).sqrt().recip(),
             window,
+            soft_cap: None,
             out: 1,
         };
         let out = (usize::MAX, (num_heads * head_dim) as usize, Rows::Tokens);

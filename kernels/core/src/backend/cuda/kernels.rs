@@ -137,7 +137,7 @@ const QUANTISED_LINEAR: &[&[Parameter]] = &[&[Pointer("out")], INTEGERS, PLANES,
 const ATTENTION: &[Parameter] = &[Pointer("qkv"), Pointer("kv"), Pointer("tiles"), Pointer("blocks")];
 
 /// What becomes of queries and keys.
-const SCORES: &[Parameter] = &[Int("window"), Float("scale")];
+const SCORES: &[Parameter] = &[Int("window"), Float("scale"), Float("soft_cap")];
 
 /// Every kernel.
 pub const FAMILIES: &[Family] = &[
@@ -241,8 +241,8 @@ pub const FAMILIES: &[Family] = &[
         variants: FLOATS,
         parameters: &[&[Pointer("out"), Pointer("x"), Pointer("numbers"), Pointer("bias")], LINEAR],
     },
-    // Whole attention of a tile for one KV head: splits one after the other. `window` 0 = none. `out` is
-    // `[token][num_heads * head_dim]`. Grid (tiles, num_kv_heads), ATTENTION_THREADS.
+    // Whole attention of a tile for one KV head: splits one after the other. `window` and `soft_cap` 0 = none.
+    // `out` is `[token][num_heads * head_dim]`. Grid (tiles, num_kv_heads), ATTENTION_THREADS.
     // Same bits as `attention_split` and `attention_merge`.
     Family {
         name: "attention_hs{}",

@@ -67,6 +67,13 @@ impl KvShape {
     }
 }
 
+/// What becomes of queries and keys; 0 = no window, no cap.
+struct Scores {
+    scale: f32,
+    window: usize,
+    soft_cap: f32,
+}
+
 impl CudaBackend {
     pub(super) fn kv(&self) -> Result<&Arc<CudaPages>> {
         self.kv.as_ref().ok_or_else(|| Failure::internal("the cuda backend has no KV pages yet"))
@@ -89,9 +96,24 @@ impl CudaBackend {
                 let kv = kv_shape(*group, *layer, *num_heads, *num_kv_heads, *head_dim);
                 self.store_kv(&kv, instruction, shape)
             }
-            Op::Attention { group, layer, num_heads, num_kv_heads, head_dim, scale, window, .. } => {
+            Op::Attention {
+                group,
+                layer,
+                num_heads,
+                num_kv_heads,
+                head_dim,
+                scale,
+                window,
+                soft_cap,
+                ..
+            } => {
                 let kv = kv_shape(*group, *layer, *num_heads, *num_kv_heads, *head_dim);
-                self.attend(&kv, *scale as f32, window.unwrap_or(0) as usize, instruction, shape)
+                let scores = Scores {
+                    scale: *scale as f32,
+                    window: window.unwrap_or(0) as usize,
+                    soft_cap: soft_cap.unwrap_or(0.0) as f32,
+                };
+                self.attend(&kv, &scores, instruction, shape)
             }
             _ => self.launch_rows(instruction, shape, integers.wanted),
         }
@@ -317,14 +339,7 @@ impl CudaBackend {
     }
 
     /// Few rows over many keys are split and merged, so that the whole device has something to do; the bits are the same.
-    fn attend(
-        &self,
-        kv: &KvShape,
-        scale: f32,
-        window: usize,
-        instruction: &Instruction,
-        shape: &Shape,
-    ) -> Result<()> {
+    fn attend(&self, kv: &KvShape, scores: &Scores, instruction: &Instruction, shape: &Shape) -> Result<()> {
         let &KvShape { group, num_heads, num_kv_heads, head_dim, .. } = kv;
         let (qkv, out) = (&instruction.inputs[0], self.place(shape, &instruction.outputs[0])?);
         let (reserve, tiles, splits) = (self.reserved()?, shape.tiles[group], shape.splits);
@@ -350,8 +365,9 @@ impl CudaBackend {
             .int(shape.block_size)
             .int(num_heads)
             .int(num_kv_heads)
-            .int(window)
-            .float(scale);
+            .int(scores.window)
+            .float(scores.scale)
+            .float(scores.soft_cap);
         let grid = [tiles, num_kv_heads, if is_split { splits } else { 1 }];
         // SAFETY: only pages of the step's tables are read; `pages.rs` says who keeps writers off them. Partial results fit.
         unsafe { call.launch(&self.stream, grid, ATTENTION_THREADS, 0)? };
@@ -365,7 +381,7 @@ impl CudaBackend {
             .pointer(reserve.statistics.at(0))
             .pointer(reserve.arrays.positions())
             .int(num_heads)
-            .int(window)
+            .int(scores.window)
             .int(splits);
         // SAFETY: as above.
         unsafe { call.launch(&self.stream, [tokens, num_heads, 1], head_dim.next_multiple_of(32) as u32, 0) }

@@ -49,9 +49,9 @@ __device__ __forceinline__ void one_split(float* __restrict__ partials, float* _
   each_rows(tiles, n, ROWS, [&](const Tile& tile) {
     if (split * SPLIT >= tile.to(tile.rows - 1) || (split + 1) * SPLIT <= tile.from(0, n.window)) return;
     load_queries<HEAD, ROWS>(shared.queries, qkv, tile, n);
-    State<HEAD> part;
-    attend(shared, part, source_of<HEAD>(kv, blocks, tile, n), tile, n.window, split);
-    each_pair(part, [&](int half, int column, float low, float high) {
+    NarrowState<HEAD> part;
+    attend<HEAD>(shared, part, source_of<HEAD>(kv, blocks, tile, n), tile, n, split);
+    each_pair<HEAD>(part, [&](int half, int column, float low, float high) {
       const int row = threadIdx.x % 32 / 4 + 8 * half;
       if (row >= tile.rows || part.most[half] == minus_infinity()) return;
       const i64 place = tile.place(row, n.num_heads) * gridDim.z + split;
@@ -90,17 +90,19 @@ __device__ __forceinline__ void merge(float* __restrict__ out, const float* __re
   extern "C" __global__ void __launch_bounds__(kv::ATTENTION_THREADS, HEAD > 64 ? 2 : 3)                                \
       attention_hs##HEAD(float* out, const float* qkv, const kv::u8* kv_pages, const int* tiles, const int* blocks,     \
                          int page_bytes, int layer_offset, int block_size, int num_heads, int num_kv_heads, int window, \
-                         float scale) {                                                                                 \
+                         float scale, float soft_cap) {                                                                 \
     kv::attention::whole<HEAD>(out, qkv, kv_pages, tiles, blocks,                                                       \
-                               {page_bytes, layer_offset, block_size, num_heads, num_kv_heads, window, scale});         \
+                               {page_bytes, layer_offset, block_size, num_heads, num_kv_heads, window, scale,           \
+                                soft_cap});                                                                             \
   }                                                                                                                     \
   KV_KERNEL(attention_hs##HEAD)                                                                                         \
   extern "C" __global__ void __launch_bounds__(kv::ATTENTION_THREADS, HEAD > 128 ? 2 : HEAD > 64 ? 4 : 5)               \
       attention_split_hs##HEAD(float* partials, float* statistics, const float* qkv, const kv::u8* kv_pages,            \
                                const int* tiles, const int* blocks, int page_bytes, int layer_offset, int block_size,   \
-                               int num_heads, int num_kv_heads, int window, float scale) {                              \
+                               int num_heads, int num_kv_heads, int window, float scale, float soft_cap) {              \
     kv::attention::one_split<HEAD>(partials, statistics, qkv, kv_pages, tiles, blocks,                                  \
-                                   {page_bytes, layer_offset, block_size, num_heads, num_kv_heads, window, scale});     \
+                                   {page_bytes, layer_offset, block_size, num_heads, num_kv_heads, window, scale,       \
+                                    soft_cap});                                                                         \
   }                                                                                                                     \
   KV_KERNEL(attention_split_hs##HEAD)                                                                                   \
   extern "C" __global__ void __launch_bounds__((HEAD + 31) / 32 * 32)                                                   \

@@ -9,12 +9,13 @@ use crate::pages::PagesView;
 use crate::step::Step;
 
 /// `softmax(scale * q·k) · v` of each token's query heads over its sequence's positions up to and with its own, the last
-/// `window` of them if given. `out` is `[tokens, num_heads * head_dim]`; query heads share a KV head in runs.
+/// `window` of them if given; with a `soft_cap` c a score s becomes `c * tanh(s / c)`. `out` is `[tokens, num_heads * head_dim]`; query heads share a KV head in runs.
 pub fn reference(
     qkv: &[f32],
     place: &KvPlace,
     scale: f32,
     window: Option<u32>,
+    soft_cap: Option<f32>,
     step: &Step,
     arena: &Arena,
     kv: &PagesView<'_>,
@@ -36,7 +37,10 @@ pub fn reference(
             };
             let query = &row[head * dim..][..dim];
             weights.clear();
-            weights.extend((begin..end).map(|position| scale * dot(query, slot(KeyOrValue::Key, position))));
+            weights.extend((begin..end).map(|position| {
+                let score = scale * dot(query, slot(KeyOrValue::Key, position));
+                soft_cap.map_or(score, |cap| cap * (score / cap).tanh())
+            }));
             softmax(&mut weights);
             out.fill(0.0);
             for (weight, position) in weights.iter().zip(begin..end) {

@@ -20,42 +20,20 @@ struct Shared : Shape<HEAD> {
   float peaks[WARPS][ROWS];
 };
 
-// What a thread has of a softmax: of rows lane / 4 and lane / 4 + 8 the maximum in units of log2 and the sum (of all warps
-// the same), and of its warp's pairs of output tiles the accumulators.
+// Of a warp, whose maxima and sums are those of all warps.
 template <int HEAD>
-struct State {
-  float most[2], sum[2];
-  float out[Shared<HEAD>::OWN][2][4];
-
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      most[half] = minus_infinity();
-      sum[half] = 0.0f;
-    }
-#pragma unroll
-    for (int i = 0; i < Shared<HEAD>::OWN; i++)
-#pragma unroll
-      for (int j = 0; j < 8; j++) out[i][j / 4][j % 4] = 0.0f;
-  }
-};
+using NarrowState = State<Shape<HEAD>::OWN>;
 
 // One split of the tile's rows. `state` is of this split alone; the sums are of the whole row in every lane.
 template <int HEAD>
-__device__ __forceinline__ void attend(Shared<HEAD>& shared, State<HEAD>& state, const Source& source,
-                                       const Tile& tile, int window, int split) {
+__device__ __forceinline__ void attend(Shared<HEAD>& shared, NarrowState<HEAD>& state, const Source& source,
+                                       const Tile& tile, const Numbers& n, int split) {
   using S = Shared<HEAD>;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4;
   const Element left = left_address(lane), right = right_address(lane);
-  const int begin = max(split * SPLIT, tile.from(0, window));
+  const Seen seen(tile, n.window);
+  const int begin = max(split * SPLIT, tile.from(0, n.window));
   const int end = min((split + 1) * SPLIT, tile.to(tile.rows - 1));
-  int from[2], to[2];
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    const bool present = row + 8 * half < tile.rows;
-    from[half] = present ? tile.from(row + 8 * half, window) : 0;
-    to[half] = present ? tile.to(row + 8 * half) : 0;
-  }
   state.clear();
   const int first = warp * S::TILES * 8;  // of the warp's positions in a chunk
   const int start = begin / S::CHUNK * S::CHUNK;
@@ -86,6 +64,7 @@ __device__ __forceinline__ void attend(Shared<HEAD>& shared, State<HEAD>& state,
         mma_f16(scores, q, tiles);
       }
     }
+    cap_scores(scores, n.soft_cap);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       float peak = minus_infinity();
@@ -93,7 +72,7 @@ __device__ __forceinline__ void attend(Shared<HEAD>& shared, State<HEAD>& state,
       for (int i = 0; i < S::TILES * 2; i++) {
         const int position = chunk + first + i / 2 * 8 + accumulator(lane, i % 2).column;
         float& score = scores[i / 2][half * 2 + i % 2];
-        if (position < from[half] || position >= to[half]) score = minus_infinity();
+        if (!seen.has(half, position)) score = minus_infinity();
         peak = fmaxf(peak, score);
       }
       peak = fmaxf(peak, __shfl_xor_sync(ALL_LANES, peak, 1));
@@ -108,15 +87,7 @@ __device__ __forceinline__ void attend(Shared<HEAD>& shared, State<HEAD>& state,
       float most = state.most[half];
 #pragma unroll
       for (int w = 0; w < WARPS; w++) most = fmaxf(most, shared.peaks[w][row + 8 * half]);
-      // A row that has seen nothing yet keeps weights and sums of 0.
-      const float base = most == minus_infinity() ? 0.0f : most;
-      const float by = exp2_approximate(state.most[half] - base);
-      state.most[half] = most;
-      state.sum[half] *= by;
-#pragma unroll
-      for (int i = 0; i < S::OWN; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) state.out[i][j / 2][half * 2 + j % 2] *= by;
+      const float base = state.raise(half, most);
 #pragma unroll
       for (int j = 0; j < S::TILES; j++) {
         const u32 weights = floats_to_halves(exp2_approximate(scores[j][half * 2] - base),
@@ -148,16 +119,12 @@ __device__ __forceinline__ void attend(Shared<HEAD>& shared, State<HEAD>& state,
     if (chunk + S::CHUNK < end) fetch<HEAD>(shared.values, source.values, source, chunk + S::CHUNK, begin, end);
     copy_async_commit();
   }
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    state.sum[half] += __shfl_xor_sync(ALL_LANES, state.sum[half], 1);
-    state.sum[half] += __shfl_xor_sync(ALL_LANES, state.sum[half], 2);
-  }
+  state.add_lanes();
 }
 
 // Calls `store(half, column, low, high)` for each two neighbouring columns that the thread has of row lane / 4 + 8 * half.
 template <int HEAD, class Store>
-__device__ __forceinline__ void each_pair(const State<HEAD>& state, Store store) {
+__device__ __forceinline__ void each_pair(const NarrowState<HEAD>& state, Store store) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 #pragma unroll
   for (int i = 0; i < Shared<HEAD>::OWN; i++)
@@ -175,12 +142,12 @@ __device__ __forceinline__ void whole_narrow(Shared<HEAD>& shared, float* __rest
                                              const Numbers& n) {
   load_queries<HEAD, ROWS>(shared.queries, qkv, tile, n);
   const Source source = source_of<HEAD>(kv, blocks, tile, n);
-  State<HEAD> total, part;
+  NarrowState<HEAD> total, part;
   total.clear();
   const int last = (tile.to(tile.rows - 1) - 1) / SPLIT;
 #pragma unroll 1
   for (int split = tile.from(0, n.window) / SPLIT; split <= last; split++) {
-    attend(shared, part, source, tile, n.window, split);
+    attend<HEAD>(shared, part, source, tile, n, split);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       if (part.most[half] == minus_infinity()) continue;
@@ -196,7 +163,7 @@ __device__ __forceinline__ void whole_narrow(Shared<HEAD>& shared, float* __rest
         }
     }
   }
-  each_pair(total, [&](int half, int column, float low, float high) {
+  each_pair<HEAD>(total, [&](int half, int column, float low, float high) {
     const int row = threadIdx.x % 32 / 4 + 8 * half;
     if (row >= tile.rows) return;
     float* to = out + tile.place(row, n.num_heads) * HEAD + column;

@@ -12,9 +12,10 @@ constexpr int WARPS = ATTENTION_THREADS / 32;
 constexpr int ROWS = 16;
 constexpr float LOG2_E = 1.44269504088896341f;
 
+// `window` and `soft_cap` are 0 where there is none.
 struct Numbers {
   int page_bytes, layer_offset, block_size, num_heads, num_kv_heads, window;
-  float scale;
+  float scale, soft_cap;
 };
 
 // ROWS rows of a tile for one KV head, or fewer.
@@ -43,6 +44,76 @@ struct Shape {
   // Pairs of 8-column tiles of the output, and the most of them that a warp has.
   static constexpr int PAIRS = DIMS / 16, OWN = (PAIRS + WARPS - 1) / WARPS;
 };
+
+// Positions that a thread's two rows see, lane / 4 and lane / 4 + 8 of the tile: from..to, nothing where there is no such row.
+struct Seen {
+  int from[2], to[2];
+
+  __device__ __forceinline__ Seen(const Tile& tile, int window) {
+    const int row = threadIdx.x % 32 / 4;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const bool present = row + 8 * half < tile.rows;
+      from[half] = present ? tile.from(row + 8 * half, window) : 0;
+      to[half] = present ? tile.to(row + 8 * half) : 0;
+    }
+  }
+  __device__ __forceinline__ bool has(int half, int position) const {
+    return position >= from[half] && position < to[half];
+  }
+};
+
+// What a thread has of a softmax: of its two rows the maximum in units of log2 and the sum, and the accumulators of so many
+// pairs of output tiles.
+template <int PAIRS>
+struct State {
+  float most[2], sum[2];
+  float out[PAIRS][2][4];
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      most[half] = minus_infinity();
+      sum[half] = 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < PAIRS * 8; i++) out[i / 8][i / 4 % 2][i % 4] = 0.0f;
+  }
+
+  // Takes a maximum that is at least the one before, and brings to it what has been summed. Returns what to take from scores: a
+  // row that has seen nothing yet keeps weights and sums of 0.
+  __device__ __forceinline__ float raise(int half, float larger) {
+    const float base = larger == minus_infinity() ? 0.0f : larger;
+    const float by = exp2_approximate(most[half] - base);
+    most[half] = larger;
+    sum[half] *= by;
+#pragma unroll
+    for (int i = 0; i < PAIRS * 4; i++) out[i / 4][i / 2 % 2][half * 2 + i % 2] *= by;
+    return base;
+  }
+
+  // The sums of a row's four lanes to each of them.
+  __device__ __forceinline__ void add_lanes() {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      sum[half] += __shfl_xor_sync(ALL_LANES, sum[half], 1);
+      sum[half] += __shfl_xor_sync(ALL_LANES, sum[half], 2);
+    }
+  }
+};
+
+// `cap * tanh(score / cap)` for each score, where there is a cap; scores and what becomes of them are in units of log2.
+template <int COUNT>
+__device__ __forceinline__ void cap_scores(float (&scores)[COUNT][4], float soft_cap) {
+  if (soft_cap == 0.0f) return;
+  // tanh(x) = 1 - 2 / (1 + e^2x): a far score takes the exponential to 0 or to infinity, and the result to -1 or 1.
+  const float cap = soft_cap * LOG2_E, by = 2.0f * LOG2_E / cap;
+#pragma unroll
+  for (int i = 0; i < COUNT * 4; i++) {
+    float& score = scores[i / 4][i % 4];
+    score = cap * (1.0f - __fdividef(2.0f, 1.0f + exp2_approximate(score * by)));
+  }
+}
 
 // The factors that bring two softmaxes to their common maximum, which `most` becomes. With nothing before, `most` is minus
 // infinity and its factor 0; the other one has seen something.

@@ -17,41 +17,21 @@ struct WideShared : Shape<HEAD> {
   alignas(16) u16 values[CHUNK][STRIDE];
 };
 
-// What a thread has: as `State`, of its warp's rows and all columns.
+// Of the warp's rows, and all columns.
 template <int HEAD>
-struct WideState {
-  static constexpr int TILES = Shape<HEAD>::DIMS / 8;
-  float most[2], sum[2];
-  float out[TILES / 2][2][4];
-
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      most[half] = minus_infinity();
-      sum[half] = 0.0f;
-    }
-#pragma unroll
-    for (int i = 0; i < TILES * 4; i++) out[i / 8][i / 4 % 2][i % 4] = 0.0f;
-  }
-};
+using WideState = State<Shape<HEAD>::PAIRS>;
 
 // One split of the tile's rows, of which `own` are the warp's.
 template <int HEAD>
 __device__ __forceinline__ void attend_wide(WideShared<HEAD>& shared, WideState<HEAD>& state,
-                                            const Source& source, const Tile& tile, const Tile& own, int window,
+                                            const Source& source, const Tile& tile, const Tile& own, const Numbers& n,
                                             int split) {
   using S = Shape<HEAD>;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const Element left = left_address(lane), right = right_address(lane);
-  const int begin = max(split * SPLIT, tile.from(0, window));
+  const Seen seen(own, n.window);
+  const int begin = max(split * SPLIT, tile.from(0, n.window));
   const int end = min((split + 1) * SPLIT, tile.to(tile.rows - 1));
-  int from[2], to[2];
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    const bool present = row + 8 * half < own.rows;
-    from[half] = present ? own.from(row + 8 * half, window) : 0;
-    to[half] = present ? own.to(row + 8 * half) : 0;
-  }
   state.clear();
   const int start = begin / S::CHUNK * S::CHUNK;
   fetch<HEAD>(shared.keys, source.keys, source, start, begin, end);
@@ -78,6 +58,8 @@ __device__ __forceinline__ void attend_wide(WideShared<HEAD>& shared, WideState<
     __syncthreads();  // the keys have been used
     if (chunk + S::CHUNK < end) fetch<HEAD>(shared.keys, source.keys, source, chunk + S::CHUNK, begin, end);
     copy_async_commit();
+#pragma unroll
+    for (int j = 0; j < S::CHUNK / 16; j++) cap_scores(scores[j], n.soft_cap);
     // The weights as registers of a: two neighbouring tiles of scores are one tile of weights.
     u32 weights[S::CHUNK / 16][4];
 #pragma unroll
@@ -87,18 +69,12 @@ __device__ __forceinline__ void attend_wide(WideShared<HEAD>& shared, WideState<
       for (int i = 0; i < S::CHUNK / 4; i++) {
         float& score = scores[i / 4][i / 2 % 2][half * 2 + i % 2];
         const int position = chunk + i / 2 * 8 + accumulator(lane, i % 2).column;
-        if (position < from[half] || position >= to[half]) score = minus_infinity();
+        if (!seen.has(half, position)) score = minus_infinity();
         most = fmaxf(most, score);
       }
       most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, 1));
       most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, 2));
-      // A row that has seen nothing yet keeps weights and sums of 0.
-      const float base = most == minus_infinity() ? 0.0f : most;
-      const float by = exp2_approximate(state.most[half] - base);
-      state.most[half] = most;
-      state.sum[half] *= by;
-#pragma unroll
-      for (int i = 0; i < WideState<HEAD>::TILES * 2; i++) state.out[i / 4][i / 2 % 2][half * 2 + i % 2] *= by;
+      const float base = state.raise(half, most);
 #pragma unroll
       for (int j = 0; j < S::CHUNK / 8; j++) {
         const float* two = &scores[j / 2][j % 2][half * 2];
@@ -126,11 +102,7 @@ __device__ __forceinline__ void attend_wide(WideShared<HEAD>& shared, WideState<
     if (chunk + S::CHUNK < end) fetch<HEAD>(shared.values, source.values, source, chunk + S::CHUNK, begin, end);
     copy_async_commit();
   }
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    state.sum[half] += __shfl_xor_sync(ALL_LANES, state.sum[half], 1);
-    state.sum[half] += __shfl_xor_sync(ALL_LANES, state.sum[half], 2);
-  }
+  state.add_lanes();
 }
 
 // Calls `change(two, tile of 8 columns)` for each two neighbouring elements that the thread has of row lane / 4 + 8 * half.
@@ -160,7 +132,7 @@ __device__ __forceinline__ void whole_wide(WideShared<HEAD>& shared, float* out,
 #pragma unroll 1
   for (int split = tile.from(0, n.window) / SPLIT; split <= last; split++) {
     WideState<HEAD> part;
-    attend_wide<HEAD>(shared, part, source, tile, own, n.window, split);
+    attend_wide<HEAD>(shared, part, source, tile, own, n, split);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       if (part.most[half] == minus_infinity()) continue;

@@ -157,6 +157,8 @@ __device__ __forceinline__ void many(float* __restrict__ out, const uint4* __res
     }
     __syncthreads();
   }
+  // What was sent for beyond the end, zeros, lands before the block's memory is another's.
+  copy_async_wait<0>();
 #pragma unroll
   for (int i = 0; i < 2; i++)
 #pragma unroll
