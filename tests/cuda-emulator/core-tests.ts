@@ -1,8 +1,7 @@
 /** The core's own Rust tests on the emulated device. */
 import { join } from "node:path";
-import { emulated, type Flavour } from "./build.ts";
 
-const MANIFEST: string = join(import.meta.dir, "..", "..", "kernels", "Cargo.toml");
+const ROOT: string = join(import.meta.dir, "..", "..");
 
 interface CargoMessage {
   readonly reason: string;
@@ -10,10 +9,18 @@ interface CargoMessage {
   readonly target?: { readonly name: string; readonly kind: readonly string[] };
 }
 
-/** Builds the core's test program, as `npm test` has it or fast, and answers its path. Throws with the compiler's words. */
-export async function buildCoreTests(profile: "release" | "dev" = "release"): Promise<string> {
-  const command = ["cargo", "test", "--manifest-path", MANIFEST, "-p", "kvengine_core", "--lib"];
-  const child = Bun.spawn([...command, "--profile", profile, "--no-run", "--message-format=json"], {
+/**
+ * Builds the core's test program and answers its path. Throws with the compiler's words.
+ * @param root the repository; a copy of this one needs a folder for what is built of it: to cargo it would be the same package.
+ */
+export async function buildCoreTests(
+  root: string = ROOT,
+  target: string = join(root, "kernels", "target"),
+): Promise<string> {
+  const manifest = join(root, "kernels", "Cargo.toml");
+  const command = ["cargo", "test", "--manifest-path", manifest, "-p", "kvengine_core", "--lib"];
+  const child = Bun.spawn([...command, "--release", "--no-run", "--message-format=json"], {
+    env: { ...process.env, CARGO_TARGET_DIR: target },
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
@@ -35,17 +42,19 @@ export interface CoreRun {
   readonly failure: string | undefined;
 }
 
-/** Runs the tests whose names contain one of `filters`, on one thread: the emulated device is the process's. */
+/**
+ * Runs the tests whose names contain one of `filters`, on one thread: the emulated device is the process's.
+ * @param device environment in which it is found.
+ */
 export async function runCoreTests(
   program: string,
   filters: readonly string[],
-  flavour: Flavour,
-  settings: string,
+  device: Record<string, string>,
 ): Promise<CoreRun> {
   const child = Bun.spawn([program, "--test-threads=1", ...filters], {
     env: {
       ...process.env,
-      ...emulated(flavour, settings),
+      ...device,
       KVENGINE_TEST_CUDA: "1",
       RUST_BACKTRACE: "0",
     },
@@ -58,7 +67,8 @@ export async function runCoreTests(
   const passed = Number(/test result: \w+\. (\d+) passed/.exec(output)?.[1] ?? 0);
   return {
     passed,
-    failure: code === 0 ? undefined : `${settings}: code ${code}\n${output}${errors}`,
+    failure:
+      code === 0 ? undefined : `${device["CUDA_EMULATOR"]}: code ${code}\n${output}${errors}`,
   };
 }
 

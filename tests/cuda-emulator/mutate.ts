@@ -1,89 +1,223 @@
 /**
  * Would the tests of the cuda backend notice if it were wrong? As `tests/mutation/mutate.ts`: in a copy of the repository the faults of
- * `faults.ts` are planted one at a time, and the core's tests that ought to notice run on the emulated device.
+ * `faults.ts` are planted one at a time, what a fault is in is built, and the one test that it names runs on the emulated device.
+ * The copy stays below `kernels/target/cuda-mutation`, so that little is built again; faults in Rust are built all at once.
  *
- *     bun tests/cuda-emulator/mutate.ts [--only NAME]...
+ *     bun tests/cuda-emulator/mutate.ts [--only NAME]... [--continue]
  *
- * Exit code: 0 all caught, 1 some were not, 2 nothing could be said (wrong arguments, tests that fail without a fault).
+ * `--continue` leaves out what runs before have seen caught. Prints a table. Exit code: 0 all caught, 1 some were not, 2
+ * nothing could be said (wrong arguments, tests that fail without a fault).
  */
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { type Fault, filesOf, type Outcome, plant } from "../mutation/plan.ts";
-import { buildCoreTests } from "./core-tests.ts";
+import {
+  type Fault,
+  filesOf,
+  type Outcome,
+  outcomeOf,
+  plant,
+  plantSwitched,
+} from "../mutation/plan.ts";
+import { buildEmulator, emulated, type Flavour } from "./build.ts";
+import { buildCoreTests, runCoreTests } from "./core-tests.ts";
 import { FAULTS } from "./faults.ts";
 
 const ROOT = join(import.meta.dir, "..", "..");
+const FOLDER = join(ROOT, "kernels", "target", "cuda-mutation");
+const COPY = join(FOLDER, "repository");
+const OUTCOMES = join(FOLDER, "outcomes.json");
 /** Checks name a mistake in any order, so one will do. */
-const SETTING = "seed=7,threads=greedy,streams=random";
+const SETTING = "seed=7,threads=greedy,streams=random,driver=12080";
+/** A kernel that never ends is no kernel. */
+const LIMIT_MS = 600_000;
+
+interface Row {
+  readonly fault: string;
+  readonly test: string;
+  readonly outcome: Outcome;
+  readonly seconds: number;
+}
+
+interface Ending {
+  readonly code: number | null;
+  readonly timedOut: boolean;
+  readonly output: string;
+}
 
 function refuse(message: string): never {
   console.error(message);
   process.exit(2);
 }
 
-function readFaults(): readonly Fault[] {
+/** The faults to plant, and what runs before came to. */
+function readArguments(): { faults: readonly Fault[]; rows: Map<string, Row> } {
   const { values } = parseArgs({
-    options: { only: { type: "string", multiple: true, default: [] } },
+    options: {
+      only: { type: "string", multiple: true, default: [] },
+      continue: { type: "boolean", default: false },
+    },
   });
   for (const name of values.only) {
     if (!FAULTS.some((fault) => fault.name === name))
       refuse(`--only ${name}: allowed is ${FAULTS.map((fault) => fault.name).join(", ")}`);
   }
-  return FAULTS.filter(({ name }) => values.only.length === 0 || values.only.includes(name));
+  const before: readonly Row[] =
+    values.continue && existsSync(OUTCOMES) ? JSON.parse(readFileSync(OUTCOMES, "utf8")) : [];
+  const known = before.filter(({ fault }) => FAULTS.some(({ name }) => name === fault));
+  const rows = new Map(known.map((row) => [row.fault, row]));
+  const faults = FAULTS.filter(
+    ({ name }) =>
+      (values.only.length === 0 || values.only.includes(name)) &&
+      rows.get(name)?.outcome.kind !== "caught",
+  );
+  return { faults, rows };
 }
 
-/** Tracked and new files, and what was built of them here: most of it serves the copy, too. */
-function copyRepository(): string {
-  const folder = mkdtempSync(join(tmpdir(), "kvengine-cuda-mutation-"));
+/** Brings the copy up to date: tracked and new files, the addon, and what was built for the emulator. */
+function updateCopy(): void {
   const listed = Bun.spawnSync(
     ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
     { cwd: ROOT },
   );
   if (!listed.success) refuse(`git ls-files: ${listed.stderr.toString()}`);
-  for (const path of [...filesOf(listed.stdout.toString()), "kernels/target/cuda-emulator"]) {
-    if (!existsSync(join(ROOT, path))) continue;
-    mkdirSync(dirname(join(folder, path)), { recursive: true });
-    cpSync(join(ROOT, path), join(folder, path), { recursive: true, verbatimSymlinks: true });
+  const built = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(ROOT)];
+  const paths = [
+    ...filesOf(listed.stdout.toString()),
+    ...built("kernels/binding/*.node"),
+    ...built("kernels/target/cuda-emulator/objects/*"),
+  ].filter((path) => existsSync(join(ROOT, path)));
+  for (const path of paths) {
+    const [from, to] = [readFileSync(join(ROOT, path)), join(COPY, path)];
+    // A file that stays as it is keeps its time: cargo goes by that.
+    if (existsSync(to) && readFileSync(to).equals(from)) continue;
+    mkdirSync(dirname(to), { recursive: true });
+    writeFileSync(to, from);
   }
+  const known = new Set(paths);
+  for (const path of new Bun.Glob("**/*").scanSync({ cwd: COPY, dot: true }))
+    if (!known.has(path) && !path.startsWith("kernels/target/")) rmSync(join(COPY, path));
   for (const path of ["node_modules", "kernels/target/cuda-toolkit"])
-    symlinkSync(join(ROOT, path), join(folder, path));
-  return folder;
+    if (!existsSync(join(COPY, path))) symlinkSync(join(ROOT, path), join(COPY, path));
 }
 
-/** Builds what the fault is in and runs the tests; answers how it ended. Faults of kernels leave the core's test `program` as it is. */
-async function runTests(
-  folder: string,
-  program: string,
-  tests: readonly string[],
-): Promise<Outcome> {
-  const script = join(folder, "tests", "cuda-emulator", "run-core-tests.ts");
-  const child = Bun.spawn(
-    [process.execPath, script, JSON.stringify([SETTING]), program, ...tests],
-    {
-      cwd: folder,
-      // What the core depends on is built once for all copies.
-      env: { ...process.env, CARGO_TARGET_DIR: join(ROOT, "kernels", "target") },
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "pipe",
-    },
-  );
-  const [output, words] = await Promise.all([child.stdout.text(), child.stderr.text()]);
-  const code = await child.exited;
-  if (code === 0) return { kind: "survived" };
-  if (code === 2) return { kind: "not-planted", why: `it does not compile: ${words.slice(-2000)}` };
-  const named =
-    /cuda-emulator: (.*)/.exec(output)?.[1] ?? /panicked at .*\n(.*)/.exec(output)?.[1] ?? "";
-  const test = /^test (\S+) \.\.\. FAILED/m.exec(output)?.[1] ?? `exit code ${code}`;
-  return { kind: "caught", by: `${test}: ${named.slice(0, 200)}` };
+/** Runs Bun in the copy. */
+async function bun(words: readonly string[], extra: Record<string, string> = {}): Promise<Ending> {
+  const child = Bun.spawn([process.execPath, ...words], {
+    cwd: COPY,
+    env: { ...process.env, NO_COLOR: "1", ...extra },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    child.kill("SIGKILL");
+  }, LIMIT_MS);
+  const [output, errors] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  await child.exited;
+  clearTimeout(timer);
+  return { code: child.exitCode, timedOut, output: output + errors };
+}
+
+const isRust = ({ file }: Fault): boolean => file.endsWith(".rs");
+
+/** The core's tests, with all of the faults in Rust: the environment says which of them is there, if any. */
+async function buildProgram(faults: readonly Fault[]): Promise<string> {
+  const rust = faults.filter(isRust);
+  if (rust.length === 0) return buildCoreTests();
+  for (const fault of rust) {
+    const path = join(COPY, fault.file);
+    const planted = plantSwitched(fault, readFileSync(path, "utf8"));
+    if ("why" in planted) refuse(`${fault.name}: ${planted.why}`);
+    writeFileSync(path, planted.text);
+  }
+  // What the core depends on has been built here.
+  const target = join(FOLDER, "cargo");
+  const release = join("kernels", "target", "release");
+  if (!existsSync(target) && existsSync(join(ROOT, release)))
+    cpSync(join(ROOT, release), join(target, "release"), {
+      recursive: true,
+      preserveTimestamps: true,
+    });
+  return buildCoreTests(COPY, target);
+}
+
+/** Builds the copy's kernels as they stand there, of a flavour, and if asked for the PTX; answers why that does not go. */
+async function build(flavour: Flavour, withPtx: boolean): Promise<string | undefined> {
+  const scripts = withPtx ? [["kernels/cuda/build.ts"]] : [];
+  for (const words of [...scripts, ["tests/cuda-emulator/build.ts", flavour]]) {
+    const { code, output } = await bun(words);
+    if (code !== 0) return output.slice(-2000);
+  }
+  return undefined;
+}
+
+/** What is told of a mistake, or of a test that failed. */
+function named(output: string, by: string): Outcome {
+  const words =
+    /cuda-emulator: (.*)/.exec(output)?.[1] ??
+    /panicked at .*\n(.*)/.exec(output)?.[1] ??
+    /^error: (.*)/m.exec(output)?.[1];
+  return { kind: "caught", by: (words ?? by).slice(0, 200) };
+}
+
+/** Builds and runs the fault's test; `name` is a fault's in Rust. Without a fault the test is to pass. */
+async function runTest(fault: Fault, name: string, program: string): Promise<Outcome> {
+  const test = fault.tests[0] ?? "";
+  const [place = "", title = ""] = test.split(" > ");
+  const isPtx = place === "ptx";
+  const flavour = isPtx ? "ptx" : "checked";
+  const why = await build(flavour, isPtx || place.endsWith("machine-code.test.ts"));
+  if (why !== undefined) return { kind: "not-planted", why: `it does not compile: ${why}` };
+  const device = emulated(flavour, SETTING, COPY);
+  if (place.endsWith(".ts")) {
+    const { code, timedOut, output } = await bun(["test", `./${place}`, "-t", title], {
+      ...device,
+      KVENGINE_TEST_DEVICE: "cuda",
+      KVENGINE_TEST_RUNS: "0.05",
+    });
+    const outcome = outcomeOf(code, timedOut, output);
+    if (outcome.kind === "survived" && !/^ [1-9]\d* pass$/m.test(output))
+      refuse(`${test}: there is no such test`);
+    return outcome.kind === "caught" ? named(output, outcome.by) : outcome;
+  }
+  const { passed, failure } = await runCoreTests(program, [isPtx ? title : test], {
+    ...device,
+    KVENGINE_FAULT: name,
+  });
+  if (failure !== undefined) return named(failure, failure.slice(0, 200));
+  if (passed === 0) refuse(`${test}: there is no such test`);
+  return { kind: "survived" };
+}
+
+async function tryFault(fault: Fault, program: string): Promise<Outcome> {
+  if (isRust(fault)) return runTest(fault, fault.name, program);
+  const path = join(COPY, fault.file);
+  const text = readFileSync(path, "utf8");
+  const planted = plant(fault, text);
+  if ("why" in planted) return { kind: "not-planted", why: planted.why };
+  writeFileSync(path, planted.text);
+  try {
+    return await runTest(fault, "", program);
+  } finally {
+    writeFileSync(path, text);
+  }
 }
 
 function describe(outcome: Outcome): string {
   switch (outcome.kind) {
     case "caught":
-      return `caught by ${outcome.by}`;
+      return outcome.by;
     case "survived":
       return "SURVIVED";
     case "not-planted":
@@ -91,38 +225,30 @@ function describe(outcome: Outcome): string {
   }
 }
 
-const faults = readFaults();
-const folder = copyRepository();
-process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(2));
+const { faults, rows } = readArguments();
+await buildEmulator();
+mkdirSync(FOLDER, { recursive: true });
+updateCopy();
+const program = await buildProgram(faults);
 
-const isRust = ({ file }: Fault): boolean => file.endsWith(".rs");
-const built = await buildCoreTests();
-for (const rust of [false, true]) {
-  const tests = new Set(
-    faults.filter((fault) => isRust(fault) === rust).flatMap((fault) => fault.tests),
-  );
-  if (tests.size === 0) continue;
-  const sound = await runTests(folder, rust ? "" : built, [...tests]);
-  if (sound.kind !== "survived") refuse(`the tests fail without a fault: ${describe(sound)}`);
+// Without a fault all of the tests must pass, else their failing with one says nothing.
+for (const test of new Set(faults.flatMap(({ tests }) => tests))) {
+  const fault = faults.find(({ tests }) => tests[0] === test);
+  const outcome = fault === undefined ? undefined : await runTest(fault, "", program);
+  if (outcome !== undefined && outcome.kind !== "survived")
+    refuse(`${test} fails without a fault: ${describe(outcome)}`);
 }
-let caught = 0;
 for (const [i, fault] of faults.entries()) {
   const start = performance.now();
-  const path = join(folder, fault.file);
-  const text = await Bun.file(path).text();
-  const planted = plant(fault, text);
-  let outcome: Outcome;
-  if ("why" in planted) {
-    outcome = { kind: "not-planted", why: planted.why };
-  } else {
-    await Bun.write(path, planted.text);
-    outcome = await runTests(folder, isRust(fault) ? "" : built, fault.tests);
-    await Bun.write(path, text);
-  }
-  if (outcome.kind === "caught") caught++;
+  const outcome = await tryFault(fault, program);
   const seconds = Math.round((performance.now() - start) / 1000);
-  console.log(`${i + 1}/${faults.length} ${fault.name}: ${describe(outcome)} (${seconds} s)`);
+  rows.set(fault.name, { fault: fault.name, test: fault.tests[0] ?? "", outcome, seconds });
+  writeFileSync(OUTCOMES, JSON.stringify([...rows.values()], null, 2));
+  console.error(`${i + 1}/${faults.length} ${fault.name}: ${describe(outcome)} (${seconds} s)`);
 }
-console.log(`${caught} of ${faults.length} faults caught`);
-process.exit(caught === faults.length ? 0 : 1);
+console.log("| fault | test | caught by | seconds |\n|---|---|---|---|");
+for (const { fault, test, outcome, seconds } of rows.values())
+  console.log(`| ${fault} | ${test} | ${describe(outcome).replaceAll("|", "\\|")} | ${seconds} |`);
+const caught = [...rows.values()].filter(({ outcome }) => outcome.kind === "caught").length;
+console.log(`${caught} of ${rows.size} faults caught`);
+process.exit(caught === rows.size ? 0 : 1);

@@ -3,7 +3,7 @@
  * six seeds in three orders of threads; programs and transfers of pages on few of them.
  */
 import { beforeAll, describe, expect, test } from "bun:test";
-import { buildEmulator, CAN_EMULATE } from "./build.ts";
+import { buildEmulator, CAN_EMULATE, emulated, type Flavour } from "./build.ts";
 import { buildCoreTests, runCoreTests, twoAtATime } from "./core-tests.ts";
 import { FEW_SETTINGS, SETTINGS } from "./settings.ts";
 
@@ -21,10 +21,11 @@ describe.skipIf(!CAN_EMULATE)("on the emulated device, with every access checked
   const passEverywhere = async (
     filters: readonly string[],
     settings: readonly string[],
+    flavour: Flavour = "checked",
   ): Promise<void> => {
     const failures: string[] = [];
     await twoAtATime(settings, async (one) => {
-      const { passed, failure } = await runCoreTests(program, filters, "checked", one);
+      const { passed, failure } = await runCoreTests(program, filters, emulated(flavour, one));
       if (failure !== undefined) failures.push(failure);
       else if (passed === 0) failures.push(`${one}: no test ran`);
     });
@@ -34,6 +35,12 @@ describe.skipIf(!CAN_EMULATE)("on the emulated device, with every access checked
   test(
     "every kernel agrees with the reference on every seed and in every order",
     () => passEverywhere(SUITE, SETTINGS),
+    LIMIT_MS,
+  );
+
+  test(
+    "the PTX that ships computes what its sources say, its inline assembly included",
+    () => passEverywhere([...SUITE, ...PROGRAMS], ["seed=7,threads=greedy,streams=random"], "ptx"),
     LIMIT_MS,
   );
 

@@ -41,6 +41,21 @@ export function plant({ file, from, to }: Fault, text: string): { text: string }
   return { text: planted };
 }
 
+/**
+ * As `plant` in Rust, and the fault is there when `KVENGINE_FAULT` names it as the program runs: so many faults need one build.
+ * The fault is whole lines, or an expression.
+ */
+export function plantSwitched(fault: Fault, text: string): { text: string } | { why: string } {
+  const planted = plant(fault, text);
+  if ("why" in planted) return planted;
+  const isOn = `std::env::var("KVENGINE_FAULT").as_deref() == Ok("${fault.name}")`;
+  const { from, to } = fault;
+  const both = from.endsWith("\n")
+    ? `if ${isOn} {\n${to}} else {\n${from}}\n`
+    : `(if ${isOn} { ${to} } else { ${from} })`;
+  return { text: text.replace(from, () => both) };
+}
+
 /** What a run of `bun test` says of a fault. A crash and a run past the limit count: no such engine would be shipped. */
 export function outcomeOf(exitCode: number | null, timedOut: boolean, output: string): Outcome {
   if (timedOut) return { kind: "caught", by: "the time limit" };

@@ -748,10 +748,7 @@ mod tests {
                 *soft_cap = Some(50.0);
             }
         });
-        assert!(
-            message.contains("layers.1.attention: attention: softCap is 50, supported is none"),
-            "{message}"
-        );
+        assert!(message.contains("softCap is 50, supported is none"), "{message}");
         let message = refused(|spec| {
             spec.backend = "cpu".into();
             spec.isa = "mmx".into();

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { FAULTS as CUDA_FAULTS } from "../../cuda-emulator/faults.ts";
 import { FAULTS } from "../../mutation/faults.ts";
-import { type Fault, filesOf, outcomeOf, plant } from "../../mutation/plan.ts";
+import { type Fault, filesOf, outcomeOf, plant, plantSwitched } from "../../mutation/plan.ts";
 
 const ROOT = join(import.meta.dir, "../../..");
 
@@ -38,6 +38,18 @@ describe("planting a fault", () => {
   });
 });
 
+test("a fault that is switched on when the program runs stands beside what is right", () => {
+  const isOn = 'std::env::var("KVENGINE_FAULT").as_deref() == Ok("one-too-many")';
+  expect(plantSwitched(FAULT, "let b = a + 1;")).toEqual({
+    text: `let b = (if ${isOn} { a + 2 } else { a + 1 });`,
+  });
+  const lines = { ...FAULT, from: "  go();\n", to: "" };
+  expect(plantSwitched(lines, "  go();\n  stop();\n")).toEqual({
+    text: `if ${isOn} {\n} else {\n  go();\n}\n  stop();\n`,
+  });
+  expect(plantSwitched(FAULT, "let b = a;")).toHaveProperty("why");
+});
+
 describe("the outcome of a fault", () => {
   test("is that it survived when all tests pass", () => {
     expect(outcomeOf(0, false, "(pass) a [1.00ms]")).toEqual({ kind: "survived" });
@@ -53,6 +65,14 @@ describe("the outcome of a fault", () => {
     expect(outcomeOf(null, true, "")).toEqual({ kind: "caught", by: "the time limit" });
   });
 });
+
+/** Of `backend::cuda::tests::name`, which lies in `backend/cuda/tests.rs`, or at the end of `backend/cuda.rs` or its `mod.rs`. */
+async function rustFileOf(test: string): Promise<string> {
+  const module = `kernels/core/src/${test.split("::").slice(0, -1).join("/")}`;
+  const outer = module.replace(/\/tests$/, "");
+  const files = [`${module}.rs`, `${outer}.rs`, `${outer}/mod.rs`];
+  return files.find((file) => existsSync(join(ROOT, file))) ?? "no file";
+}
 
 describe("the faults", () => {
   test.each(FAULTS.map((fault) => [fault.name, fault] as const))(
@@ -70,7 +90,14 @@ describe("the faults", () => {
     async (_, fault) => {
       const planted = plant(fault, await Bun.file(join(ROOT, fault.file)).text());
       expect(planted).toHaveProperty("text");
-      expect(fault.tests.length).toBeGreaterThan(0);
+      // One test has to notice, and there is one of that name.
+      const [entry = "", ...more] = fault.tests;
+      expect(more).toEqual([]);
+      const test = entry.replace(/^ptx > /, "");
+      const [file, name] = test.includes("::")
+        ? [await rustFileOf(test), `fn ${test.split("::").at(-1)}()`]
+        : (test.split(" > ") as [string, string]);
+      expect(await Bun.file(join(ROOT, file)).text()).toContain(name);
     },
   );
 

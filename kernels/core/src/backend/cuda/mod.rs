@@ -394,4 +394,6 @@ fn blocks_in(cols: usize) -> usize {
 }
 
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;

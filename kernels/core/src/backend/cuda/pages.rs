@@ -65,6 +65,12 @@ impl CudaPages {
         self.steps.reported()
     }
 
+    /// Called before work is put on the stream of loads.
+    fn load_begins(&self) -> Result<()> {
+        self.loads.follow(&self.steps)?;
+        self.loads.follow(&self.stores)
+    }
+
     /// Where a page begins, for a copy of so many bytes.
     fn place(&self, page: usize, bytes: usize) -> Result<u64> {
         let place = page * self.page_bytes;
@@ -86,8 +92,7 @@ impl RemotePages for CudaPages {
         };
         let places = copies.iter().map(place).collect::<Result<Vec<PageCopy>>>()?;
         self.loads.copied(|stream| {
-            self.loads.follow(&self.steps)?;
-            self.loads.follow(&self.stores)?;
+            self.load_begins()?;
             // SAFETY: the pages are the caller's, and the bytes are borrowed until the copies have ended (`copied`).
             let done = unsafe { copy_all(&places, stream.cu_stream()) };
             self.device.check("pages cannot be copied to the device", done)
@@ -114,8 +119,7 @@ impl RemotePages for CudaPages {
 
     fn fill(&self, page: usize, byte: u8) -> Result<()> {
         self.loads.copied(|stream| {
-            self.loads.follow(&self.steps)?;
-            self.loads.follow(&self.stores)?;
+            self.load_begins()?;
             self.memory.fill(stream, page * self.page_bytes, self.page_bytes, byte)
         })
     }
