@@ -11,6 +11,8 @@ import { buildEmulator, CAN_EMULATE, emulated, type Flavour } from "./build.ts";
 import { FEW_SETTINGS } from "./settings.ts";
 
 const LIMIT_MS = 300_000;
+/** Of log-probabilities, a tenth of the deviation of the tiny models' logits. */
+const TOLERANCE = 0.4;
 const folder: string = temporaryFolder();
 const MODELS = { full: join(folder, "full.gguf"), hybrid: join(folder, "hybrid.gguf") } as const;
 
@@ -65,6 +67,32 @@ async function ask(server: TestServer, prompt: string, tokens = 12): Promise<Ans
   return { text: choice?.text ?? "", logprobs: choice?.logprobs.token_logprobs ?? [] };
 }
 
+type Ranked = Readonly<Record<string, { readonly logprob: number; readonly rank: number }>>;
+
+/** Of each token of the prompt but the first, by ids: what the model makes of it, and of the two that it finds likeliest there. */
+async function score(server: TestServer, prompt: string): Promise<readonly Ranked[]> {
+  const body = { model: "m", prompt, max_tokens: 1, temperature: 0, prompt_logprobs: 2 };
+  const response = await post(server, "/v1/completions", body);
+  const { choices } = (await response.json()) as {
+    readonly choices: readonly { readonly prompt_logprobs: readonly (Ranked | null)[] }[];
+  };
+  return choices[0]?.prompt_logprobs.filter((one) => one !== null) ?? [];
+}
+
+/** The likeliest token, and by how much its log-probability is above the next one's. */
+function best(tokens: Ranked | undefined): { readonly id: string; readonly gap: number } {
+  const [first, next] = Object.entries(tokens ?? {}).toSorted(([, a], [, b]) => a.rank - b.rank);
+  return { id: first?.[0] ?? "", gap: (first?.[1].logprob ?? NaN) - (next?.[1].logprob ?? NaN) };
+}
+
+/** Requests whose clients have gone. */
+async function numAborted(server: TestServer): Promise<number> {
+  const text = await (await fetch(`${server.url}/metrics`)).text();
+  return Number(
+    /^vllm:request_success_total\{.*finished_reason="abort".*\} (\d+)$/m.exec(text)?.[1],
+  );
+}
+
 /** Stops it and holds that the emulator had nothing to say. */
 async function end(server: TestServer): Promise<void> {
   server.kill("SIGTERM");
@@ -77,6 +105,9 @@ const PROMPTS: readonly string[] = ["", "a", "the cat ", "on the other hand, "].
   (start, i) => STORY.repeat(i) + start + STORY,
 );
 const SMALL = ["--num-gpu-blocks-override=64", "--max-model-len=320"] as const;
+/** Enough for each prompt with its answer, too few for all of them at once. The hybrid model has three groups. */
+const FEW_BLOCKS = { full: 16, hybrid: 30 } as const;
+const PREEMPTIONS = "vllm:num_preemptions_total";
 
 /** Without a common beginning: together more than the device holds in the tests of offload. */
 const OTHERS: readonly string[] = ["tea", "rain", "stone", "wind", "grass", "snow"].map((about) =>
@@ -93,69 +124,107 @@ describe.skipIf(!CAN_EMULATE)("kvengine serve --device cuda on the emulated driv
   for (const [i, settings] of FEW_SETTINGS.entries()) {
     const model = i === 1 ? "hybrid" : "full";
     test(
-      `the ${model} model gives one answer in company, from the cache, after preemption and beside aborts (${settings})`,
+      `the ${model} model gives one answer alone, in company, after preemption, from the cache and beside aborts (${settings})`,
       async () => {
         await using server = await serve(
           model,
           settings,
-          "--num-gpu-blocks-override=64",
-          "--max-model-len=320",
+          `--num-gpu-blocks-override=${FEW_BLOCKS[model]}`,
+          "--max-model-len=144",
         );
         const alone: Answer[] = [];
-        for (const prompt of PROMPTS) alone.push(await ask(server, prompt));
+        for (const prompt of PROMPTS) alone.push(await ask(server, prompt, 24));
+        expect(await metric(server, PREEMPTIONS)).toBe(0);
         await post(server, "/reset_prefix_cache", {});
         const gone = new AbortController();
         const left = post(
           server,
           "/v1/completions",
-          { model: "m", prompt: STORY, max_tokens: 200, stream: true, ignore_eos: true },
+          { model: "m", prompt: STORY, max_tokens: 100, stream: true, ignore_eos: true },
           gone.signal,
         );
         const stream = events(await left);
         await stream.next();
-        const together = Promise.all(PROMPTS.map((prompt) => ask(server, prompt)));
+        const together = Promise.all(PROMPTS.map((prompt) => ask(server, prompt, 24)));
         gone.abort();
         expect(await together).toEqual(alone);
-        // Now from the cache.
-        expect(await Promise.all(PROMPTS.map((prompt) => ask(server, prompt)))).toEqual(alone);
-        expect(await metric(server, "vllm:prefix_cache_hits_total")).toBeGreaterThan(0);
+        expect(await metric(server, PREEMPTIONS)).toBeGreaterThan(0);
+        const hits = await metric(server, "vllm:prefix_cache_hits_total");
+        expect(await Promise.all(PROMPTS.map((prompt) => ask(server, prompt, 24)))).toEqual(alone);
+        expect(await metric(server, "vllm:prefix_cache_hits_total")).toBeGreaterThan(hits);
+        expect(await numAborted(server)).toBe(1);
         await end(server);
       },
       LIMIT_MS,
     );
   }
 
+  test.each(["full", "hybrid"] as const)(
+    "teacher-forced log-probabilities of the %s model are the reference's within what int8 activations leave, and so is the likeliest token",
+    async (model) => {
+      const prompt = STORY.repeat(3);
+      await using server = await serve(model, "seed=9,threads=random,streams=random", ...SMALL);
+      const found = await score(server, prompt);
+      await end(server);
+      const args = ["--device=cpu", "--backend=reference", "--served-model-name=m"];
+      await using reference = await startServer([...args, "--threads=2", ...SMALL], {
+        model: MODELS[model],
+        env: environment(""),
+      });
+      const expected = await score(reference, prompt);
+      expect(found).toHaveLength(expected.length);
+      let decided = 0;
+      for (const [i, tokens] of expected.entries()) {
+        // Each side has the prompt's own token, and both often the same two others.
+        const off = Object.entries(tokens).flatMap(([id, { logprob }]) =>
+          found[i]?.[id] === undefined ? [] : [Math.abs(found[i][id].logprob - logprob)],
+        );
+        expect(off.length).toBeGreaterThan(0);
+        expect(Math.max(...off)).toBeLessThan(TOLERANCE);
+        const { id, gap } = best(tokens);
+        if (gap <= 2 * TOLERANCE) continue;
+        decided++;
+        expect(best(found[i]).id).toBe(id);
+      }
+      expect(decided).toBeGreaterThan(expected.length / 4);
+    },
+    LIMIT_MS,
+  );
+
   test(
-    "drafts that are verified change no answer",
+    "drafts that are verified change no answer, over one split of 256 positions and over two",
     async () => {
       const settings = "seed=2,threads=greedy,streams=random";
       await using plain = await serve("full", settings, ...SMALL);
       await using drafting = await serve("full", settings, ...SMALL, "--speculative=ngram");
-      for (const prompt of PROMPTS) {
+      for (const prompt of [...PROMPTS, STORY.repeat(9)]) {
         expect(await ask(drafting, prompt, 24)).toEqual(await ask(plain, prompt, 24));
       }
+      expect(await metric(drafting, "vllm:spec_decode_num_accepted_tokens_total")).toBeGreaterThan(
+        0,
+      );
       await end(plain);
       await end(drafting);
     },
     LIMIT_MS,
   );
 
-  for (const [mode, settings] of [
-    ["eager", "seed=3,threads=random,streams=random"],
-    ["lazy", "seed=4,threads=first,streams=others"],
-    ["eager", "seed=5,threads=greedy,streams=lazy"],
+  for (const [model, mode, settings] of [
+    ["full", "eager", "seed=3,threads=random,streams=random"],
+    ["full", "lazy", "seed=4,threads=first,streams=others"],
+    ["hybrid", "eager", "seed=5,threads=greedy,streams=lazy"],
   ] as const) {
     test(
-      `what was offloaded (${mode}) comes back as it was (${settings})`,
+      `what the ${model} model offloaded (${mode}) comes back as it was (${settings})`,
       async () => {
         await using server = await serve(
-          "full",
+          model,
           settings,
           "--kv-connector=cpu-offload",
           `--kv-connector-options={"mode":"${mode}"}`,
           "--kv-offload-size=4MiB",
-          "--num-gpu-blocks-override=26",
-          "--max-model-len=300",
+          `--num-gpu-blocks-override=${model === "full" ? 26 : 54}`,
+          "--max-model-len=160",
         );
         const alone: Answer[] = [];
         for (const prompt of OTHERS) alone.push(await ask(server, prompt, 4));
