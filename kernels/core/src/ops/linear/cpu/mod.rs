@@ -9,6 +9,7 @@ mod activations;
 mod avx2;
 mod avx512;
 mod format;
+mod gated;
 mod pack;
 mod portable;
 
@@ -19,7 +20,7 @@ use crate::backend::cpu::memory::{Memory, Region};
 use crate::error::Result;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::Isa;
-use activations::{Activations, Form};
+use activations::{Activations, Form, Group};
 use format::Format;
 
 /// Sums of one panel and one group: `[row of the group][row of the panel]`.
@@ -58,6 +59,8 @@ struct Matrix {
     panels: Region,
     /// First column of the output.
     column: usize,
+    /// First panel, counted over all matrices of the linear.
+    first_panel: usize,
 }
 
 /// Several matrices over one input.
@@ -66,12 +69,19 @@ pub struct Linear {
     cols: usize,
     width: usize,
     matrices: Vec<Matrix>,
+    /// Of all matrices.
+    panels: usize,
     bias: Vec<f32>,
 }
 
+/// Input in each form.
+type Forms = [Activations; 3];
+
 /// Input in the forms that kernels need, kept between calls.
 pub struct Scratch {
-    forms: [Activations; 3],
+    forms: Forms,
+    /// What a gate leaves for the linear behind it.
+    gated: Forms,
 }
 
 fn most_rows(isa: Isa) -> usize {
@@ -90,7 +100,8 @@ impl Scratch {
     /// Empty.
     pub fn new(isa: Isa) -> Self {
         let most = most_rows(isa);
-        Self { forms: [Form::Bytes, Form::Words, Form::Floats].map(|form| Activations::new(form, most)) }
+        let forms = || [Form::Bytes, Form::Words, Form::Floats].map(|form| Activations::new(form, most));
+        Self { forms: forms(), gated: forms() }
     }
 }
 
@@ -100,7 +111,7 @@ impl Matrix {
         pool: &mut Pool,
         memory: &mut Memory,
         tensor: &Tensor<'_>,
-        column: usize,
+        [column, first_panel]: [usize; 2],
     ) -> Result<Self> {
         let format = Format::of(tensor.dtype);
         let height = 2 * lanes(isa);
@@ -128,7 +139,7 @@ impl Matrix {
             Isa::Avx2(_) => Some(avx2::kernel(format)),
             Isa::Portable => None,
         };
-        Ok(Self { format, kernel, form, rows: tensor.rows, panel_bytes, panels: region, column })
+        Ok(Self { format, kernel, form, rows: tensor.rows, panel_bytes, panels: region, column, first_panel })
     }
 }
 
@@ -145,12 +156,13 @@ impl Linear {
         biases: &[Vec<f32>],
     ) -> Result<Self> {
         let mut matrices = Vec::with_capacity(tensors.len());
-        let mut width = 0;
+        let (mut width, mut panels) = (0, 0);
         for tensor in tensors {
-            matrices.push(Matrix::pack(isa, pool, memory, tensor, width)?);
+            matrices.push(Matrix::pack(isa, pool, memory, tensor, [width, panels])?);
             width += tensor.rows;
+            panels += tensor.rows.div_ceil(2 * lanes(isa));
         }
-        Ok(Self { isa, cols: tensors[0].cols, width, matrices, bias: biases.concat() })
+        Ok(Self { isa, cols: tensors[0].cols, width, matrices, panels, bias: biases.concat() })
     }
 
     /// `out = x · Wᵀ + bias` for all rows of `x`.
@@ -160,44 +172,83 @@ impl Linear {
         if rows == 0 {
             return;
         }
-        for activations in &mut scratch.forms {
+        self.read(pool, &mut scratch.forms, x);
+        self.multiply(pool, &scratch.forms, rows, out);
+    }
+
+    /// Brings `x` into the forms that the matrices need.
+    fn read(&self, pool: &mut Pool, forms: &mut Forms, x: &[f32]) {
+        for activations in forms {
             if self.matrices.iter().any(|m| m.form == activations.form()) {
-                activations.fill(self.isa, pool, x, rows, self.cols);
+                activations.fill(self.isa, pool, x, x.len() / self.cols, self.cols);
             }
         }
+    }
 
-        // A task is a run of panels of one matrix and some groups of rows.
-        let height = 2 * lanes(self.isa);
-        let panels = self.width.div_ceil(height);
-        let groups = scratch.forms.iter().map(Activations::groups).max().unwrap_or(0);
-        // One group: memory decides, and long streams read best. More: small tasks, so that threads end together.
-        let parts = if groups == 1 { 2 } else { 8 };
-        let each = panels.div_ceil(parts * pool.threads());
-        let groups_each = (ROWS_TOGETHER / most_rows(self.isa)).min(groups);
-        let runs: Vec<(usize, Range<usize>)> = self
-            .matrices
-            .iter()
-            .enumerate()
-            .flat_map(|(i, m)| {
-                let count = m.rows.div_ceil(height);
-                (0..count).step_by(each).map(move |p| (i, p..count.min(p + each)))
-            })
-            .collect();
-        let out = Disjoint::new(out);
-        pool.run(runs.len() * groups.div_ceil(groups_each), &|task, _| {
-            let (matrix, panels) = &runs[task % runs.len()];
-            let matrix = &self.matrices[*matrix];
-            let activations = &scratch.forms[matrix.form as usize];
-            let first = task / runs.len() * groups_each;
-            let groups = first..activations.groups().min(first + groups_each);
-            for panel in panels.clone() {
-                self.panel(matrix, panel, activations, groups.clone(), &out);
+    /// Runs `job(panel, groups)` for each of so many panels (or blocks) and all groups of `rows` rows. Groups that are worked on
+    /// together go through all panels before the next ones do.
+    fn by_panels(
+        &self,
+        pool: &mut Pool,
+        panels: usize,
+        rows: usize,
+        job: impl Fn(usize, Range<usize>) + Sync,
+    ) {
+        let groups = rows.div_ceil(most_rows(self.isa));
+        let together = ROWS_TOGETHER / most_rows(self.isa);
+        pool.share(panels * groups.div_ceil(together), &|units, _| {
+            for unit in units {
+                let first = unit / panels * together;
+                job(unit % panels, first..groups.min(first + together));
             }
         });
     }
 
+    /// The matrix that a panel belongs to, and which of its panels it is.
+    fn place(&self, panel: usize) -> (&Matrix, usize) {
+        let after = self.matrices.partition_point(|m| m.first_panel <= panel);
+        let matrix = &self.matrices[after - 1];
+        (matrix, panel - matrix.first_panel)
+    }
+
+    /// `out = x · Wᵀ + bias`, `x` in the forms that the matrices need.
+    fn multiply(&self, pool: &mut Pool, forms: &Forms, rows: usize, out: &mut [f32]) {
+        let out = Disjoint::new(out);
+        self.by_panels(pool, self.panels, rows, |panel, groups| {
+            let (matrix, panel) = self.place(panel);
+            self.panel(matrix, panel, &forms[matrix.form as usize], groups, &out);
+        });
+    }
+
+    /// The sums of one panel and one group.
+    #[expect(unsafe_code, reason = "calls kernels")]
+    fn sums(
+        &self,
+        matrix: &Matrix,
+        panel: usize,
+        activations: &Activations,
+        group: Group,
+        tile: &mut Tile,
+    ) {
+        let call = Call {
+            weights: matrix.panels.bytes()[panel * matrix.panel_bytes..][..matrix.panel_bytes].as_ptr(),
+            cols: self.cols,
+            numbers: activations.numbers(group),
+            scales: activations.scales(group),
+            rows: group.len,
+        };
+        // SAFETY: `self.isa` is the proof of the instruction set that `kernel` was chosen by; panel and group are
+        // whole, and groups have at most `most_rows` rows.
+        unsafe {
+            match matrix.kernel {
+                Some(kernel) => kernel(&call, tile),
+                None => portable::run(matrix.format, &call, tile),
+            }
+        }
+    }
+
     /// One panel and several groups.
-    #[expect(unsafe_code, reason = "calls kernels; panels of the output are written by different threads")]
+    #[expect(unsafe_code, reason = "panels of the output are written by different threads")]
     fn panel(
         &self,
         matrix: &Matrix,
@@ -207,27 +258,12 @@ impl Linear {
         out: &Disjoint<'_, f32>,
     ) {
         let height = 2 * lanes(self.isa);
-        let weights = matrix.panels.bytes()[panel * matrix.panel_bytes..][..matrix.panel_bytes].as_ptr();
         let len = height.min(matrix.rows - panel * height);
         let column = matrix.column + panel * height;
         let mut tile: Tile = [[0.0; 32]; 6];
         for group in groups {
             let group = activations.group(group);
-            let call = Call {
-                weights,
-                cols: self.cols,
-                numbers: activations.numbers(group),
-                scales: activations.scales(group),
-                rows: group.len,
-            };
-            // SAFETY: `self.isa` is the proof of the instruction set that `kernel` was chosen by; panel and group are
-            // whole, and groups have at most `most_rows` rows.
-            unsafe {
-                match matrix.kernel {
-                    Some(kernel) => kernel(&call, &mut tile),
-                    None => portable::run(matrix.format, &call, &mut tile),
-                }
-            }
+            self.sums(matrix, panel, activations, group, &mut tile);
             for (t, sums) in tile[..group.len].iter().enumerate() {
                 // SAFETY: a panel's columns of a row are written by one task, once.
                 let out = unsafe { out.part((group.first + t) * self.width + column, len) };
