@@ -21,7 +21,9 @@ export function eachEvent(
     push(handles[i] as number, {
       tokenIds: slice(tokenIds, from, to),
       logprobs: slice(logprobs, from, to),
-      ...(firstTop === nextTop ? {} : { tops: tops.slice(firstTop, nextTop).map(({ top }) => top) }),
+      ...(firstTop === nextTop
+        ? {}
+        : { tops: tops.slice(firstTop, nextTop).map(({ top }) => top) }),
       ...(hit === undefined ? {} : { cachedTokens: hit.numTokens, cacheReceipt: hit.receipt }),
       ...(prompt === undefined ? {} : { promptLogprobs: prompt.logprobs }),
       ...(finish === undefined ? {} : { finish: finish.finish }),

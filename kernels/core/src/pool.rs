@@ -189,7 +189,8 @@ pub struct Pool {
 fn take_share(next: &AtomicUsize, units: usize, threads: usize) -> Option<Range<usize>> {
     let mut from = next.load(Ordering::Relaxed);
     while from < units {
-        let to = from + (units - from).div_ceil(2 * threads);
+        let share = (units - from).div_ceil(2 * threads).min(units.div_ceil(4 * threads));
+        let to = from + share;
         match next.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => return Some(from..to),
             Err(now) => from = now,

@@ -134,7 +134,17 @@ impl Program {
             page_bytes: page_bytes as i64,
         };
         let description = describe(spec, &plan);
-        Ok(Self { backend, instructions, activations, arena, limits, info, description, profiler: None, weights })
+        Ok(Self {
+            backend,
+            instructions,
+            activations,
+            arena,
+            limits,
+            info,
+            description,
+            profiler: None,
+            weights,
+        })
     }
 
     /// What came out of compiling.

@@ -247,10 +247,8 @@ pub trait Backend: Send {
         while let Some(first) = left.first() {
             let (now, after) = left.split_at(self.together(left));
             if launch.step.rows_of(first.rows()) > 0 {
-                self.launch_together(now, launch).map_err(|failure| Failure {
-                    message: at(&first.op, &failure.message),
-                    ..failure
-                })?;
+                self.launch_together(now, launch)
+                    .map_err(|failure| Failure { message: at(&first.op, &failure.message), ..failure })?;
             }
             left = after;
         }

@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::views::place;
 use super::Prepared;
+use super::views::place;
 use crate::backend::Instruction;
 use crate::op::{Op, ValueId};
 use crate::ops::linear::cpu::{Linear, Scratch};

@@ -19,10 +19,10 @@ use crate::ops::{rms_norm, sample, silu_mul};
 use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, LANES, with_simd, with_wide_simd};
 use crate::step::Limits;
+use gated::Gated;
 use memory::{Memory, Region};
 use std::collections::HashSet;
 use std::time::Duration;
-use gated::Gated;
 use views::Views;
 
 /// Below this many elements an op runs on the calling thread: waking others costs more.

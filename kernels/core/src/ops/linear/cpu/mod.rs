@@ -222,14 +222,7 @@ impl Linear {
 
     /// The sums of one panel and one group.
     #[expect(unsafe_code, reason = "calls kernels")]
-    fn sums(
-        &self,
-        matrix: &Matrix,
-        panel: usize,
-        activations: &Activations,
-        group: Group,
-        tile: &mut Tile,
-    ) {
+    fn sums(&self, matrix: &Matrix, panel: usize, activations: &Activations, group: Group, tile: &mut Tile) {
         let call = Call {
             weights: matrix.panels.bytes()[panel * matrix.panel_bytes..][..matrix.panel_bytes].as_ptr(),
             cols: self.cols,

@@ -5,8 +5,8 @@ use crate::backend::Tensor;
 use crate::backend::cpu::memory::Memory;
 use crate::dequant::dequantize;
 use crate::dtype::DType;
-use crate::pool::Pool;
 use crate::ops::silu_mul;
+use crate::pool::Pool;
 use crate::simd::{Avx2, Avx512, Isa, Pair, Portable};
 use crate::testing::Random;
 
