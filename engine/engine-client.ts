@@ -8,7 +8,7 @@ import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
 import type { EngineInfo, EngineStats, Finish, GenerateRequest, TokenEvent } from "./request.ts";
-import type { StepsProfile } from "./profile.ts";
+import type { StepsProfile } from "./runner/profile.ts";
 import { checkRequest, type RequestLimits } from "./request-limits.ts";
 import { eachEvent } from "./token-events.ts";
 import { type TokenSource, TokenStream } from "./token-stream.ts";

@@ -3,7 +3,7 @@
 import type { EngineConfig } from "./config.ts";
 import type { LogLevel } from "./connectors/connector-log.ts";
 import type { ErrorData } from "./errors.ts";
-import type { StepsProfile } from "./profile.ts";
+import type { StepsProfile } from "./runner/profile.ts";
 import type { EngineInfo, EngineStats, GenerateRequest } from "./request.ts";
 import type { RequestLimits } from "./request-limits.ts";
 import type { StepEvents } from "./scheduler/step-events.ts";

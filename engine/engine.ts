@@ -6,7 +6,7 @@
 import type { PageTransfers } from "./cache/page-transfers.ts";
 import type { ConnectorHost } from "./connectors/connector-host.ts";
 import { errorFromData, KvEngineError, toKvEngineError } from "./errors.ts";
-import type { StepsProfile } from "./profile.ts";
+import type { StepsProfile } from "./runner/profile.ts";
 import type { EngineStats, GenerateRequest } from "./request.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./runner/model-runner.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";

@@ -2,7 +2,7 @@
 
 import type { EngineClient, TokenSource } from "../engine-client.ts";
 import type { KvEngineError } from "../errors.ts";
-import type { StepsProfile } from "../profile.ts";
+import type { StepsProfile } from "../runner/profile.ts";
 import type {
   EngineInfo,
   EngineStats,

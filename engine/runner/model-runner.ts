@@ -1,6 +1,6 @@
 /** The device's thread as the engine sees it: steps go in, results come out in the same order. */
 
-import type { StepsProfile } from "../profile.ts";
+import type { StepsProfile } from "./profile.ts";
 import type { ScheduledBatch, StepResult } from "../scheduler/batch.ts";
 
 /** Steps that are kept submitted, so that the device finds the next one when it ends one. */

@@ -4,7 +4,7 @@ import { availableParallelism } from "node:os";
 import type { EngineConfig } from "../config.ts";
 import { errorToData, KvEngineError, toKvEngineError } from "../errors.ts";
 import { type LoadedModel, loadModel } from "../models/registry.ts";
-import type { StepsProfile } from "../profile.ts";
+import type { StepsProfile } from "./profile.ts";
 import type { EngineInfo } from "../request.ts";
 import type { RequestLimits } from "../request-limits.ts";
 import { type ScheduledBatch, type StepResult, stepWord } from "../scheduler/batch.ts";

@@ -6,7 +6,7 @@
 import type { EngineClient, Observe, PrefixCacheReset } from "../../engine/engine-client.ts";
 import { epochMs } from "../../engine/epoch.ts";
 import { KvEngineError } from "../../engine/errors.ts";
-import type { StepsProfile } from "../../engine/profile.ts";
+import type { StepsProfile } from "../../engine/runner/profile.ts";
 import type {
   EngineInfo,
   EngineStats,

@@ -1,6 +1,6 @@
 /** Where the time of a test's steps goes: ops by their place in a layer, and what is no op. Pure: knows no engine. */
 
-import type { OpProfile, StepsProfile } from "../../../engine/profile.ts";
+import type { OpProfile, StepsProfile } from "../../../engine/runner/profile.ts";
 import type { Section } from "../report/section.ts";
 import type { Bound, Peaks } from "./work.ts";
 

@@ -166,6 +166,7 @@ fn seen(step: &Step, window: usize) -> Seen {
 #[cfg(test)]
 mod tests {
     use crate::dtype::DType;
+    use crate::op::Op;
     use crate::program::Program;
     use crate::seats::{Seat, Seats};
     use crate::testing::{TinyModel, VOCABULARY, greedy, step_words};
@@ -185,7 +186,7 @@ mod tests {
         assert!(profile.ops.iter().all(|op| op.calls == 2 && op.waited <= op.seconds && op.seconds > 0.0));
 
         let labels: Vec<&str> = profile.ops.iter().flat_map(|op| &op.labels).map(String::as_str).collect();
-        let tape: Vec<&str> = model.spec.ops.iter().map(|op| op.label()).collect();
+        let tape: Vec<&str> = model.spec.ops.iter().map(Op::label).collect();
         assert_eq!(labels, tape);
 
         let head = &profile.ops[profile.ops.len() - 2];

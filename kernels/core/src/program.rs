@@ -282,7 +282,7 @@ fn run_profiled(
             let (begin, waited) = (Instant::now(), backend.waited());
             backend.run(now, launch)?;
             backend.synchronize()?;
-            let taken = Taken { time: begin.elapsed(), waited: backend.waited() - waited };
+            let taken = Taken { time: begin.elapsed(), waited: backend.waited().saturating_sub(waited) };
             profiler.add(first, now, launch.step, launch.arena, taken);
         }
         first += count;

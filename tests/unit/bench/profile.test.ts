@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { profileOf, profileSection } from "../../../cli/bench/engine/profile.ts";
-import type { OpProfile } from "../../../engine/profile.ts";
+import type { OpProfile } from "../../../engine/runner/profile.ts";
 
 const NOTHING = { calls: 4, seconds: 0, waited: 0, bytes: 0, int8: 0, fp32: 0 };
 
