@@ -39,9 +39,9 @@ impl Linear {
                 let mut half: Tile = [[0.0; 32]; 6];
                 for group in groups {
                     let group = to.to.group(group);
-                    for (matrix, sums) in [gate, up].into_iter().zip(&mut sums) {
-                        let activations = &forms[matrix.form as usize];
-                        for panel in 0..each {
+                    for panel in 0..each {
+                        for (matrix, sums) in [gate, up].into_iter().zip(&mut sums) {
+                            let activations = &forms[matrix.form as usize];
                             self.sums(matrix, block * each + panel, activations, group, &mut half);
                             for (sums, half) in sums.iter_mut().zip(&half[..group.len]) {
                                 sums[panel * height..][..height].copy_from_slice(&half[..height]);

@@ -14,6 +14,7 @@ mod pack;
 mod portable;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::backend::Tensor;
 use crate::backend::cpu::memory::{Memory, Region};
@@ -48,6 +49,8 @@ type Kernel = unsafe fn(&Call, &mut Tile);
 
 /// Rows of the input that are worked on together, so that their numbers stay in the second-level cache.
 const ROWS_TOGETHER: usize = 128;
+/// Of each thread, where a linear has one group of rows.
+const PARTS: usize = 2;
 
 /// One weight matrix, packed.
 struct Matrix {
@@ -56,11 +59,27 @@ struct Matrix {
     form: Form,
     rows: usize,
     panel_bytes: usize,
-    panels: Region,
+    /// Of this matrix, or of two whose panels take turns.
+    panels: Arc<Region>,
+    /// Bytes before the first panel, and from one to the next.
+    start: usize,
+    stride: usize,
     /// First column of the output.
     column: usize,
     /// First panel, counted over all matrices of the linear.
     first_panel: usize,
+}
+
+fn panel_bytes(isa: Isa, tensor: &Tensor<'_>) -> usize {
+    Format::of(tensor.dtype).panel_bytes(2 * lanes(isa), tensor.cols)
+}
+
+/// Whether these are two matrices of one shape, as a gate and what it gates are.
+fn is_pair(isa: Isa, tensors: &[Tensor<'_>]) -> bool {
+    match tensors {
+        [a, b] => a.rows == b.rows && panel_bytes(isa, a) == panel_bytes(isa, b),
+        _ => false,
+    }
 }
 
 /// Several matrices over one input.
@@ -71,6 +90,8 @@ pub struct Linear {
     matrices: Vec<Matrix>,
     /// Of all matrices.
     panels: usize,
+    /// Whether the panels of two matrices take turns.
+    paired: bool,
     bias: Vec<f32>,
 }
 
@@ -106,29 +127,32 @@ impl Scratch {
 }
 
 impl Matrix {
-    fn pack(
-        isa: Isa,
-        pool: &mut Pool,
-        memory: &mut Memory,
-        tensor: &Tensor<'_>,
-        [column, first_panel]: [usize; 2],
-    ) -> Result<Self> {
-        let format = Format::of(tensor.dtype);
+    /// Writes the panels of a matrix into zeroed memory, the first at `start`, each `stride` bytes behind the one before.
+    fn pack(isa: Isa, pool: &mut Pool, tensor: &Tensor<'_>, to: &mut [u8], start: usize, stride: usize) {
         let height = 2 * lanes(isa);
-        let panel_bytes = format.panel_bytes(height, tensor.cols);
-        let panels = tensor.rows.div_ceil(height);
-        let mut region = memory.take(panels * panel_bytes)?;
+        let panel_bytes = panel_bytes(isa, tensor);
         let row_bytes = tensor.dtype.row_bytes(tensor.cols);
         let bias = if matches!(isa, Isa::Avx512(_)) { avx512::BIAS } else { 0 };
-        let packed = Disjoint::new(region.bytes_mut());
-        pool.run(panels, &|p, _| {
+        let packed = Disjoint::new(to);
+        pool.run(tensor.rows.div_ceil(height), &|p, _| {
             let rows = (p * height..tensor.rows.min((p + 1) * height))
                 .map(|r| &tensor.bytes[r * row_bytes..][..row_bytes]);
             #[expect(unsafe_code, reason = "panels are written by different threads")]
             // SAFETY: each task writes its own panel.
-            let panel = unsafe { packed.part(p * panel_bytes, panel_bytes) };
+            let panel = unsafe { packed.part(start + p * stride, panel_bytes) };
             pack::pack_panel(tensor.dtype, rows, tensor.cols, lanes(isa), bias, panel);
         });
+    }
+
+    /// A packed matrix; see [`Self::pack`].
+    fn new(
+        isa: Isa,
+        tensor: &Tensor<'_>,
+        panels: Arc<Region>,
+        [start, stride]: [usize; 2],
+        [column, first_panel]: [usize; 2],
+    ) -> Self {
+        let format = Format::of(tensor.dtype);
         let form = match (isa, format) {
             (_, Format::F32 | Format::F16 | Format::BF16) => Form::Floats,
             (Isa::Avx2(_), Format::Quantised(q)) if q.bits == 8 => Form::Words,
@@ -139,7 +163,8 @@ impl Matrix {
             Isa::Avx2(_) => Some(avx2::kernel(format)),
             Isa::Portable => None,
         };
-        Ok(Self { format, kernel, form, rows: tensor.rows, panel_bytes, panels: region, column, first_panel })
+        let (rows, panel_bytes) = (tensor.rows, panel_bytes(isa, tensor));
+        Self { format, kernel, form, rows, panel_bytes, panels, start, stride, column, first_panel }
     }
 }
 
@@ -157,12 +182,25 @@ impl Linear {
     ) -> Result<Self> {
         let mut matrices = Vec::with_capacity(tensors.len());
         let (mut width, mut panels) = (0, 0);
-        for tensor in tensors {
-            matrices.push(Matrix::pack(isa, pool, memory, tensor, [width, panels])?);
-            width += tensor.rows;
-            panels += tensor.rows.div_ceil(2 * lanes(isa));
+        let paired = is_pair(isa, tensors);
+        // A step reads one stream of bytes from start to end: a gate and what it gates are read together.
+        for together in tensors.chunks(if paired { 2 } else { 1 }) {
+            let bytes = panel_bytes(isa, &together[0]);
+            let stride = together.len() * bytes;
+            let count = together[0].rows.div_ceil(2 * lanes(isa));
+            let mut region = memory.take(count * stride)?;
+            for (i, tensor) in together.iter().enumerate() {
+                Matrix::pack(isa, pool, tensor, region.bytes_mut(), i * bytes, stride);
+            }
+            let region = Arc::new(region);
+            for (i, tensor) in together.iter().enumerate() {
+                let place = [i * bytes, stride];
+                matrices.push(Matrix::new(isa, tensor, Arc::clone(&region), place, [width, panels]));
+                width += tensor.rows;
+                panels += count;
+            }
         }
-        Ok(Self { isa, cols: tensors[0].cols, width, matrices, panels, bias: biases.concat() })
+        Ok(Self { isa, cols: tensors[0].cols, width, matrices, panels, paired, bias: biases.concat() })
     }
 
     /// `out = x · Wᵀ + bias` for all rows of `x`.
@@ -196,6 +234,14 @@ impl Linear {
     ) {
         let groups = rows.div_ceil(most_rows(self.isa));
         let together = ROWS_TOGETHER / most_rows(self.isa);
+        if groups == 1 {
+            // Memory decides, and long streams read best.
+            let parts = PARTS * pool.threads();
+            // The first ones are longer by one panel where they are not equal.
+            let start = |part: usize| part * (panels / parts) + part.min(panels % parts);
+            pool.run(parts, &|part, _| (start(part)..start(part + 1)).for_each(|panel| job(panel, 0..1)));
+            return;
+        }
         pool.share(panels * groups.div_ceil(together), &|units, _| {
             for unit in units {
                 let first = unit / panels * together;
@@ -206,6 +252,9 @@ impl Linear {
 
     /// The matrix that a panel belongs to, and which of its panels it is.
     fn place(&self, panel: usize) -> (&Matrix, usize) {
+        if self.paired {
+            return (&self.matrices[panel % 2], panel / 2);
+        }
         let after = self.matrices.partition_point(|m| m.first_panel <= panel);
         let matrix = &self.matrices[after - 1];
         (matrix, panel - matrix.first_panel)
@@ -224,7 +273,8 @@ impl Linear {
     #[expect(unsafe_code, reason = "calls kernels")]
     fn sums(&self, matrix: &Matrix, panel: usize, activations: &Activations, group: Group, tile: &mut Tile) {
         let call = Call {
-            weights: matrix.panels.bytes()[panel * matrix.panel_bytes..][..matrix.panel_bytes].as_ptr(),
+            weights: matrix.panels.bytes()[matrix.start + panel * matrix.stride..][..matrix.panel_bytes]
+                .as_ptr(),
             cols: self.cols,
             numbers: activations.numbers(group),
             scales: activations.scales(group),
