@@ -7,16 +7,10 @@ import { createHookWord } from "./connectors/hook-turn.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
-import type {
-  EngineInfo,
-  EngineStats,
-  Finish,
-  GenerateRequest,
-  TokenEvent,
-  TopLogprobs,
-} from "./request.ts";
+import type { EngineInfo, EngineStats, Finish, GenerateRequest, TokenEvent } from "./request.ts";
+import type { StepsProfile } from "./runner/profile.ts";
 import { checkRequest, type RequestLimits } from "./request-limits.ts";
-import type { StepEvents, TokenTops } from "./scheduler/step-events.ts";
+import { eachEvent } from "./token-events.ts";
 import { type TokenSource, TokenStream } from "./token-stream.ts";
 
 export type { TokenSource };
@@ -48,6 +42,8 @@ export interface EngineClient {
    * keep theirs. Answers the new generation's number.
    */
   resetPrefixCache(options?: PrefixCacheReset): Promise<number>;
+  /** What ops have cost since the last call, where it was counted; `on`: whether it is from here on. For measurement. */
+  takeProfile(on: boolean): Promise<StepsProfile>;
   /** Refuses new requests, waits up to `timeoutMs` for those that run, aborts the rest, ends the engine. */
   shutdown(timeoutMs: number): Promise<void>;
   /** Called once when the engine has died; every request has had its error then. At once if it is dead already. */
@@ -98,10 +94,11 @@ class WorkerEngineClient implements EngineClient {
   #numUntold = 0;
   readonly #onFatal: ((error: KvEngineError) => void)[] = [];
   readonly #onStats: ((stats: EngineStats) => void)[] = [];
-  /** Asked for and not answered, in order. */
+  /** Asked for and not answered, in order; so are the profiles. */
   readonly #resets: PromiseWithResolvers<number>[] = [];
   readonly #ready: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #ended: PromiseWithResolvers<void> = Promise.withResolvers();
+  readonly #profiles: PromiseWithResolvers<StepsProfile>[] = [];
   #onIdle: (() => void) | undefined;
   #info: EngineInfo | undefined;
   #limits: RequestLimits | undefined;
@@ -188,6 +185,14 @@ class WorkerEngineClient implements EngineClient {
     return answer.promise;
   }
 
+  async takeProfile(on: boolean): Promise<StepsProfile> {
+    this.#checkAlive();
+    const answer = Promise.withResolvers<StepsProfile>();
+    this.#profiles.push(answer);
+    this.#post({ type: "takeProfile", on });
+    return answer.promise;
+  }
+
   async shutdown(timeoutMs: number): Promise<void> {
     if (this.#stopping || this.#fatal !== undefined) return this.#ended.promise;
     this.#stopping = true;
@@ -237,7 +242,8 @@ class WorkerEngineClient implements EngineClient {
   #isAwaited(): boolean {
     if (this.#fatal !== undefined || this.#stopped) return false;
     const isStarting = this.#info === undefined;
-    return isStarting || this.#stopping || this.#live.size > 0 || this.#resets.length > 0;
+    const isAsked = this.#resets.length > 0 || this.#profiles.length > 0;
+    return isStarting || this.#stopping || this.#live.size > 0 || isAsked;
   }
 
   #post(message: ToEngine): void {
@@ -257,11 +263,14 @@ class WorkerEngineClient implements EngineClient {
       case "events":
         this.#stats = message.stats;
         for (const callback of this.#onStats) callback(message.stats);
-        this.#deliver(message.events, message.at);
+        eachEvent(message.events, (handle, event) => this.#push(handle, message.at, event));
         this.#tellSoon();
         break;
       case "prefixCacheReset":
         this.#resets.shift()?.resolve(message.generation);
+        break;
+      case "profile":
+        this.#profiles.shift()?.resolve(message.profile);
         break;
       case "refused":
         this.#fail(message.handle, message.error);
@@ -278,28 +287,6 @@ class WorkerEngineClient implements EngineClient {
       case "fatal":
         this.#die(message.error);
         break;
-    }
-  }
-
-  #deliver(events: StepEvents, at: number): void {
-    const { handles, tokenStart, tokenIds, logprobs, tops, cached, prompts, finishes } = events;
-    let [nextTop, nextCached, nextPrompt, nextFinish] = [0, 0, 0, 0];
-    for (let i = 0; i < handles.length; i++) {
-      const from = tokenStart[i] as number;
-      const to = tokenStart[i + 1] as number;
-      const firstTop = nextTop;
-      while (nextTop < tops.length && tops[nextTop]!.index < to) nextTop++;
-      const hit = cached[nextCached]?.index === i ? cached[nextCached++] : undefined;
-      const prompt = prompts[nextPrompt]?.index === i ? prompts[nextPrompt++] : undefined;
-      const finish = finishes[nextFinish]?.index === i ? finishes[nextFinish++] : undefined;
-      this.#push(handles[i] as number, at, {
-        tokenIds: slice(tokenIds, from, to),
-        logprobs: slice(logprobs, from, to),
-        ...(firstTop === nextTop ? {} : { tops: tops.slice(firstTop, nextTop).map(topOf) }),
-        ...(hit === undefined ? {} : { cachedTokens: hit.numTokens, cacheReceipt: hit.receipt }),
-        ...(prompt === undefined ? {} : { promptLogprobs: prompt.logprobs }),
-        ...(finish === undefined ? {} : { finish: finish.finish }),
-      });
     }
   }
 
@@ -354,10 +341,16 @@ class WorkerEngineClient implements EngineClient {
     const error = errorToData(new KvEngineError("unavailable", "the engine has stopped"));
     for (const handle of this.#live.keys()) this.#fail(handle, error);
     this.#tellReaders();
-    for (const reset of this.#resets.splice(0)) reset.reject(errorFromData(error));
+    this.#rejectAsked(errorFromData(error));
     this.#stopped = true;
     this.#worker.terminate();
     this.#ended.resolve();
+  }
+
+  /** Who waits for an answer that does not come any more. */
+  #rejectAsked(error: KvEngineError): void {
+    for (const reset of this.#resets.splice(0)) reset.reject(error);
+    for (const profile of this.#profiles.splice(0)) profile.reject(error);
   }
 
   #die(data: ErrorData): void {
@@ -367,23 +360,12 @@ class WorkerEngineClient implements EngineClient {
     for (const handle of this.#live.keys()) this.#fail(handle, data);
     // Before anybody who hears of the end cuts the connections.
     this.#tellReaders();
-    for (const reset of this.#resets.splice(0)) reset.reject(error);
+    this.#rejectAsked(error);
     this.#worker.terminate();
     this.#ready.reject(error);
     this.#ended.resolve();
     for (const callback of this.#onFatal) callback(error);
   }
-}
-
-function topOf({ top }: TokenTops): TopLogprobs {
-  return top;
-}
-
-/** Most are of one token: cheaper than `Array.from(values.subarray(from, to))`. */
-function slice(values: Int32Array | Float32Array, from: number, to: number): number[] {
-  const numbers: number[] = [];
-  for (let i = from; i < to; i++) numbers.push(values[i] as number);
-  return numbers;
 }
 
 /** A view into a larger buffer would cross with all of it. */

@@ -71,6 +71,9 @@ export class EngineHost {
           generation: this.#running().resetPrefixCache(message.resetExternal),
         });
         break;
+      case "takeProfile":
+        void this.#takeProfile(message.on);
+        break;
       case "stop":
         void this.#stop();
         break;
@@ -91,6 +94,15 @@ export class EngineHost {
       this.#engine = engine;
       this.#post({ type: "ready", info, limits: scheduler.limits, stats: engine.takeStats() });
       await engine.run();
+    } catch (thrown) {
+      if (!this.#stopped)
+        this.#post({ type: "fatal", error: errorToData(toKvEngineError(thrown)) });
+    }
+  }
+
+  async #takeProfile(on: boolean): Promise<void> {
+    try {
+      this.#post({ type: "profile", profile: await this.#running().takeProfile(on) });
     } catch (thrown) {
       if (!this.#stopped)
         this.#post({ type: "fatal", error: errorToData(toKvEngineError(thrown)) });

@@ -3,6 +3,7 @@
 import type { EngineConfig } from "./config.ts";
 import type { LogLevel } from "./connectors/connector-log.ts";
 import type { ErrorData } from "./errors.ts";
+import type { StepsProfile } from "./runner/profile.ts";
 import type { EngineInfo, EngineStats, GenerateRequest } from "./request.ts";
 import type { RequestLimits } from "./request-limits.ts";
 import type { StepEvents } from "./scheduler/step-events.ts";
@@ -16,6 +17,8 @@ export type ToEngine =
   | { readonly type: "ping" }
   /** Answered by `prefixCacheReset`, in order. */
   | { readonly type: "resetPrefixCache"; readonly resetExternal: boolean }
+  /** Answered by `profile`, in order. `on`: whether ops are counted from here on. */
+  | { readonly type: "takeProfile"; readonly on: boolean }
   /** Aborts what runs; answered by `stopped`, after which nothing comes. */
   | { readonly type: "stop" };
 
@@ -37,6 +40,8 @@ export type FromEngine =
   | { readonly type: "refused"; readonly handle: number; readonly error: ErrorData }
   /** `generation`: of the cached KV that is found from here on. */
   | { readonly type: "prefixCacheReset"; readonly generation: number }
+  /** What ops have cost since the last one. */
+  | { readonly type: "profile"; readonly profile: StepsProfile }
   /** A line for people, of a connector or about one. */
   | { readonly type: "log"; readonly level: LogLevel; readonly message: string }
   | { readonly type: "pong" }

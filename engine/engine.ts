@@ -6,6 +6,7 @@
 import type { PageTransfers } from "./cache/page-transfers.ts";
 import type { ConnectorHost } from "./connectors/connector-host.ts";
 import { errorFromData, KvEngineError, toKvEngineError } from "./errors.ts";
+import type { StepsProfile } from "./runner/profile.ts";
 import type { EngineStats, GenerateRequest } from "./request.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./runner/model-runner.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
@@ -61,6 +62,11 @@ export class Engine {
   /** Drops all cached prefixes; requests that run go on. Answers the new generation of the cache. See `Scheduler.resetPrefixCache`. */
   resetPrefixCache(resetExternal: boolean): number {
     return this.#scheduler.resetPrefixCache(resetExternal);
+  }
+
+  /** What ops have cost since the last call, where it was counted; `on`: whether it is from here on. */
+  takeProfile(on: boolean): Promise<StepsProfile> {
+    return this.#runner.takeProfile(on);
   }
 
   /** Something that requests wait for has happened: connectors hear of it at once, and requests are looked at again. */

@@ -102,6 +102,14 @@ export const BENCH_OPTIONS = {
     help: "Measure what this machine gives at most (reading, int8, bf16, fp32), and beside each test its share of that in the same seconds",
     example: "true",
   },
+  profile: {
+    group: "bench",
+    type: "boolean",
+    default: false,
+    commands: ["bench engine"],
+    help: "After the runs of each test one more, in which each op is measured: calls, time, bytes, operations, and its share of what the machine gives",
+    example: "true",
+  },
   output: {
     group: "bench",
     type: "choice",

@@ -2,6 +2,7 @@
 
 import type { EngineClient, TokenSource } from "../engine-client.ts";
 import type { KvEngineError } from "../errors.ts";
+import type { StepsProfile } from "../runner/profile.ts";
 import type {
   EngineInfo,
   EngineStats,
@@ -61,6 +62,10 @@ export class RecordingClient implements EngineClient {
 
   resetPrefixCache(): Promise<number> {
     return this.#client.resetPrefixCache();
+  }
+
+  takeProfile(on: boolean): Promise<StepsProfile> {
+    return this.#client.takeProfile(on);
   }
 
   shutdown(timeoutMs: number): Promise<void> {

@@ -4,6 +4,7 @@ import { availableParallelism } from "node:os";
 import type { EngineConfig } from "../config.ts";
 import { errorToData, KvEngineError, toKvEngineError } from "../errors.ts";
 import { type LoadedModel, loadModel } from "../models/registry.ts";
+import type { StepsProfile } from "./profile.ts";
 import type { EngineInfo } from "../request.ts";
 import type { RequestLimits } from "../request-limits.ts";
 import { type ScheduledBatch, type StepResult, stepWord } from "../scheduler/batch.ts";
@@ -226,6 +227,10 @@ export class NativeRunner implements ModelRunner {
     const result = await slot.result;
     this.#slots.shift();
     return result;
+  }
+
+  takeProfile(on: boolean): Promise<StepsProfile> {
+    return this.#started().takeProfile(on);
   }
 
   async stop(): Promise<void> {

@@ -10,6 +10,7 @@ import type {
   CudaStatus,
   Factors,
   FlightResult,
+  Profile,
   ProgramInfo,
   ProgramSpec,
   SeatParams,
@@ -110,6 +111,15 @@ export class Runner {
   async logits(step: Int32Array): Promise<Float32Array> {
     try {
       return await this.#native.logits(step);
+    } catch (thrown) {
+      throw fromNative(thrown);
+    }
+  }
+
+  /** What ops have cost since the last call, where it was counted; `on`: whether it is from here on. */
+  async takeProfile(on: boolean): Promise<Profile> {
+    try {
+      return await this.#native.takeProfile(on);
     } catch (thrown) {
       throw fromNative(thrown);
     }

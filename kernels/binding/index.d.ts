@@ -56,6 +56,14 @@ export declare class Runner {
    * The core's, as JSON `{code, message}` in the message.
    */
   logits(step: Int32Array): Promise<Float32Array>
+  /**
+   * What ops have cost in the steps since this was called last, where it was counted; `on`: whether it is from here on. For
+   * measurement.
+   *
+   * # Errors
+   * The core's after `stop`, as JSON `{code, message}` in the message.
+   */
+  takeProfile(on: boolean): Promise<Profile>
   /** Lets the step under way end, answers queued steps with an error, ends the thread and frees everything. */
   stop(): Promise<void>
   /**
@@ -481,6 +489,38 @@ export type Op =
   | { op: 'siluMul'; label: string; x: ValueId; out: ValueId }
   | { op: 'gatherSamples'; label: string; x: ValueId; out: ValueId }
   | { op: 'sample'; label: string; logits: ValueId }
+
+/** An op of the tape, or several that are done as one. */
+export interface OpProfile {
+  /** Label of each op. */
+  labels: Array<string>
+  /** Name of each op. */
+  ops: Array<string>
+  /** How often it has run. */
+  calls: number
+  /** Seconds in all. */
+  seconds: number
+  /** Of these, seconds in which the calling thread waited for the other compute threads. */
+  waited: number
+  /** Bytes of weights and KV that had to be read. KV that sequences share counts for each. */
+  bytes: number
+  /** Multiply-accumulates with quantised weights. */
+  int8: number
+  /** Multiply-accumulates with float weights and with KV. */
+  fp32: number
+}
+
+/** What steps have cost. */
+export interface Profile {
+  /** How many. */
+  steps: number
+  /** Seconds from the start of a step to its end, of all. */
+  seconds: number
+  /** Seconds between the end of a step and the start of one that was queued behind it. */
+  gaps: number
+  /** In the order of the tape; those that have run. */
+  ops: Array<OpProfile>
+}
 
 /** What came out of compiling. */
 export interface ProgramInfo {

@@ -6,6 +6,7 @@
 import type { EngineClient, Observe, PrefixCacheReset } from "../../engine/engine-client.ts";
 import { epochMs } from "../../engine/epoch.ts";
 import { KvEngineError } from "../../engine/errors.ts";
+import type { StepsProfile } from "../../engine/runner/profile.ts";
 import type {
   EngineInfo,
   EngineStats,
@@ -150,6 +151,8 @@ export class FakeEngineClient implements EngineClient {
     kvBytes: 0,
   };
   currentStats: EngineStats = { ...NO_STATS, totalBlocks: 64 };
+  /** What each profile is. */
+  profile: StepsProfile = { steps: 0, seconds: 0, gaps: 0, ops: [] };
   /** What sequences answer by; `undefined` = nothing until the test sends it. */
   script: Script | undefined = say("Hello");
   readonly sequences: FakeSequence[] = [];
@@ -186,6 +189,10 @@ export class FakeEngineClient implements EngineClient {
     this.externalResets.push(resetExternal);
     this.resets++;
     return Promise.resolve(this.resets);
+  }
+
+  takeProfile(): Promise<StepsProfile> {
+    return Promise.resolve(this.profile);
   }
 
   generate(request: GenerateRequest, observe?: Observe): FakeSequence {

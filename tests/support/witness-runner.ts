@@ -4,6 +4,7 @@
  */
 
 import type { FlightResult } from "../../engine/cache/page-transfers.ts";
+import type { StepsProfile } from "../../engine/runner/profile.ts";
 import type { ModelRunner } from "../../engine/runner/model-runner.ts";
 import type { KvGroup } from "../../engine/runner/native.ts";
 import { NativeRunner } from "../../engine/runner/native-runner.ts";
@@ -103,6 +104,10 @@ export class WitnessRunner implements ModelRunner {
       },
       onResults,
     );
+  }
+
+  takeProfile(on: boolean): Promise<StepsProfile> {
+    return this.#native.takeProfile(on);
   }
 
   get queued(): number {

@@ -4,6 +4,7 @@ import { availableParallelism, loadavg } from "node:os";
 import type { CommandDef } from "citty";
 import type { ConsolaInstance } from "consola";
 import { peakBlocks } from "../../../engine/cache/block-group.ts";
+import type { EngineClient } from "../../../engine/engine-client.ts";
 import type { OptionValues } from "../../../engine/config.ts";
 import { KvEngineError } from "../../../engine/errors.ts";
 import { defineOurCommand } from "../../command.ts";
@@ -15,6 +16,7 @@ import { findLlamaCpp, runLlamaCpp } from "./llama-cpp.ts";
 import type { LlamaCpp } from "./llama-cpp-programs.ts";
 import { Measurer } from "./measure.ts";
 import { renderReport, type Report } from "./report.ts";
+import { profileOf } from "./profile.ts";
 import { Results } from "./results.ts";
 import { type ModelWork, workOf } from "./work.ts";
 
@@ -111,7 +113,7 @@ function createMeter({ client }: Session, work: ModelWork): LimitMeter {
 async function measure(
   { client }: Session,
   tests: readonly Test[],
-  { repetitions }: OptionValues,
+  { repetitions, profile }: OptionValues,
   meter: LimitMeter | undefined,
   peer: LlamaCpp | undefined,
   log: ConsolaInstance,
@@ -131,6 +133,7 @@ async function measure(
   };
   if (peer === undefined) {
     await ours(repetitions);
+    if (profile) await addProfiles(client, tests, measurer, meter, results);
     return results;
   }
   const theirs = async (): Promise<void> => {
@@ -141,7 +144,26 @@ async function measure(
     const sides = [(): Promise<void> => ours(1), theirs];
     for (const side of round % 2 === 0 ? sides : sides.reverse()) await side();
   }
+  if (profile) await addProfiles(client, tests, measurer, meter, results);
   return results;
+}
+
+/** One more run of each test, in which ops are measured: that costs time, so it counts for nothing else. */
+async function addProfiles(
+  client: EngineClient,
+  tests: readonly Test[],
+  measurer: Measurer,
+  meter: LimitMeter | undefined,
+  results: Results,
+): Promise<void> {
+  for (const test of tests) {
+    const peaks = meter?.peaks();
+    await client.takeProfile(true);
+    await measurer.run(test, async (part) => {
+      results.addProfile(test, part, profileOf(await client.takeProfile(true), peaks));
+    });
+    await client.takeProfile(false);
+  }
 }
 
 export default command;

@@ -23,8 +23,15 @@ export class Measurer {
     this.#client = client;
   }
 
-  async run(test: Test): Promise<Times> {
-    if (test.kind === "parallel") return this.#parallel(test);
+  /** `afterPart` is called behind the prompts of parallel tests and behind the end of each test, outside of what is timed. */
+  async run(test: Test, afterPart?: (part: Part) => Promise<void>): Promise<Times> {
+    const times = await this.#run(test, afterPart);
+    await afterPart?.(test.kind === "parallel" ? "gen" : "both");
+    return times;
+  }
+
+  async #run(test: Test, afterPart?: (part: Part) => Promise<void>): Promise<Times> {
+    if (test.kind === "parallel") return this.#parallel(test, afterPart);
     const both = test.nPrompt > 0 ? await this.#prompt(test) : await this.#generation(test);
     return new Map([["both", both]]);
   }
@@ -58,12 +65,16 @@ export class Measurer {
    * First the prompts alone, from asking to the last of their picks; then the same prompts again, from the prefix cache, with
    * outputs: the clock starts when the last of them has its first token.
    */
-  async #parallel(test: ParallelTest): Promise<Times> {
+  async #parallel(
+    test: ParallelTest,
+    afterPart: ((part: Part) => Promise<void>) | undefined,
+  ): Promise<Times> {
     const { nParallel, nPrompt, nGen, shared } = test;
     const distinct = Array.from({ length: shared ? 1 : nParallel }, () => this.#fresh(nPrompt));
     const prefilled = await this.#askAll(distinct, 1);
     for (const { cachedTokens } of prefilled) checkCached(cachedTokens, 0, test);
     const prompt = lastOf(prefilled, "endedAt") - firstOf(prefilled, "askedAt");
+    await afterPart?.("prompt");
 
     const all = Array.from({ length: nParallel }, (_, i) => distinct[shared ? 0 : i]!);
     const generated = await this.#askAll(all, nGen + 1);

@@ -7,6 +7,7 @@ import { csvTable } from "../report/csv.ts";
 import { formatInterval } from "../report/format.ts";
 import { type Section, sectionMarkdown, sectionText } from "../report/section.ts";
 import type { LimitTable } from "./limits.ts";
+import { profileSection } from "./profile.ts";
 import type { BenchResult, PeerResult } from "./results.ts";
 
 export interface Report {
@@ -86,10 +87,13 @@ function tablesOf(report: Report, form: "table" | "md"): string {
   return engineSections(report).map(write).join("\n");
 }
 
-/** Rates and limits, those of them that were measured. */
+/** Rates, profiles and limits, those of them that were measured. */
 export function engineSections(report: Report): Section[] {
   return [
     ...(report.results.length > 0 ? [resultSection(report)] : []),
+    ...report.results.flatMap(({ test, profile }) =>
+      profile === undefined ? [] : [profileSection(test, profile)],
+    ),
     ...(report.limits === undefined ? [] : [limitSection(report.limits)]),
   ];
 }

@@ -5,6 +5,7 @@ import { mean } from "../metrics/distribution.ts";
 import { nameOf, type Part, partsOf, type Row, rowOf, type Test } from "./grid.ts";
 import { type Share, shareOf } from "./limits.ts";
 import type { PeerRate } from "./llama-cpp-programs.ts";
+import type { TestProfile } from "./profile.ts";
 import { median, type Rates, ratesOf } from "./rates.ts";
 import type { ModelWork, Peaks } from "./work.ts";
 
@@ -35,6 +36,8 @@ export interface BenchResult extends Row, Rates {
   readonly test_time: string;
   readonly limit?: Share;
   readonly peer?: PeerResult;
+  /** Where the time of one more run went. */
+  readonly profile?: TestProfile;
 }
 
 /** What is the same for all rows. */
@@ -50,12 +53,17 @@ export interface Setting {
 export class Results {
   readonly #samples = new Map<string, Sample[]>();
   readonly #times = new Map<string, string>();
+  readonly #profiles = new Map<string, TestProfile>();
   readonly #peers = new Map<string, Map<string, number[]>>();
 
   add(test: Test, part: Part, sample: Sample, time: Date): void {
     const key = keyOf(nameOf(test), part);
     this.#samples.set(key, [...(this.#samples.get(key) ?? []), sample]);
     this.#times.set(key, time.toISOString());
+  }
+
+  addProfile(test: Test, part: Part, profile: TestProfile): void {
+    this.#profiles.set(keyOf(nameOf(test), part), profile);
   }
 
   addPeer({ test, part, settings, tokensPerSecond }: PeerRate): void {
@@ -78,6 +86,7 @@ export class Results {
     const rates = ratesOf(row, times);
     const peaks = samples.flatMap((sample) => sample.peaks ?? []);
     const bySettings = this.#peers.get(key);
+    const profile = this.#profiles.get(key);
     return {
       model: setting.model,
       backend: setting.backend,
@@ -89,6 +98,7 @@ export class Results {
         ? {}
         : { limit: shareOf(row, times, peaks, setting.work, setting.maxBatchedTokens) }),
       ...(bySettings === undefined ? {} : { peer: bestOf(bySettings, rates.samples_ts) }),
+      ...(profile === undefined ? {} : { profile }),
     };
   }
 }

@@ -12,6 +12,7 @@ use napi_derive::napi;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+pub use kvengine_core::profile::Profile;
 pub use kvengine_core::program::{ProgramInfo, ProgramSpec};
 
 /// Why a step failed.
@@ -117,6 +118,17 @@ impl Runner {
         Ok(AsyncTask::new(Logits { logits }))
     }
 
+    /// What ops have cost in the steps since this was called last, where it was counted; `on`: whether it is from here on. For
+    /// measurement.
+    ///
+    /// # Errors
+    /// The core's after `stop`, as JSON `{code, message}` in the message.
+    #[napi(ts_return_type = "Promise<Profile>")]
+    pub fn take_profile(&self, on: bool) -> napi::Result<AsyncTask<TakeProfile>> {
+        let profile = self.core.take_profile(on).map_err(to_js)?;
+        Ok(AsyncTask::new(TakeProfile { profile }))
+    }
+
     /// Lets the step under way end, answers queued steps with an error, ends the thread and frees everything.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn stop(&self) -> AsyncTask<Stop> {
@@ -160,13 +172,35 @@ impl Task for Logits {
     type JsValue = Float32Array;
 
     fn compute(&mut self) -> napi::Result<Self::Output> {
-        let stopped = |_| to_js(kvengine_core::error::Failure::internal("the runner was stopped"));
         self.logits.recv().map_err(stopped)?.map_err(to_js)
     }
 
     fn resolve(&mut self, _env: Env, output: Self::Output) -> napi::Result<Self::JsValue> {
         Ok(output.into())
     }
+}
+
+/// Waits for a profile on a native thread.
+pub struct TakeProfile {
+    profile: core::TakenProfile,
+}
+
+impl Task for TakeProfile {
+    type Output = Profile;
+    type JsValue = Profile;
+
+    fn compute(&mut self) -> napi::Result<Self::Output> {
+        self.profile.recv().map_err(stopped)?.map_err(to_js)
+    }
+
+    fn resolve(&mut self, _env: Env, output: Self::Output) -> napi::Result<Self::JsValue> {
+        Ok(output)
+    }
+}
+
+/// The thread has ended without an answer.
+fn stopped(_: std::sync::mpsc::RecvError) -> napi::Error {
+    to_js(kvengine_core::error::Failure::internal("the runner was stopped"))
 }
 
 /// Joins the thread on a native thread.

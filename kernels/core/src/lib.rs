@@ -21,6 +21,7 @@ pub mod pages;
 pub mod picks;
 pub mod plan;
 pub mod pool;
+pub mod profile;
 pub mod program;
 pub mod runner;
 pub mod seats;

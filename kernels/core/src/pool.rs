@@ -9,6 +9,7 @@
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -179,6 +180,23 @@ impl<'a, T> Disjoint<'a, T> {
 pub struct Pool {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
+    /// How long the calling thread has waited for the others at the ends of jobs, while that is counted.
+    waited: Option<Duration>,
+}
+
+/// The next units of `units`: a share of what is left, so that threads that start together end together, and one that is
+/// held up holds up little.
+fn take_share(next: &AtomicUsize, units: usize, threads: usize) -> Option<Range<usize>> {
+    let mut from = next.load(Ordering::Relaxed);
+    while from < units {
+        let share = (units - from).div_ceil(2 * threads).min(units.div_ceil(4 * threads));
+        let to = from + share;
+        match next.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Some(from..to),
+            Err(now) => from = now,
+        }
+    }
+    None
 }
 
 impl Pool {
@@ -200,7 +218,7 @@ impl Pool {
             bed: Mutex::new(()),
             alarm: Condvar::new(),
         });
-        let mut pool = Self { shared, helpers: Vec::with_capacity(threads - 1) };
+        let mut pool = Self { shared, helpers: Vec::with_capacity(threads - 1), waited: None };
         for worker in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let helper = std::thread::Builder::new()
@@ -215,6 +233,36 @@ impl Pool {
     /// Compute threads in all.
     pub fn threads(&self) -> usize {
         self.helpers.len() + 1
+    }
+
+    /// Begins or ends counting what [`Self::waited`] answers.
+    pub fn count_waits(&mut self, on: bool) {
+        self.waited = on.then_some(Duration::ZERO);
+    }
+
+    /// How long the calling thread has waited for the others since [`Self::count_waits`].
+    pub fn waited(&self) -> Duration {
+        self.waited.unwrap_or_default()
+    }
+
+    /// Runs `job(units, worker)` over all of `0..units` in runs of neighbours, long ones first. As [`Self::run`] else.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn share(&mut self, units: usize, job: &(dyn Fn(Range<usize>, usize) + Sync)) {
+        let threads = self.threads();
+        if threads == 1 || units <= 1 {
+            if units > 0 {
+                job(0..units, 0);
+            }
+            return;
+        }
+        let next = Apart(AtomicUsize::new(0));
+        self.run(threads, &|_, worker| {
+            while let Some(units) = take_share(&next.0, units, threads) {
+                job(units, worker);
+            }
+        });
     }
 
     /// Runs `job(task, worker)` once for each task of `0..tasks`, on any worker of `0..threads()`, in any order; returns
@@ -244,7 +292,13 @@ impl Pool {
         shared.gate.0.fetch_add(GENERATION, Ordering::SeqCst);
         shared.wake();
         shared.work(job, tasks, 0);
-        drop(closing);
+        if let Some(waited) = &mut self.waited {
+            let since = Instant::now();
+            drop(closing);
+            *waited += since.elapsed();
+        } else {
+            drop(closing);
+        }
         assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a compute task panicked");
     }
 }
@@ -280,6 +334,48 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn shares_cover_each_unit_once_on_any_number_of_threads() {
+        for threads in [1, 2, 3, 5] {
+            let mut pool = Pool::new(threads).expect("threads");
+            for units in [0, 1, 2, 7, 18, 1000] {
+                let counts: Vec<AtomicUsize> = (0..units).map(|_| AtomicUsize::new(0)).collect();
+                pool.share(units, &|units, worker| {
+                    assert!(worker < threads && !units.is_empty());
+                    for unit in units {
+                        counts[unit].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                assert!(
+                    counts.iter().all(|c| c.load(Ordering::Relaxed) == 1),
+                    "{threads} threads, {units} units"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn waits_are_counted_while_asked_for() {
+        let mut pool = Pool::new(2).expect("threads");
+        let job = |pool: &mut Pool| {
+            let began = AtomicUsize::new(0);
+            pool.run(2, &|_, _| {
+                // Both threads are inside, so one of them ends first.
+                began.fetch_add(1, Ordering::SeqCst);
+                while began.load(Ordering::SeqCst) < 2 {
+                    std::thread::yield_now();
+                }
+            });
+        };
+        job(&mut pool);
+        assert_eq!(pool.waited(), Duration::ZERO);
+        pool.count_waits(true);
+        job(&mut pool);
+        assert!(pool.waited() > Duration::ZERO);
+        pool.count_waits(false);
+        assert_eq!(pool.waited(), Duration::ZERO);
     }
 
     #[test]

@@ -6,11 +6,13 @@ use crate::error::{Failure, Result};
 use crate::op::{Op, Rows, ValueInfo};
 use crate::pages::Pages;
 use crate::plan::{self, Plan};
+use crate::profile::{Profile, Profiler, Taken};
 use crate::seats::Seats;
 use crate::shape::{Shapes, at};
 use crate::step::{Limits, Step};
 use crate::weights::{TensorSource, Weights};
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
 /// All that a program is made from.
 #[derive(Clone, Debug)]
@@ -78,7 +80,9 @@ pub struct Program {
     limits: Limits,
     info: ProgramInfo,
     description: String,
-    _weights: Weights,
+    /// Counts what ops cost, while somebody asks.
+    profiler: Option<Profiler>,
+    weights: Weights,
 }
 
 impl Program {
@@ -130,7 +134,17 @@ impl Program {
             page_bytes: page_bytes as i64,
         };
         let description = describe(spec, &plan);
-        Ok(Self { backend, instructions, activations, arena, limits, info, description, _weights: weights })
+        Ok(Self {
+            backend,
+            instructions,
+            activations,
+            arena,
+            limits,
+            info,
+            description,
+            profiler: None,
+            weights,
+        })
     }
 
     /// What came out of compiling.
@@ -168,9 +182,12 @@ impl Program {
         let mut sampled = Vec::with_capacity(step.samples.len());
         let mut launch =
             Launch { step, activations: self.activations, arena: &self.arena, seats, sampled: &mut sampled };
-        match self.backend.whole_step(&mut launch, &self.limits) {
-            Some(done) => done?,
-            None => self.backend.run(&self.instructions, &mut launch)?,
+        match (self.backend.whole_step(&mut launch, &self.limits), &mut self.profiler) {
+            (Some(done), _) => done?,
+            (None, None) => self.backend.run(&self.instructions, &mut launch)?,
+            (None, Some(profiler)) => {
+                run_profiled(self.backend.as_mut(), &self.instructions, &mut launch, profiler)?;
+            }
         }
         self.backend.synchronize()?;
         if sampled.len() == step.samples.len() {
@@ -178,6 +195,25 @@ impl Program {
         } else {
             let (got, wanted) = (sampled.len(), step.samples.len());
             Err(Failure::internal(format!("step: {got} answers for {wanted} sampled positions")))
+        }
+    }
+
+    /// What ops have cost since this was called last, where it was counted; `on`: whether it is from here on.
+    ///
+    /// # Errors
+    /// `internal`, never for a program that was compiled.
+    pub fn take_profile(&mut self, on: bool) -> Result<Profile> {
+        let tensors = self.instructions.iter().map(|one| tensors_of(&one.op, &self.weights));
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        self.backend.count_waits(on);
+        let next = on.then(|| Profiler::new(&tensors));
+        Ok(std::mem::replace(&mut self.profiler, next).map_or_else(Profile::default, Profiler::profile))
+    }
+
+    /// For the profile: a step ran after a gap.
+    pub(crate) fn count_step(&mut self, time: Duration, gap: Duration) {
+        if let Some(profiler) = &mut self.profiler {
+            profiler.step(time, gap);
         }
     }
 
@@ -229,6 +265,29 @@ impl Program {
         to.extend(bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)));
         Ok(())
     }
+}
+
+/// As [`Backend::run`], and counts each op. A device that works beside its host is waited for after each.
+fn run_profiled(
+    backend: &mut dyn Backend,
+    instructions: &[Instruction],
+    launch: &mut Launch<'_>,
+    profiler: &mut Profiler,
+) -> Result<()> {
+    let mut first = 0;
+    while first < instructions.len() {
+        let count = backend.together(&instructions[first..]);
+        let now = &instructions[first..first + count];
+        if launch.step.rows_of(now[0].rows()) > 0 {
+            let (begin, waited) = (Instant::now(), backend.waited());
+            backend.run(now, launch)?;
+            backend.synchronize()?;
+            let taken = Taken { time: begin.elapsed(), waited: backend.waited().saturating_sub(waited) };
+            profiler.add(first, now, launch.step, launch.arena, taken);
+        }
+        first += count;
+    }
+    Ok(())
 }
 
 fn named(what: &str, Failure { code, message }: &Failure) -> Failure {

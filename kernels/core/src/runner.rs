@@ -4,6 +4,7 @@
 use crate::backend::Sampled;
 use crate::error::{Failure, Result, panic_text};
 use crate::pages::Pages;
+use crate::profile::Profile;
 use crate::program::{Program, ProgramInfo, ProgramSpec};
 use crate::seats::{Seat, SeatParams, Seats};
 use crate::step::{FROM_SEAT, Step};
@@ -37,10 +38,14 @@ pub type OnResult = Box<dyn FnMut(StepResult) + Send>;
 /// Receives the logits of [`Runner::logits`].
 pub type Logits = Receiver<Result<Vec<f32>>>;
 
+/// Receives the profile of [`Runner::take_profile`].
+pub type TakenProfile = Receiver<Result<Profile>>;
+
 enum Command {
     OpenSeat(usize, Box<Seat>),
     Submit(Vec<i32>),
     Logits(Vec<i32>, Sender<Result<Vec<f32>>>),
+    Profile(bool, Sender<Result<Profile>>),
     Stop,
 }
 
@@ -142,6 +147,17 @@ impl Runner {
         Ok(logits)
     }
 
+    /// Queues the taking of what ops have cost in the steps since the last time, where it was counted; `on`: whether it is from
+    /// there on. For measurement.
+    ///
+    /// # Errors
+    /// `internal` after [`Self::stop`].
+    pub fn take_profile(&self, on: bool) -> Result<TakenProfile> {
+        let (reply, profile) = mpsc::channel();
+        self.send(Command::Profile(on, reply))?;
+        Ok(profile)
+    }
+
     /// How many pages a host pool could have now.
     ///
     /// # Errors
@@ -216,6 +232,10 @@ impl Device {
                 Command::Stop => return,
                 Command::OpenSeat(index, seat) => self.seats.open(index, *seat),
                 Command::Submit(words) => self.submit(&words),
+                Command::Profile(on, reply) => {
+                    // Nobody waits any more: nothing to do.
+                    let _gone = reply.send(self.program.take_profile(on));
+                }
                 Command::Logits(words, reply) => {
                     let logits = self.guarded(|device| {
                         device.resolve(&words)?;
@@ -240,6 +260,7 @@ impl Device {
         let end = Instant::now();
         self.last_end = Some(end);
         self.was_empty = false;
+        self.program.count_step(end.duration_since(start), gap.unwrap_or_default());
         let (sampled, error) = match sampled {
             Ok(sampled) => (sampled, None),
             Err(failure) => (Vec::new(), Some(failure)),

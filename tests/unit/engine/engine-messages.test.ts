@@ -170,4 +170,18 @@ describe("messages of the engine", () => {
     await expect(unanswered).rejects.toThrow("the engine has stopped");
     await expect(stopped.resetPrefixCache()).rejects.toThrow("the engine has stopped");
   });
+
+  test("profiles are answered in order, or with the engine's end", async () => {
+    const { worker, client } = await connectFake();
+    const taken = [true, false, false].map((on) => client.takeProfile(on));
+    expect(worker.posted.slice(-3)).toEqual(
+      [true, false, false].map((on) => ({ type: "takeProfile", on })),
+    );
+    const profile = { steps: 0, seconds: 0, gaps: 0, ops: [] };
+    for (const steps of [0, 4]) worker.say({ type: "profile", profile: { ...profile, steps } });
+    expect((await Promise.all(taken.slice(0, 2))).map(({ steps }) => steps)).toEqual([0, 4]);
+    worker.say({ type: "fatal", error: { code: "internal", message: "a kernel failed" } });
+    await expect(taken[2]).rejects.toThrow("a kernel failed");
+    await expect(client.takeProfile(true)).rejects.toThrow("the engine has stopped");
+  });
 });

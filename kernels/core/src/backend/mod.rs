@@ -10,6 +10,7 @@ use crate::picks::Top;
 use crate::seats::Seats;
 use crate::shape::at;
 use crate::step::{Limits, Step};
+use std::time::Duration;
 
 pub mod cpu;
 pub mod cuda;
@@ -231,17 +232,35 @@ pub trait Backend: Send {
         Ok(())
     }
 
+    /// How many of these instructions, from the first on, are done as one; at least one.
+    fn together(&self, _instructions: &[Instruction]) -> usize {
+        1
+    }
+
     /// Runs instructions over the step, in order; those that have no rows in it are nothing to do. A failure names the op's
     /// place in the model.
     ///
     /// # Errors
     /// As [`Self::launch`].
     fn run(&mut self, instructions: &[Instruction], launch: &mut Launch<'_>) -> Result<()> {
-        for instruction in instructions.iter().filter(|one| launch.step.rows_of(one.rows()) > 0) {
-            self.launch(instruction, launch)
-                .map_err(|failure| Failure { message: at(&instruction.op, &failure.message), ..failure })?;
+        let mut left = instructions;
+        while let Some(first) = left.first() {
+            let (now, after) = left.split_at(self.together(left));
+            if launch.step.rows_of(first.rows()) > 0 {
+                self.launch_together(now, launch)
+                    .map_err(|failure| Failure { message: at(&first.op, &failure.message), ..failure })?;
+            }
+            left = after;
         }
         Ok(())
+    }
+
+    /// Runs what [`Self::together`] said is done as one.
+    ///
+    /// # Errors
+    /// As [`Self::launch`].
+    fn launch_together(&mut self, instructions: &[Instruction], launch: &mut Launch<'_>) -> Result<()> {
+        instructions.iter().try_for_each(|instruction| self.launch(instruction, launch))
     }
 
     /// Runs one op over the step.
@@ -249,6 +268,14 @@ pub trait Backend: Send {
     /// # Errors
     /// `internal`: everything else was refused by [`Self::supports`]; `device_lost`.
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()>;
+
+    /// Begins or ends counting what [`Self::waited`] answers.
+    fn count_waits(&mut self, _on: bool) {}
+
+    /// How long the calling thread has waited for other compute threads since [`Self::count_waits`].
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Waits until all launches have ended.
     ///

@@ -1,22 +1,28 @@
 //! The cpu backend. Matrices are repacked at load for the instruction set; KV is IEEE halves. Results depend neither on
 //! the number of threads nor on what else is in the step.
 
+mod gated;
 pub mod memory;
 mod views;
 
+use crate::arena::Arena;
 use crate::backend::{Backend, BufferId, Instruction, Launch, PreparedId, Tensor};
 use crate::dequant::dequantize;
 use crate::dtype::DType;
 use crate::error::{Failure, Result};
-use crate::op::Op;
+use crate::op::{Op, ValueId};
 use crate::ops::attention::cpu::{self as attention, Attention, RUN};
 use crate::ops::linear::cpu as linear;
 use crate::ops::rope::{Rope, cpu as rope};
 use crate::ops::store_kv::{KvPlace, cpu as store_kv};
 use crate::ops::{rms_norm, sample, silu_mul};
 use crate::pool::{Disjoint, Pool};
-use crate::simd::{Isa, LANES, with_simd};
+use crate::simd::{Isa, LANES, with_simd, with_wide_simd};
+use crate::step::Limits;
+use gated::Gated;
 use memory::{Memory, Region};
+use std::collections::HashSet;
+use std::time::Duration;
 use views::Views;
 
 /// Below this many elements an op runs on the calling thread: waking others costs more.
@@ -42,6 +48,8 @@ pub struct CpuBackend {
     buffers: Vec<Region>,
     prepared: Vec<Prepared>,
     prepared_bytes: usize,
+    /// Values of the tape that one op reads: they need not exist where that op is done with the one that writes them.
+    read_once: HashSet<ValueId>,
     linear: linear::Scratch,
     attention: attention::Scratch,
     angles: rope::Angles,
@@ -62,6 +70,7 @@ impl CpuBackend {
             buffers: Vec::new(),
             prepared: Vec::new(),
             prepared_bytes: 0,
+            read_once: HashSet::new(),
             linear: linear::Scratch::new(isa),
             attention: attention::Scratch::default(),
             angles: rope::Angles::default(),
@@ -211,7 +220,7 @@ impl CpuBackend {
                     let out = unsafe { shared.part(rows.start * width, rows.len() * width) };
                     let x = &x[rows.start * 2 * width..rows.end * 2 * width];
                     for (x, out) in x.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
-                        with_simd!(isa, s => silu_mul::cpu::row(s, x, out));
+                        with_wide_simd!(isa, s => silu_mul::cpu::row(s, x, out));
                     }
                 });
             }
@@ -355,6 +364,38 @@ impl Backend for CpuBackend {
 
     fn kv_element_bytes(&self) -> usize {
         size_of::<u16>()
+    }
+
+    fn start(
+        &mut self,
+        instructions: &[Instruction],
+        _activations: BufferId,
+        _arena: &Arena,
+        _limits: &Limits,
+    ) -> Result<()> {
+        self.read_once = gated::read_once(instructions);
+        Ok(())
+    }
+
+    fn together(&self, instructions: &[Instruction]) -> usize {
+        Gated::find(instructions, &self.prepared, &self.read_once).map_or(1, |gated| gated.len())
+    }
+
+    fn launch_together(&mut self, instructions: &[Instruction], launch: &mut Launch<'_>) -> Result<()> {
+        if let Some(gated) = Gated::find(instructions, &self.prepared, &self.read_once) {
+            let buffer = self.buffers[launch.activations.0].floats_mut();
+            gated.run(&mut self.pool, &mut self.linear, buffer, launch.step);
+            return Ok(());
+        }
+        instructions.iter().try_for_each(|instruction| self.launch(instruction, launch))
+    }
+
+    fn count_waits(&mut self, on: bool) {
+        self.pool.count_waits(on);
+    }
+
+    fn waited(&self) -> Duration {
+        self.pool.waited()
     }
 
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {

@@ -15,7 +15,8 @@ pub(super) struct Views<'a> {
     outputs: Vec<usize>,
 }
 
-fn place(operand: &Operand, step: &Step) -> Range<usize> {
+/// Where an operand lies, in floats.
+pub(super) fn place(operand: &Operand, step: &Step) -> Range<usize> {
     let start = operand.offset / size_of::<f32>();
     start..start + step.rows_of(operand.rows) * operand.width
 }

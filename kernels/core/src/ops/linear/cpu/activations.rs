@@ -84,34 +84,41 @@ impl Activations {
         self.scales.as_ptr().wrapping_add(group.first * 3 * (self.cols / BLOCK))
     }
 
-    /// Takes `rows` rows of `cols` columns; `cols` is a multiple of 32 unless the form is floats.
-    #[expect(unsafe_code, reason = "groups are written by different threads")]
-    pub(super) fn fill(&mut self, isa: Isa, pool: &mut Pool, x: &[f32], rows: usize, cols: usize) {
-        debug_assert_eq!(x.len(), rows * cols);
+    /// Makes room for `rows` rows of `cols` columns; `cols` is a multiple of 32 unless the form is floats.
+    pub(super) fn begin(&mut self, rows: usize, cols: usize) {
         (self.rows, self.cols) = (rows, cols);
         let words = (rows * cols * size(self.form)).div_ceil(4);
         if self.numbers.len() < words {
             self.numbers.resize(words, 0);
         }
-        let blocks = if self.form == Form::Floats { 0 } else { cols / BLOCK };
-        if self.scales.len() < rows * blocks * 3 {
-            self.scales.resize(rows * blocks * 3, 0.0);
+        let scales = rows * 3 * self.blocks();
+        if self.scales.len() < scales {
+            self.scales.resize(scales, 0.0);
         }
-        let mut numbers = std::mem::take(&mut self.numbers);
-        let mut scales = std::mem::take(&mut self.scales);
-        let groups = self.groups();
-        {
-            let (numbers, scales) = (Disjoint::new(&mut numbers), Disjoint::new(&mut scales));
+    }
+
+    /// Blocks of a row that have scales.
+    fn blocks(&self) -> usize {
+        if self.form == Form::Floats { 0 } else { self.cols / BLOCK }
+    }
+
+    /// Takes `x`, of `rows` rows and `cols` columns.
+    #[expect(unsafe_code, reason = "groups are written by different threads")]
+    pub(super) fn fill(&mut self, isa: Isa, pool: &mut Pool, x: &[f32], rows: usize, cols: usize) {
+        debug_assert_eq!(x.len(), rows * cols);
+        self.begin(rows, cols);
+        self.written(|this, numbers, scales| {
+            let blocks = this.blocks();
             let fill = |index: usize| {
-                let group = self.group(index);
+                let group = this.group(index);
                 let x = &x[group.first * cols..][..group.len * cols];
-                let start = group.first * cols * size(self.form) / 4;
-                let len = group.len * cols * size(self.form) / 4;
+                let start = group.first * cols * size(this.form) / 4;
+                let len = group.len * cols * size(this.form) / 4;
                 // SAFETY: groups are disjoint ranges of rows, and each is filled by one task.
                 let (numbers, scales) = unsafe {
                     (numbers.part(start, len), scales.part(group.first * 3 * blocks, group.len * 3 * blocks))
                 };
-                match self.form {
+                match this.form {
                     Form::Floats => interleave(x, cols, numbers),
                     Form::Bytes => {
                         with_simd!(isa, s => quantise::<_, false>(s, x, cols, group.len, numbers, scales));
@@ -122,15 +129,62 @@ impl Activations {
                 }
             };
             if rows * cols <= SERIAL {
-                (0..groups).for_each(fill);
+                (0..this.groups()).for_each(fill);
             } else {
-                let each = groups.div_ceil(4 * pool.threads());
-                pool.run(groups.div_ceil(each), &|task, _| {
-                    (task * each..groups.min((task + 1) * each)).for_each(fill);
-                });
+                pool.share(this.groups(), &|groups, _| groups.for_each(fill));
+            }
+        });
+    }
+
+    /// Lends the memory of numbers and scales to `write`.
+    fn written(&mut self, write: impl FnOnce(&Self, &Disjoint<'_, u32>, &Disjoint<'_, f32>)) {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        let mut scales = std::mem::take(&mut self.scales);
+        write(self, &Disjoint::new(&mut numbers), &Disjoint::new(&mut scales));
+        (self.numbers, self.scales) = (numbers, scales);
+    }
+
+    /// After [`Self::begin`]: lets the threads of a job put blocks of columns where they belong. See [`Blocks::put`].
+    pub(super) fn by_blocks(&mut self, write: impl FnOnce(&Blocks<'_>)) {
+        self.written(|this, numbers, scales| write(&Blocks { to: this, numbers, scales }));
+    }
+}
+
+/// Activations whose blocks are written by different threads.
+pub(super) struct Blocks<'a> {
+    /// Their groups.
+    pub(super) to: &'a Activations,
+    numbers: &'a Disjoint<'a, u32>,
+    scales: &'a Disjoint<'a, f32>,
+}
+
+impl Blocks<'_> {
+    /// Writes columns `32 * block..` of a group; `x` has a row for each of the group's.
+    ///
+    /// # Safety
+    /// No other thread writes this block of this group.
+    #[expect(unsafe_code, reason = "blocks are written by different threads")]
+    pub(super) unsafe fn put(&self, isa: Isa, group: Group, block: usize, x: &[[f32; BLOCK]]) {
+        let (rows, form) = (group.len, self.to.form);
+        let each = BLOCK * size(form) / 4;
+        let first = group.first * self.to.cols * size(form) / 4 + block * rows * each;
+        let scaled = match form {
+            Form::Floats => 0..0,
+            Form::Bytes | Form::Words => {
+                let first = 3 * (group.first * self.to.blocks() + block * rows);
+                first..first + 3 * rows
+            }
+        };
+        // SAFETY: the places of one block of one group, which is the caller's.
+        let (numbers, scales) =
+            unsafe { (self.numbers.part(first, rows * each), self.scales.part(scaled.start, scaled.len())) };
+        for (t, x) in x[..rows].iter().enumerate() {
+            match form {
+                Form::Floats => x.iter().enumerate().for_each(|(k, x)| numbers[k * rows + t] = x.to_bits()),
+                Form::Bytes => with_simd!(isa, s => put::<_, false>(s, x, t, rows, numbers, scales)),
+                Form::Words => with_simd!(isa, s => put::<_, true>(s, x, t, rows, numbers, scales)),
             }
         }
-        (self.numbers, self.scales) = (numbers, scales);
     }
 }
 
@@ -161,30 +215,41 @@ fn quantise<S: Simd, const WORDS: bool>(
     to: &mut [u32],
     scales: &mut [f32],
 ) {
-    let blocks = cols / BLOCK;
+    let (blocks, each) = (cols / BLOCK, if WORDS { 16 } else { 8 });
     let x = x.as_chunks::<BLOCK>().0;
     for t in 0..rows {
         for b in 0..blocks {
-            let block = &x[t * blocks + b];
-            let (d, numbers, sum) = quantise_block(s, block);
-            let place = b * rows + t;
-            if WORDS {
-                let to = &mut to.as_chunks_mut::<16>().0[place];
-                for (quad, to) in numbers.as_chunks::<4>().0.iter().zip(to.as_chunks_mut::<2>().0) {
-                    *to = [pair(quad[0], quad[2]), pair(quad[1], quad[3])];
-                }
-            } else {
-                let to = &mut to.as_chunks_mut::<8>().0[place];
-                for (quad, to) in numbers.as_chunks::<4>().0.iter().zip(to) {
-                    *to = u32::from_ne_bytes(quad.map(|q| q as u8));
-                }
-            }
-            let scales = &mut scales[b * 3 * rows..][..3 * rows];
-            scales[t] = d;
-            scales[rows + t] = d * sum as f32;
-            scales[2 * rows + t] = f32::from_bits(sum as u32);
+            let to = &mut to[b * rows * each..][..rows * each];
+            put::<_, WORDS>(s, &x[t * blocks + b], t, rows, to, &mut scales[b * 3 * rows..][..3 * rows]);
         }
     }
+}
+
+/// Row `t` of a block of `rows` rows.
+#[inline(always)]
+fn put<S: Simd, const WORDS: bool>(
+    s: S,
+    x: &[f32; BLOCK],
+    t: usize,
+    rows: usize,
+    to: &mut [u32],
+    scales: &mut [f32],
+) {
+    let (d, numbers, sum) = quantise_block(s, x);
+    if WORDS {
+        let to = &mut to.as_chunks_mut::<16>().0[t];
+        for (quad, to) in numbers.as_chunks::<4>().0.iter().zip(to.as_chunks_mut::<2>().0) {
+            *to = [pair(quad[0], quad[2]), pair(quad[1], quad[3])];
+        }
+    } else {
+        let to = &mut to.as_chunks_mut::<8>().0[t];
+        for (quad, to) in numbers.as_chunks::<4>().0.iter().zip(to) {
+            *to = u32::from_ne_bytes(quad.map(|q| q as u8));
+        }
+    }
+    scales[t] = d;
+    scales[rows + t] = d * sum as f32;
+    scales[2 * rows + t] = f32::from_bits(sum as u32);
 }
 
 fn pair(low: i8, high: i8) -> u32 {

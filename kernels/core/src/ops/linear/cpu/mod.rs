@@ -9,17 +9,19 @@ mod activations;
 mod avx2;
 mod avx512;
 mod format;
+mod gated;
 mod pack;
 mod portable;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::backend::Tensor;
 use crate::backend::cpu::memory::{Memory, Region};
 use crate::error::Result;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::Isa;
-use activations::{Activations, Form};
+use activations::{Activations, Form, Group};
 use format::Format;
 
 /// Sums of one panel and one group: `[row of the group][row of the panel]`.
@@ -47,6 +49,8 @@ type Kernel = unsafe fn(&Call, &mut Tile);
 
 /// Rows of the input that are worked on together, so that their numbers stay in the second-level cache.
 const ROWS_TOGETHER: usize = 128;
+/// Of each thread, where a linear has one group of rows.
+const PARTS: usize = 2;
 
 /// One weight matrix, packed.
 struct Matrix {
@@ -55,9 +59,27 @@ struct Matrix {
     form: Form,
     rows: usize,
     panel_bytes: usize,
-    panels: Region,
+    /// Of this matrix, or of two whose panels take turns.
+    panels: Arc<Region>,
+    /// Bytes before the first panel, and from one to the next.
+    start: usize,
+    stride: usize,
     /// First column of the output.
     column: usize,
+    /// First panel, counted over all matrices of the linear.
+    first_panel: usize,
+}
+
+fn panel_bytes(isa: Isa, tensor: &Tensor<'_>) -> usize {
+    Format::of(tensor.dtype).panel_bytes(2 * lanes(isa), tensor.cols)
+}
+
+/// Whether these are two matrices of one shape, as a gate and what it gates are.
+fn is_pair(isa: Isa, tensors: &[Tensor<'_>]) -> bool {
+    match tensors {
+        [a, b] => a.rows == b.rows && panel_bytes(isa, a) == panel_bytes(isa, b),
+        _ => false,
+    }
 }
 
 /// Several matrices over one input.
@@ -66,12 +88,21 @@ pub struct Linear {
     cols: usize,
     width: usize,
     matrices: Vec<Matrix>,
+    /// Of all matrices.
+    panels: usize,
+    /// Whether the panels of two matrices take turns.
+    paired: bool,
     bias: Vec<f32>,
 }
 
+/// Input in each form.
+type Forms = [Activations; 3];
+
 /// Input in the forms that kernels need, kept between calls.
 pub struct Scratch {
-    forms: [Activations; 3],
+    forms: Forms,
+    /// What a gate leaves for the linear behind it.
+    gated: Forms,
 }
 
 fn most_rows(isa: Isa) -> usize {
@@ -90,34 +121,38 @@ impl Scratch {
     /// Empty.
     pub fn new(isa: Isa) -> Self {
         let most = most_rows(isa);
-        Self { forms: [Form::Bytes, Form::Words, Form::Floats].map(|form| Activations::new(form, most)) }
+        let forms = || [Form::Bytes, Form::Words, Form::Floats].map(|form| Activations::new(form, most));
+        Self { forms: forms(), gated: forms() }
     }
 }
 
 impl Matrix {
-    fn pack(
-        isa: Isa,
-        pool: &mut Pool,
-        memory: &mut Memory,
-        tensor: &Tensor<'_>,
-        column: usize,
-    ) -> Result<Self> {
-        let format = Format::of(tensor.dtype);
+    /// Writes the panels of a matrix into zeroed memory, the first at `start`, each `stride` bytes behind the one before.
+    fn pack(isa: Isa, pool: &mut Pool, tensor: &Tensor<'_>, to: &mut [u8], start: usize, stride: usize) {
         let height = 2 * lanes(isa);
-        let panel_bytes = format.panel_bytes(height, tensor.cols);
-        let panels = tensor.rows.div_ceil(height);
-        let mut region = memory.take(panels * panel_bytes)?;
+        let panel_bytes = panel_bytes(isa, tensor);
         let row_bytes = tensor.dtype.row_bytes(tensor.cols);
         let bias = if matches!(isa, Isa::Avx512(_)) { avx512::BIAS } else { 0 };
-        let packed = Disjoint::new(region.bytes_mut());
-        pool.run(panels, &|p, _| {
+        let packed = Disjoint::new(to);
+        pool.run(tensor.rows.div_ceil(height), &|p, _| {
             let rows = (p * height..tensor.rows.min((p + 1) * height))
                 .map(|r| &tensor.bytes[r * row_bytes..][..row_bytes]);
             #[expect(unsafe_code, reason = "panels are written by different threads")]
             // SAFETY: each task writes its own panel.
-            let panel = unsafe { packed.part(p * panel_bytes, panel_bytes) };
+            let panel = unsafe { packed.part(start + p * stride, panel_bytes) };
             pack::pack_panel(tensor.dtype, rows, tensor.cols, lanes(isa), bias, panel);
         });
+    }
+
+    /// A packed matrix; see [`Self::pack`].
+    fn new(
+        isa: Isa,
+        tensor: &Tensor<'_>,
+        panels: Arc<Region>,
+        [start, stride]: [usize; 2],
+        [column, first_panel]: [usize; 2],
+    ) -> Self {
+        let format = Format::of(tensor.dtype);
         let form = match (isa, format) {
             (_, Format::F32 | Format::F16 | Format::BF16) => Form::Floats,
             (Isa::Avx2(_), Format::Quantised(q)) if q.bits == 8 => Form::Words,
@@ -128,7 +163,8 @@ impl Matrix {
             Isa::Avx2(_) => Some(avx2::kernel(format)),
             Isa::Portable => None,
         };
-        Ok(Self { format, kernel, form, rows: tensor.rows, panel_bytes, panels: region, column })
+        let (rows, panel_bytes) = (tensor.rows, panel_bytes(isa, tensor));
+        Self { format, kernel, form, rows, panel_bytes, panels, start, stride, column, first_panel }
     }
 }
 
@@ -145,12 +181,26 @@ impl Linear {
         biases: &[Vec<f32>],
     ) -> Result<Self> {
         let mut matrices = Vec::with_capacity(tensors.len());
-        let mut width = 0;
-        for tensor in tensors {
-            matrices.push(Matrix::pack(isa, pool, memory, tensor, width)?);
-            width += tensor.rows;
+        let (mut width, mut panels) = (0, 0);
+        let paired = is_pair(isa, tensors);
+        // A step reads one stream of bytes from start to end: a gate and what it gates are read together.
+        for together in tensors.chunks(if paired { 2 } else { 1 }) {
+            let bytes = panel_bytes(isa, &together[0]);
+            let stride = together.len() * bytes;
+            let count = together[0].rows.div_ceil(2 * lanes(isa));
+            let mut region = memory.take(count * stride)?;
+            for (i, tensor) in together.iter().enumerate() {
+                Matrix::pack(isa, pool, tensor, region.bytes_mut(), i * bytes, stride);
+            }
+            let region = Arc::new(region);
+            for (i, tensor) in together.iter().enumerate() {
+                let place = [i * bytes, stride];
+                matrices.push(Matrix::new(isa, tensor, Arc::clone(&region), place, [width, panels]));
+                width += tensor.rows;
+                panels += count;
+            }
         }
-        Ok(Self { isa, cols: tensors[0].cols, width, matrices, bias: biases.concat() })
+        Ok(Self { isa, cols: tensors[0].cols, width, matrices, panels, paired, bias: biases.concat() })
     }
 
     /// `out = x · Wᵀ + bias` for all rows of `x`.
@@ -160,44 +210,88 @@ impl Linear {
         if rows == 0 {
             return;
         }
-        for activations in &mut scratch.forms {
+        self.read(pool, &mut scratch.forms, x);
+        self.multiply(pool, &scratch.forms, rows, out);
+    }
+
+    /// Brings `x` into the forms that the matrices need.
+    fn read(&self, pool: &mut Pool, forms: &mut Forms, x: &[f32]) {
+        for activations in forms {
             if self.matrices.iter().any(|m| m.form == activations.form()) {
-                activations.fill(self.isa, pool, x, rows, self.cols);
+                activations.fill(self.isa, pool, x, x.len() / self.cols, self.cols);
             }
         }
+    }
 
-        // A task is a run of panels of one matrix and some groups of rows.
-        let height = 2 * lanes(self.isa);
-        let panels = self.width.div_ceil(height);
-        let groups = scratch.forms.iter().map(Activations::groups).max().unwrap_or(0);
-        // One group: memory decides, and long streams read best. More: small tasks, so that threads end together.
-        let parts = if groups == 1 { 2 } else { 8 };
-        let each = panels.div_ceil(parts * pool.threads());
-        let groups_each = (ROWS_TOGETHER / most_rows(self.isa)).min(groups);
-        let runs: Vec<(usize, Range<usize>)> = self
-            .matrices
-            .iter()
-            .enumerate()
-            .flat_map(|(i, m)| {
-                let count = m.rows.div_ceil(height);
-                (0..count).step_by(each).map(move |p| (i, p..count.min(p + each)))
-            })
-            .collect();
-        let out = Disjoint::new(out);
-        pool.run(runs.len() * groups.div_ceil(groups_each), &|task, _| {
-            let (matrix, panels) = &runs[task % runs.len()];
-            let matrix = &self.matrices[*matrix];
-            let activations = &scratch.forms[matrix.form as usize];
-            let first = task / runs.len() * groups_each;
-            let groups = first..activations.groups().min(first + groups_each);
-            for panel in panels.clone() {
-                self.panel(matrix, panel, activations, groups.clone(), &out);
+    /// Runs `job(panel, groups)` for each of so many panels (or blocks) and all groups of `rows` rows. Groups that are worked on
+    /// together go through all panels before the next ones do.
+    fn by_panels(
+        &self,
+        pool: &mut Pool,
+        panels: usize,
+        rows: usize,
+        job: impl Fn(usize, Range<usize>) + Sync,
+    ) {
+        let groups = rows.div_ceil(most_rows(self.isa));
+        let together = ROWS_TOGETHER / most_rows(self.isa);
+        if groups == 1 {
+            // Memory decides, and long streams read best.
+            let parts = PARTS * pool.threads();
+            // The first ones are longer by one panel where they are not equal.
+            let start = |part: usize| part * (panels / parts) + part.min(panels % parts);
+            pool.run(parts, &|part, _| (start(part)..start(part + 1)).for_each(|panel| job(panel, 0..1)));
+            return;
+        }
+        pool.share(panels * groups.div_ceil(together), &|units, _| {
+            for unit in units {
+                let first = unit / panels * together;
+                job(unit % panels, first..groups.min(first + together));
             }
         });
     }
 
+    /// The matrix that a panel belongs to, and which of its panels it is.
+    fn place(&self, panel: usize) -> (&Matrix, usize) {
+        if self.paired {
+            return (&self.matrices[panel % 2], panel / 2);
+        }
+        let after = self.matrices.partition_point(|m| m.first_panel <= panel);
+        let matrix = &self.matrices[after - 1];
+        (matrix, panel - matrix.first_panel)
+    }
+
+    /// `out = x · Wᵀ + bias`, `x` in the forms that the matrices need.
+    fn multiply(&self, pool: &mut Pool, forms: &Forms, rows: usize, out: &mut [f32]) {
+        let out = Disjoint::new(out);
+        self.by_panels(pool, self.panels, rows, |panel, groups| {
+            let (matrix, panel) = self.place(panel);
+            self.panel(matrix, panel, &forms[matrix.form as usize], groups, &out);
+        });
+    }
+
+    /// The sums of one panel and one group.
+    #[expect(unsafe_code, reason = "calls kernels")]
+    fn sums(&self, matrix: &Matrix, panel: usize, activations: &Activations, group: Group, tile: &mut Tile) {
+        let call = Call {
+            weights: matrix.panels.bytes()[matrix.start + panel * matrix.stride..][..matrix.panel_bytes]
+                .as_ptr(),
+            cols: self.cols,
+            numbers: activations.numbers(group),
+            scales: activations.scales(group),
+            rows: group.len,
+        };
+        // SAFETY: `self.isa` is the proof of the instruction set that `kernel` was chosen by; panel and group are
+        // whole, and groups have at most `most_rows` rows.
+        unsafe {
+            match matrix.kernel {
+                Some(kernel) => kernel(&call, tile),
+                None => portable::run(matrix.format, &call, tile),
+            }
+        }
+    }
+
     /// One panel and several groups.
-    #[expect(unsafe_code, reason = "calls kernels; panels of the output are written by different threads")]
+    #[expect(unsafe_code, reason = "panels of the output are written by different threads")]
     fn panel(
         &self,
         matrix: &Matrix,
@@ -207,27 +301,12 @@ impl Linear {
         out: &Disjoint<'_, f32>,
     ) {
         let height = 2 * lanes(self.isa);
-        let weights = matrix.panels.bytes()[panel * matrix.panel_bytes..][..matrix.panel_bytes].as_ptr();
         let len = height.min(matrix.rows - panel * height);
         let column = matrix.column + panel * height;
         let mut tile: Tile = [[0.0; 32]; 6];
         for group in groups {
             let group = activations.group(group);
-            let call = Call {
-                weights,
-                cols: self.cols,
-                numbers: activations.numbers(group),
-                scales: activations.scales(group),
-                rows: group.len,
-            };
-            // SAFETY: `self.isa` is the proof of the instruction set that `kernel` was chosen by; panel and group are
-            // whole, and groups have at most `most_rows` rows.
-            unsafe {
-                match matrix.kernel {
-                    Some(kernel) => kernel(&call, &mut tile),
-                    None => portable::run(matrix.format, &call, &mut tile),
-                }
-            }
+            self.sums(matrix, panel, activations, group, &mut tile);
             for (t, sums) in tile[..group.len].iter().enumerate() {
                 // SAFETY: a panel's columns of a row are written by one task, once.
                 let out = unsafe { out.part((group.first + t) * self.width + column, len) };

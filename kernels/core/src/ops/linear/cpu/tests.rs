@@ -5,8 +5,9 @@ use crate::backend::Tensor;
 use crate::backend::cpu::memory::Memory;
 use crate::dequant::dequantize;
 use crate::dtype::DType;
+use crate::ops::silu_mul;
 use crate::pool::Pool;
-use crate::simd::{Avx2, Avx512, Isa};
+use crate::simd::{Avx2, Avx512, Isa, Pair, Portable};
 use crate::testing::Random;
 
 /// Any bits for the numbers; scales and minima are numbers of moderate size, of both signs.
@@ -219,6 +220,48 @@ fn the_largest_numbers_do_not_overflow() {
             for isa in isas() {
                 let out = linear(isa, 1, std::slice::from_ref(&case), &[], &x);
                 assert!(worst(&case, &x, &out, 0.0) < 1.0, "{dtype:?} {fill} {}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gate_leaves_to_the_next_linear_what_the_ops_alone_would() {
+    let mut random = Random(6);
+    let (cols, inner) = (256, 512);
+    for (gate, up, down) in [
+        (DType::Q4_1, DType::Q4_1, DType::Q4_1),
+        (DType::Q4_K, DType::Q6_K, DType::Q8_0),
+        (DType::Q8_0, DType::F16, DType::F32),
+    ] {
+        let wide = [gate, up].map(|dtype| Case::new(&mut random, dtype, inner, cols));
+        let narrow = Case::new(&mut random, down, 70, inner);
+        let mut x = random.normals(17 * cols);
+        x[3 * cols + 5] = f32::NAN;
+        let mut products = linear(Isa::Portable, 1, &wide, &[], &x);
+        for row in products.chunks_exact_mut(2 * inner) {
+            let mut gated = vec![0.0; inner];
+            silu_mul::cpu::row(Pair(Portable), row, &mut gated);
+            row[..inner].copy_from_slice(&gated);
+        }
+        let gated: Vec<f32> =
+            products.chunks_exact(2 * inner).flat_map(|row| row[..inner].to_vec()).collect();
+        let expected = linear(Isa::Portable, 1, std::slice::from_ref(&narrow), &[], &gated);
+        for isa in isas() {
+            for rows in [1, 2, 5, 6, 7, 13, 17] {
+                let mut pool = Pool::new(1 + rows % 3).expect("threads");
+                let (mut memory, mut scratch) = (Memory::default(), Scratch::new(isa));
+                let mut pack = |cases: &[Case]| {
+                    let tensors: Vec<Tensor<'_>> = cases.iter().map(Case::tensor).collect();
+                    Linear::pack(isa, &mut pool, &mut memory, &tensors, &[]).expect("memory")
+                };
+                let (wide, narrow) = (pack(&wide), pack(std::slice::from_ref(&narrow)));
+                assert!(wide.is_gate_of(&narrow) && !narrow.is_gate_of(&wide));
+                let mut out = vec![f32::MAX; rows * 70];
+                wide.gate(&narrow, &mut pool, &mut scratch, &x[..rows * cols]);
+                narrow.run_gated(&mut pool, &scratch, rows, &mut out);
+                let what = format!("{gate:?} {up:?} {down:?} {} {rows} rows", isa.name());
+                assert_eq!(bits(&out), bits(&expected[..rows * 70]), "{what}");
             }
         }
     }

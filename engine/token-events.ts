@@ -1,0 +1,39 @@
+/** The events of a message from the engine, request by request. */
+
+import type { TokenEvent } from "./request.ts";
+import type { StepEvents } from "./scheduler/step-events.ts";
+
+/** Calls `push` with the event of each request that the step had news of. */
+export function eachEvent(
+  events: StepEvents,
+  push: (handle: number, event: TokenEvent) => void,
+): void {
+  const { handles, tokenStart, tokenIds, logprobs, tops, cached, prompts, finishes } = events;
+  let [nextTop, nextCached, nextPrompt, nextFinish] = [0, 0, 0, 0];
+  for (let i = 0; i < handles.length; i++) {
+    const from = tokenStart[i] as number;
+    const to = tokenStart[i + 1] as number;
+    const firstTop = nextTop;
+    while (nextTop < tops.length && tops[nextTop]!.index < to) nextTop++;
+    const hit = cached[nextCached]?.index === i ? cached[nextCached++] : undefined;
+    const prompt = prompts[nextPrompt]?.index === i ? prompts[nextPrompt++] : undefined;
+    const finish = finishes[nextFinish]?.index === i ? finishes[nextFinish++] : undefined;
+    push(handles[i] as number, {
+      tokenIds: slice(tokenIds, from, to),
+      logprobs: slice(logprobs, from, to),
+      ...(firstTop === nextTop
+        ? {}
+        : { tops: tops.slice(firstTop, nextTop).map(({ top }) => top) }),
+      ...(hit === undefined ? {} : { cachedTokens: hit.numTokens, cacheReceipt: hit.receipt }),
+      ...(prompt === undefined ? {} : { promptLogprobs: prompt.logprobs }),
+      ...(finish === undefined ? {} : { finish: finish.finish }),
+    });
+  }
+}
+
+/** Most are of one token: cheaper than `Array.from(values.subarray(from, to))`. */
+function slice(values: Int32Array | Float32Array, from: number, to: number): number[] {
+  const numbers: number[] = [];
+  for (let i = from; i < to; i++) numbers.push(values[i] as number);
+  return numbers;
+}
