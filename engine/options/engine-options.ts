@@ -143,6 +143,15 @@ export const ENGINE_OPTIONS = {
     help: "Memory for KV blocks",
     example: "512MiB",
   },
+  "kv-cache-dtype": {
+    group: "engine",
+    type: "choice",
+    default: "auto",
+    choices: ["auto", "f16", "bf16", "q8"],
+    commands: ["serve", "run", "chat", "bench engine", "bench throughput", "bench kv"],
+    help: "How KV is kept; auto = bf16 on a CPU, f16 on a GPU. f16 on a CPU is slower and a little more exact",
+    example: "f16",
+  },
   "gpu-memory-utilization": {
     group: "engine",
     type: "number",

@@ -148,6 +148,8 @@ export class FakeEngineClient implements EngineClient {
     weightBytes: 0,
     activationBytes: 0,
     kvBytes: 0,
+    kvCacheDtype: "",
+    pageLayout: "",
   };
   currentStats: EngineStats = { ...NO_STATS, totalBlocks: 64 };
   /** What sequences answer by; `undefined` = nothing until the test sends it. */

@@ -1,15 +1,17 @@
-//! The cpu backend. Matrices are repacked at load for the instruction set; KV is IEEE halves. Results depend neither on
-//! the number of threads nor on what else is in the step.
+//! The cpu backend. Matrices are repacked at load for the instruction set; KV is bfloat16 or IEEE halves. Results depend
+//! neither on the number of threads nor on what else is in the step.
 
 pub mod memory;
 mod views;
 
+use crate::arena::KvGroup;
 use crate::backend::{Backend, BufferId, Instruction, Launch, PreparedId, Tensor};
 use crate::dequant::dequantize;
 use crate::dtype::DType;
 use crate::error::{Failure, Result};
 use crate::op::Op;
-use crate::ops::attention::cpu::{self as attention, Attention, RUN};
+use crate::ops::attention::cpu::layout::{KvDType, MOST_HEAD_DIM, RUN};
+use crate::ops::attention::cpu::{self as attention, Attention};
 use crate::ops::linear::cpu as linear;
 use crate::ops::rope::{Rope, cpu as rope};
 use crate::ops::store_kv::{KvPlace, cpu as store_kv};
@@ -21,8 +23,6 @@ use views::Views;
 
 /// Below this many elements an op runs on the calling thread: waking others costs more.
 const SERIAL: usize = 8192;
-/// Widest head.
-const MOST_HEAD_DIM: u32 = 256;
 
 /// An op's weights as the backend wants them.
 enum Prepared {
@@ -37,6 +37,7 @@ enum Prepared {
 /// See the module.
 pub struct CpuBackend {
     isa: Isa,
+    kv_dtype: KvDType,
     pool: Pool,
     memory: Memory,
     buffers: Vec<Region>,
@@ -57,6 +58,7 @@ impl CpuBackend {
         let isa = Isa::detect(isa)?;
         Ok(Self {
             isa,
+            kv_dtype: KvDType::ALL[0],
             pool: Pool::new(threads)?,
             memory: Memory::default(),
             buffers: Vec::new(),
@@ -119,6 +121,7 @@ impl CpuBackend {
         // SAFETY: only pages of the step's tables are read; `pages.rs` says who keeps writers off them.
         let kv = unsafe { launch.arena.pages.view() };
         let attention = Attention {
+            dtype: self.kv_dtype,
             place: op.place,
             scale: op.scale,
             window: op.window,
@@ -137,7 +140,16 @@ impl CpuBackend {
         let views = Views::new(activations, launch.step, instruction)?;
         // SAFETY: only blocks that the step fills are written; `pages.rs` says who keeps everybody else off them.
         let mut kv = unsafe { launch.arena.pages.view() };
-        store_kv::store(self.isa, &mut self.pool, views.input(0), place, launch.step, launch.arena, &mut kv);
+        store_kv::store(
+            self.isa,
+            &mut self.pool,
+            self.kv_dtype,
+            views.input(0),
+            place,
+            launch.step,
+            launch.arena,
+            &mut kv,
+        );
         Ok(())
     }
 
@@ -274,7 +286,7 @@ impl Backend for CpuBackend {
 
     fn supports(&self, op: &Op, weights: &[Tensor<'_>]) -> Result<()> {
         let head = |head_dim: u32| {
-            if head_dim.is_multiple_of(LANES as u32) && (1..=MOST_HEAD_DIM).contains(&head_dim) {
+            if head_dim.is_multiple_of(LANES as u32) && (1..=MOST_HEAD_DIM as u32).contains(&head_dim) {
                 Ok(())
             } else {
                 Err(Failure::unsupported(format!(
@@ -352,6 +364,22 @@ impl Backend for CpuBackend {
 
     fn kv_element_bytes(&self) -> usize {
         size_of::<u16>()
+    }
+
+    fn kv_dtype(&self) -> &'static str {
+        self.kv_dtype.name()
+    }
+
+    fn use_kv_dtype(&mut self, name: &str) -> Result<()> {
+        self.kv_dtype = KvDType::named(name).ok_or_else(|| {
+            let names = KvDType::ALL.map(KvDType::name).join(", ");
+            Failure::unsupported(format!("kv-cache-dtype {name}: the cpu backend allows auto, {names}"))
+        })?;
+        Ok(())
+    }
+
+    fn page_bytes(&self, groups: &[KvGroup], block_size: usize) -> Result<usize> {
+        self.kv_dtype.page_bytes(groups, block_size)
     }
 
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {
