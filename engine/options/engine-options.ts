@@ -149,7 +149,7 @@ export const ENGINE_OPTIONS = {
     default: "auto",
     choices: ["auto", "f16", "bf16", "q8"],
     commands: ["serve", "run", "chat", "bench engine", "bench throughput", "bench kv"],
-    help: "How KV is kept; auto = bf16 on a CPU, f16 on a GPU. On a CPU f16 is slower and a little more exact, q8 takes about half the memory and is less exact",
+    help: "How KV is kept; auto = f16. On a CPU bf16 makes long prompts faster and is a little less exact, q8 takes about half the memory and is less exact still; a GPU has f16",
     example: "f16",
   },
   "gpu-memory-utilization": {

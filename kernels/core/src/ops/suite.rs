@@ -114,11 +114,7 @@ impl Case {
         let expected = self.run(&mut ReferenceBackend::new(1));
         let found = self.run(backend);
         let (op, weights) = &self.ops[self.ops.len() - 1];
-        let tolerance = match (op, backend.kv_dtype()) {
-            // Keys, values, queries and weights have 8 bits.
-            (Op::Attention { .. }, "bf16") => 3e-2,
-            _ => tolerance(op, weights.first().map(|weight| weight.dtype)),
-        };
+        let tolerance = tolerance(op, weights.first().map(|weight| weight.dtype));
         for (found, expected) in found.iter().zip(&expected) {
             assert_close(&format!("{} {}", backend.name(), op.label()), found, expected, tolerance);
         }

@@ -1,5 +1,5 @@
-//! The cpu backend. Matrices are repacked at load for the instruction set; KV is bfloat16 or IEEE halves. Results depend
-//! neither on the number of threads nor on what else is in the step.
+//! The cpu backend. Matrices are repacked at load for the instruction set; KV is IEEE halves, bfloat16 or bytes. Results
+//! depend neither on the number of threads nor on what else is in the step.
 
 pub mod memory;
 mod views;
