@@ -157,7 +157,7 @@ function describe({ client: { info } }: Session): string {
   return (
     `${info.modelName} on ${info.backend}, ${info.threads} threads: weights ${formatBytes(info.weightBytes)}, ` +
     `activations ${formatBytes(info.activationBytes)}, KV ${formatBytes(info.kvBytes)} in ${info.numBlocks} blocks of ` +
-    `${info.blockSize} tokens, at most ${info.maxModelLen} tokens a sequence`
+    `${info.blockSize} tokens${info.kvCacheDtype === "" ? "" : ` as ${info.kvCacheDtype}`}, at most ${info.maxModelLen} tokens a sequence`
   );
 }
 

@@ -165,6 +165,11 @@ export interface Transfers {
 /** Pages of the host pool. They are shared by all connectors; each frees its own. */
 export interface HostPages {
   readonly pageBytes: number;
+  /**
+   * How the bytes of a page are to be read: backend, type of KV, groups and tokens of a block. Who keeps pages beyond this process keeps
+   * this and the model with them: they are this model's KV where both are equal, and only there.
+   */
+  readonly layout: string;
   /** Pages that there will be; the pool grows in the background, ahead of its use. */
   readonly numPages: number;
   /** Pages that could be had now. */

@@ -70,6 +70,7 @@ function createContext(name: string, now: () => number): SchedulerContext {
     metrics: { count(): void {}, set(): void {} },
     pages: {
       pageBytes: 1024,
+      layout: "",
       numPages: 0,
       isGrowing: false,
       numFree: 0,

@@ -63,6 +63,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
               onResults,
             ),
           pageBytes: info.kvBytes / (info.numBlocks + 1),
+          pageLayout: info.pageLayout,
           memoryAvailable,
           onNews: () => host.news(),
           log,

@@ -237,4 +237,8 @@ export interface EngineInfo {
   readonly weightBytes: number;
   readonly activationBytes: number;
   readonly kvBytes: number;
+  /** How KV is kept: `bf16`. Empty where it is not made of elements. */
+  readonly kvCacheDtype: string;
+  /** How the bytes of a KV page are to be read: see `HostPages.layout`. */
+  readonly pageLayout: string;
 }

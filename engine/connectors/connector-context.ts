@@ -22,6 +22,8 @@ export interface ContextParts {
   readonly log: ConnectorLog;
   readonly metrics: ConnectorMetrics;
   readonly maxBatchedTokens: number;
+  /** See `HostPages.layout`. */
+  readonly pageLayout: string;
   /** Whether the connector is called at all: false once it was disabled or shut down. */
   readonly isEnabled: () => boolean;
   /** Whether one of the connector's hooks is running now. */
@@ -70,6 +72,7 @@ export function createContext(
   };
   const pages: HostPages = {
     pageBytes: connectors.pageBytes,
+    layout: parts.pageLayout,
     numPages: connectors.pages.numPages,
     get numFree(): number {
       return connectors.pages.numFree;

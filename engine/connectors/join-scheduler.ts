@@ -12,6 +12,8 @@ export interface JoinOptions extends KvConnectorsOptions {
   readonly maxBatchedTokens: number;
   /** Runs a task when none of the engine's code runs; left out = in a later turn of the event loop, after what has happened meanwhile. */
   readonly defer?: (task: () => void) => void;
+  /** See `HostPages.layout`; empty if not given. */
+  readonly pageLayout?: string;
 }
 
 /** No microtask: a connector that wakes the engine in each hook would leave no turn for steps and transfers to end in. */
@@ -34,6 +36,7 @@ export function joinScheduler(
           ...own,
           connector: place,
           maxBatchedTokens: options.maxBatchedTokens,
+          pageLayout: options.pageLayout ?? "",
           isEnabled: () => !host.isDisabled(place) && !connectors.isClosed,
           isInHook: () => host.isCalling(place),
           wake,

@@ -20,6 +20,8 @@ export interface StartConnectorsOptions {
     onResults: (results: readonly FlightResult[]) => void,
   ) => PageTransfers;
   readonly pageBytes: number;
+  /** See `HostPages.layout`. */
+  readonly pageLayout: string;
   /** Bytes that are free now. */
   readonly memoryAvailable: () => number;
   /** Something that requests wait for has happened. */
@@ -36,7 +38,7 @@ export interface StartedConnectors {
 export function startConnectors(
   config: EngineConfig,
   host: ConnectorHost,
-  { openTransfers, pageBytes, memoryAvailable, onNews, log }: StartConnectorsOptions,
+  { openTransfers, pageBytes, pageLayout, memoryAvailable, onNews, log }: StartConnectorsOptions,
 ): StartedConnectors {
   let connectors: KvConnectors | undefined;
   const open = (hostPages: number): PageTransfers =>
@@ -62,6 +64,7 @@ export function startConnectors(
         maxHeld: config.kvConnectorMaxHeld,
         maxFlying: Math.max(1, Math.min(MOST_FLYING, Math.floor(numBlocks * FLYING_SHARE))),
         maxBatchedTokens: config.maxNumBatchedTokens,
+        pageLayout,
       },
       onNews,
     );

@@ -143,6 +143,15 @@ export const ENGINE_OPTIONS = {
     help: "Memory for KV blocks",
     example: "512MiB",
   },
+  "kv-cache-dtype": {
+    group: "engine",
+    type: "choice",
+    default: "auto",
+    choices: ["auto", "f16", "bf16", "q8"],
+    commands: ["serve", "run", "chat", "bench engine", "bench throughput", "bench kv"],
+    help: "How KV is kept; auto = f16. On a CPU bf16 makes long prompts faster and is a little less exact, q8 takes about half the memory and is less exact still; a GPU has f16",
+    example: "f16",
+  },
   "gpu-memory-utilization": {
     group: "engine",
     type: "number",

@@ -96,6 +96,7 @@ async function startOn(
     threads: config.threads === 0 ? availableParallelism() : config.threads,
     ...program,
     groups: model.groups,
+    kvCacheDtype: config.kvCacheDtype,
     blockSize: config.blockSize,
     maxTokens: config.maxNumBatchedTokens,
     maxRows: config.maxNumSeqs,
@@ -113,7 +114,7 @@ async function startOn(
       blockSize: config.blockSize,
       groups: model.groups,
       maxInFlightTokens,
-      pageBytes: pageBytes(backend, model.groups, config.blockSize),
+      pageBytes: pageBytes(backend, model.groups, config.blockSize, config.kvCacheDtype),
       weightBytes,
       memoryAvailable,
       ...(isCuda(backend)
@@ -168,6 +169,8 @@ async function startOn(
     weightBytes: compiled.weightBytes,
     activationBytes: compiled.activationBytes,
     kvBytes: compiled.kvBytes,
+    kvCacheDtype: compiled.kvCacheDtype,
+    pageLayout: compiled.pageLayout,
   };
   return { model, runner, limits, maxSamples, info };
 }

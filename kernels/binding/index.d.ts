@@ -285,12 +285,12 @@ export declare function memoryAvailable(): number
 export declare function noneHash(seed: string): Uint8Array
 
 /**
- * Bytes of one KV block of these groups on a backend by name.
+ * Bytes of one KV block of these groups on a backend by name, kept like `kv_cache_dtype` (`auto` if not given).
  *
  * # Errors
  * The core's, as JSON `{code, message}` in the message.
  */
-export declare function pageBytes(backend: string, groups: Array<KvGroup>, blockSize: number): number
+export declare function pageBytes(backend: string, groups: Array<KvGroup>, blockSize: number, kvCacheDtype?: string | undefined | null): number
 
 /** Why a step failed. */
 export interface StepError {
@@ -534,6 +534,10 @@ export interface ProgramInfo {
   activationBytes: number
   /** Bytes of all KV pages. */
   kvBytes: number
+  /** How KV is kept; empty where pages are not made of elements. */
+  kvCacheDtype: string
+  /** How the bytes of a page are to be read: equal for programs whose pages are alike. */
+  pageLayout: string
   /** KV blocks, the null block included: as many as asked for, or what the device's memory holds. */
   numBlocks: number
   /** Bytes of one page. */
@@ -558,6 +562,8 @@ export interface ProgramSpec {
   tensors: Array<TensorSource>
   /** KV groups, in the order of the block tables. */
   groups: Array<KvGroup>
+  /** How KV is kept: `auto` (also if not given) or a type that the backend has. */
+  kvCacheDtype?: string
   /** Tokens of a block. */
   blockSize: number
   /** Blocks of the arena, the null block 0 included. */

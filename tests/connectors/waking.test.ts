@@ -85,6 +85,7 @@ async function serve(connector: KvConnector): Promise<Serving> {
         },
         onResults,
       ),
+    pageLayout: "",
     pageBytes: 1024,
     memoryAvailable: () => 2 ** 30,
     onNews: () => engine.news(),

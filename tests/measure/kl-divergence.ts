@@ -5,7 +5,7 @@
  *
  *   bun tests/measure/kl-divergence.ts MODEL.gguf [--peer DIR_OF_LLAMA_CPP_PROGRAMS]
  *
- * With `--peer` the same base file and token ids are given to the peer and both figures are printed. The file format is
+ * The cpu backend is measured with each type of KV. With `--peer` the same base file and token ids are given to the peer and both figures are printed. The file format is
  * that of llama.cpp `tools/perplexity/perplexity.cpp` (`_logits_`, n_ctx, n_vocab, n_chunk, token ids, rows).
  */
 import { mkdtemp, rm } from "node:fs/promises";
@@ -19,6 +19,7 @@ const CHUNK = 512;
 const FIRST = CHUNK / 2;
 const SCORED = CHUNK - 1 - FIRST;
 const TEXTS = ["prose.txt", "code.txt"];
+const KV_TYPES = ["f16", "bf16", "q8"] as const;
 const POSITIONS = Array.from({ length: SCORED }, (_, i) => FIRST + i);
 
 /** A row of the base file: f32 scale, f32 lowest log-probability, then u16 a token, padded to an even count. */
@@ -99,10 +100,13 @@ for (const text of TEXTS) {
     ids.slice(i * CHUNK, (i + 1) * CHUNK),
   );
   const reference: Float32Array[] = [];
-  const measured: Float32Array[] = [];
+  const measured: Float32Array[][] = [];
   for (const chunk of chunks) {
     reference.push(await logitsOf(model, chunk, POSITIONS, { backend: "reference" }));
-    measured.push(await logitsOf(model, chunk, POSITIONS, { backend: "cpu" }));
+    const kinds: Float32Array[] = [];
+    for (const kvCacheDtype of KV_TYPES)
+      kinds.push(await logitsOf(model, chunk, POSITIONS, { backend: "cpu", kvCacheDtype }));
+    measured.push(kinds);
   }
   const vocabulary = model.config.vocabSize;
   const parts: Uint8Array[] = [
@@ -110,28 +114,31 @@ for (const text of TEXTS) {
     bytes(Int32Array.of(CHUNK, vocabulary, chunks.length)),
     ...chunks.map(bytes),
   ];
-  let sum = 0;
+  const sums = KV_TYPES.map(() => 0);
   for (const [c, rows] of reference.entries()) {
     for (let i = 0; i < SCORED; i++) {
       const row = baseRow(rows.subarray(i * vocabulary, (i + 1) * vocabulary));
       parts.push(bytes(row));
-      sum += divergence(
-        row,
-        (measured[c] as Float32Array).subarray(i * vocabulary, (i + 1) * vocabulary),
-      );
+      for (const [kind, logits] of (measured[c] ?? []).entries()) {
+        const found = divergence(row, logits.subarray(i * vocabulary, (i + 1) * vocabulary));
+        sums[kind] = (sums[kind] ?? 0) + found;
+      }
     }
   }
-  const ours = sum / (SCORED * chunks.length);
   const base = join(folder, `${text}.kld`);
   await Bun.write(base, new Blob(parts as Uint8Array<ArrayBuffer>[]));
   const peer =
     flag === "--peer" && programs !== undefined
       ? await peerDivergence(programs, modelPath, base)
       : undefined;
-  const against =
-    peer === undefined ? "" : `, llama.cpp ${peer.toFixed(6)}, ratio ${(ours / peer).toFixed(3)}`;
+  const ours = sums.map((sum, kind) => {
+    const mean = sum / (SCORED * chunks.length);
+    const ratio = peer === undefined ? "" : ` (${(mean / peer).toFixed(3)} of it)`;
+    return `${KV_TYPES[kind]} ${mean.toFixed(6)}${ratio}`;
+  });
+  const against = peer === undefined ? "" : `llama.cpp ${peer.toFixed(6)}, `;
   console.log(
-    `${text}: ${ids.length} tokens, ${chunks.length} chunks, mean KL ${ours.toFixed(6)}${against}`,
+    `${text}: ${ids.length} tokens, ${chunks.length} chunks, mean KL: ${against}${ours.join(", ")}`,
   );
 }
 await rm(folder, { recursive: true });

@@ -16,6 +16,7 @@ export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
   blockSize: 16,
   numGpuBlocksOverride: 400,
   kvCacheMemory: 0,
+  kvCacheDtype: "auto",
   gpuMemoryUtilization: 0.9,
   schedulingPolicy: "fcfs",
   tpotSlo: 0,

@@ -149,6 +149,8 @@ export class FakeEngineClient implements EngineClient {
     weightBytes: 0,
     activationBytes: 0,
     kvBytes: 0,
+    kvCacheDtype: "",
+    pageLayout: "",
   };
   currentStats: EngineStats = { ...NO_STATS, totalBlocks: 64 };
   /** What each profile is. */

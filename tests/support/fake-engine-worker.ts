@@ -43,6 +43,8 @@ const INFO: EngineInfo = {
   weightBytes: 0,
   activationBytes: 0,
   kvBytes: 0,
+  kvCacheDtype: "",
+  pageLayout: "",
 };
 
 const OPTIONS: SchedulerOptions = {

@@ -11,6 +11,7 @@ export interface LogitsOptions {
   readonly backend: string;
   readonly isa?: string;
   readonly threads?: number;
+  readonly kvCacheDtype?: string;
   /** Tokens of each step, the last size again and again; default: all in one. */
   readonly chunks?: readonly number[];
   /** Blocks that have left a window are null in later steps. Default: all stay. */
@@ -22,13 +23,16 @@ export async function logitsOf(
   model: LoadedModel,
   tokens: ArrayLike<number>,
   sampled: readonly number[],
-  { backend, isa = "auto", threads = 2, chunks = [tokens.length], nulls = false }: LogitsOptions,
+  options: LogitsOptions,
 ): Promise<Float32Array> {
+  const { backend, isa = "auto", threads = 2, kvCacheDtype = "auto" } = options;
+  const { chunks = [tokens.length], nulls = false } = options;
   const each = Math.ceil(tokens.length / BLOCK_SIZE);
   const spec = specOf(model, {
     backend,
     isa,
     threads,
+    kvCacheDtype,
     maxTokens: tokens.length,
     numBlocks: each * model.groups.length + 1,
   });
@@ -73,7 +77,10 @@ function table({ kind, window }: KvGroup, before: number, end: number, start: nu
 /** A program of this model for one sequence. */
 export function specOf(
   model: LoadedModel,
-  options: Pick<ProgramSpec, "backend" | "isa" | "threads" | "maxTokens" | "numBlocks">,
+  options: Pick<
+    ProgramSpec,
+    "backend" | "isa" | "threads" | "kvCacheDtype" | "maxTokens" | "numBlocks"
+  >,
 ): ProgramSpec {
   return {
     ...options,

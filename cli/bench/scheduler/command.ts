@@ -152,6 +152,7 @@ async function measureSteps(measurement: Measurement): Promise<StepCost> {
             ),
           // So that the size is a number of pages.
           pageBytes: 1,
+          pageLayout: "",
           memoryAvailable,
           onNews: () => {},
           log: () => {},

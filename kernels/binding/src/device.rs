@@ -12,13 +12,20 @@ use kvengine_core::{cpu_features, dequant, memory, program};
 use napi::bindgen_prelude::Float32Array;
 use napi_derive::napi;
 
-/// Bytes of one KV block of these groups on a backend by name.
+/// Bytes of one KV block of these groups on a backend by name, kept like `kv_cache_dtype` (`auto` if not given).
 ///
 /// # Errors
 /// The core's, as JSON `{code, message}` in the message.
 #[napi]
-pub fn page_bytes(backend: String, groups: Vec<KvGroup>, block_size: u32) -> napi::Result<f64> {
-    program::page_bytes_on(&backend, &groups, block_size).map(|bytes| bytes as f64).map_err(to_js)
+pub fn page_bytes(
+    backend: String,
+    groups: Vec<KvGroup>,
+    block_size: u32,
+    kv_cache_dtype: Option<String>,
+) -> napi::Result<f64> {
+    program::page_bytes_on(&backend, &groups, block_size, kv_cache_dtype.as_deref())
+        .map(|bytes| bytes as f64)
+        .map_err(to_js)
 }
 
 /// The NVIDIA driver and its GPUs, or why there is none to use. Takes no memory of a GPU.

@@ -1,6 +1,6 @@
 //! Times attention of the cpu backend alone, on the default model's shape with KV that no cache holds.
 //!
-//! `cargo run --release --example attention_bench -- [isa=auto] [threads=2] [rounds=9] [only=NAME]`
+//! `cargo run --release --example attention_bench -- [isa=auto] [kv=auto] [threads=2] [rounds=9] [only=NAME] [pad=0] [hot=1]`
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people at a terminal")]
 
 use std::collections::BTreeMap;
@@ -124,6 +124,7 @@ fn main() {
         .collect();
     let get = |name: &str, default: &str| args.get(name).cloned().unwrap_or_else(|| default.to_owned());
     let mut backend = CpuBackend::new(&get("isa", "auto"), get("threads", "2").parse().unwrap()).unwrap();
+    backend.use_kv_dtype(&get("kv", "auto")).unwrap();
     let page_bytes =
         backend.page_bytes(&groups(), BLOCK_SIZE).unwrap() + get("pad", "0").parse::<usize>().unwrap();
     let pages = backend.alloc_pages(page_bytes, NUM_BLOCKS).unwrap();
@@ -134,7 +135,7 @@ fn main() {
         random ^= random << 17;
         random
     };
-    // Halves between -2 and 2.
+    // Numbers between -2 and 2 as halves, and as small or smaller as bfloat16.
     let noise: Vec<u8> = (0..page_bytes / 2).flat_map(|_| (next() as u16 & 0xbfff).to_le_bytes()).collect();
     for page in 0..NUM_BLOCKS {
         // SAFETY: nobody else has the pages yet.
@@ -153,9 +154,11 @@ fn main() {
         ("decode 1 x 511", 1, 1, 511),
         ("decode 4 x 1600", 4, 1, 1600),
         ("decode 8 x 1600", 8, 1, 1600),
+        ("decode 16 x 1700", 16, 1, 1700),
         ("decode 8 x 200", 8, 1, 200),
         ("prompt 512", 1, 512, 0),
         ("prompt 512 after 1024", 1, 512, 1024),
+        ("prompt 448 after 1600", 1, 448, 1600),
     ] {
         if !name.contains(&only) {
             continue;

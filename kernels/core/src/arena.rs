@@ -1,7 +1,8 @@
 //! The KV block arena: where each slot lies. A page holds one block's KV for the layers of one group, and all pages have
 //! one size, so that a transfer is one copy a page and block ids are global across groups.
 //! Order inside a page: `[layer of the group][K|V][head][tile]`; a tile holds `block_size * head_dim` elements of one head
-//! in the backend's own order (the reference: `[token][dim]`).
+//! in the backend's own order (the reference: `[token][dim]`). The cpu backend has an order of its own for all of it:
+//! `ops/attention/cpu/layout.rs`.
 
 use crate::error::{Failure, Result};
 use crate::pages::Pages;

@@ -14,6 +14,9 @@ use crate::weights::{TensorSource, Weights};
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+/// What leaves a choice to the backend.
+const AUTO: &str = "auto";
+
 /// All that a program is made from.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "napi", napi_derive::napi(object))]
@@ -34,6 +37,8 @@ pub struct ProgramSpec {
     pub tensors: Vec<TensorSource>,
     /// KV groups, in the order of the block tables.
     pub groups: Vec<KvGroup>,
+    /// How KV is kept: `auto` (also if not given) or a type that the backend has.
+    pub kv_cache_dtype: Option<String>,
     /// Tokens of a block.
     pub block_size: u32,
     /// Blocks of the arena, the null block 0 included.
@@ -64,6 +69,10 @@ pub struct ProgramInfo {
     pub activation_bytes: i64,
     /// Bytes of all KV pages.
     pub kv_bytes: i64,
+    /// How KV is kept; empty where pages are not made of elements.
+    pub kv_cache_dtype: String,
+    /// How the bytes of a page are to be read: equal for programs whose pages are alike.
+    pub page_layout: String,
     /// KV blocks, the null block included: as many as asked for, or what the device's memory holds.
     pub num_blocks: u32,
     /// Bytes of one page.
@@ -93,6 +102,7 @@ impl Program {
     pub fn compile(spec: &ProgramSpec) -> Result<Self> {
         let mut limits = limits(spec)?;
         let mut backend = backend::create(&spec.backend, &spec.isa, spec.threads as usize)?;
+        backend.use_kv_dtype(spec.kv_cache_dtype.as_deref().unwrap_or(AUTO))?;
         backend.supports_block_size(limits.block_size)?;
         check_groups(&spec.groups, backend.as_ref())?;
         let bare;
@@ -130,6 +140,8 @@ impl Program {
             weight_bytes: backend.prepared_bytes() as i64,
             activation_bytes: plan.bytes as i64,
             kv_bytes: (page_bytes * arena.pages.num_pages()) as i64,
+            kv_cache_dtype: backend.kv_dtype().into(),
+            page_layout: page_layout(backend.as_ref(), spec),
             num_blocks: arena.pages.num_pages() as u32,
             page_bytes: page_bytes as i64,
         };
@@ -290,6 +302,15 @@ fn run_profiled(
     Ok(())
 }
 
+/// The backend's name without its instruction set, how it keeps KV, and what a page is for.
+fn page_layout(backend: &dyn Backend, spec: &ProgramSpec) -> String {
+    let mut layout = format!("{} {}", backend.kv_layout(), spec.block_size);
+    for KvGroup { layers, num_kv_heads, head_dim, kind, window } in &spec.groups {
+        layout += &format!(" {kind:?}:{window}:{layers}x{num_kv_heads}x{head_dim}");
+    }
+    layout
+}
+
 fn named(what: &str, Failure { code, message }: &Failure) -> Failure {
     Failure { code: *code, message: format!("{what}: {message}") }
 }
@@ -411,16 +432,26 @@ fn check_sizes(spec: &ProgramSpec, page_bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of one block's page on a backend by name.
+/// Bytes of one block's page on a backend by name; `kv_cache_dtype` as in [`ProgramSpec`].
 ///
 /// # Errors
-/// As [`Backend::page_bytes`]; `unsupported` for a backend that does not exist.
-pub fn page_bytes_on(backend: &str, groups: &[KvGroup], block_size: u32) -> Result<usize> {
+/// As [`Backend::page_bytes`]; `unsupported` for a backend or a type that does not exist.
+pub fn page_bytes_on(
+    backend: &str,
+    groups: &[KvGroup],
+    block_size: u32,
+    kv_cache_dtype: Option<&str>,
+) -> Result<usize> {
+    let kv_cache_dtype = kv_cache_dtype.unwrap_or(AUTO);
     if backend::cuda::is_name(backend) {
         // No device is opened for it.
+        backend::only_kv_dtype(backend, backend::cuda::KV_DTYPE, kv_cache_dtype)?;
         return Arena::page_bytes_for(groups, block_size as usize, backend::cuda::KV_ELEMENT_BYTES);
     }
-    backend::create(backend, "auto", 1)?.page_bytes(groups, block_size as usize)
+    let mut backend = backend::create(backend, AUTO, 1)?;
+    backend.use_kv_dtype(kv_cache_dtype)?;
+    backend.supports_block_size(block_size as usize)?;
+    backend.page_bytes(groups, block_size as usize)
 }
 
 fn describe(spec: &ProgramSpec, plan: &Plan) -> String {
@@ -449,6 +480,7 @@ fn describe(spec: &ProgramSpec, plan: &Plan) -> String {
 mod tests {
     use super::*;
     use crate::dtype::DType;
+    use crate::error::Code;
     use crate::seats::{Seat, SeatParams};
     use crate::step::PICK;
     use crate::testing::{TinyModel, VOCABULARY, computing, greedy, step_words};
@@ -816,6 +848,42 @@ mod tests {
     }
 
     #[test]
+    fn kv_is_kept_as_asked_and_pages_of_types_are_never_alike() {
+        let mut model = TinyModel::new("cpu", DType::F32);
+        let mut seen = Vec::new();
+        for (asked, kept) in [("auto", "f16"), ("f16", "f16"), ("bf16", "bf16"), ("q8", "q8")] {
+            model.spec.kv_cache_dtype = Some(asked.into());
+            let program = Program::compile(&model.spec).unwrap();
+            let info = program.info();
+            assert_eq!(info.kv_cache_dtype, kept);
+            let bytes = page_bytes_on("cpu", &model.spec.groups, model.spec.block_size, Some(asked)).unwrap();
+            assert_eq!(bytes, info.page_bytes as usize);
+            seen.push(info.page_layout.clone());
+        }
+        assert_eq!(seen[0], seen[1]);
+        model.spec.backend = "reference".into();
+        model.spec.kv_cache_dtype = None;
+        seen.push(Program::compile(&model.spec).unwrap().info().page_layout.clone());
+        let distinct: std::collections::BTreeSet<&String> = seen.iter().collect();
+        assert_eq!(distinct.len(), 4, "{seen:?}");
+    }
+
+    #[test]
+    fn a_type_of_kv_that_the_backend_lacks_is_refused_with_those_it_has() {
+        for (backend, asked, allowed) in [
+            ("cpu", "f32", "auto, f16, bf16, q8"),
+            ("reference", "bf16", "auto, f32"),
+            ("null", "f16", "auto"),
+            ("cuda", "bf16", "auto, f16"),
+        ] {
+            let failure = page_bytes_on(backend, &[], 16, Some(asked)).expect_err("refused");
+            assert_eq!(failure.code, Code::Unsupported);
+            assert!(failure.message.contains(&format!("kv-cache-dtype {asked}")), "{failure}");
+            assert!(failure.message.ends_with(&format!("allows {allowed}")), "{failure}");
+        }
+    }
+
+    #[test]
     fn a_page_beyond_memory_is_an_error() {
         let group = KvGroup {
             layers: u32::MAX,
@@ -825,7 +893,7 @@ mod tests {
             window: 0,
         };
         for backend in ["reference", "cpu"] {
-            assert!(page_bytes_on(backend, &[group], u32::MAX).is_err());
+            assert!(page_bytes_on(backend, &[group], u32::MAX, None).is_err());
         }
     }
 }

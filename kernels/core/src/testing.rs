@@ -345,6 +345,7 @@ impl TinyModel {
             files: vec![path.to_str().unwrap().into()],
             tensors: tape.tensors,
             groups: vec![full_group(LAYERS, KV_HEADS, HEAD_DIM)],
+            kv_cache_dtype: None,
             block_size: BLOCK_SIZE as u32,
             num_blocks: (1 + 4 * BLOCKS_PER_SEAT) as u32,
             max_tokens: 128,

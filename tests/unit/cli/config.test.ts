@@ -248,6 +248,7 @@ describe("the engine's part", () => {
       blockSize: 16,
       numGpuBlocksOverride: 0,
       kvCacheMemory: 0,
+      kvCacheDtype: "auto",
       schedulingPolicy: "fcfs",
       tpotSlo: 0,
       enablePrefixCaching: true,

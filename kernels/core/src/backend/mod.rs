@@ -159,6 +159,23 @@ pub trait Backend: Send {
     /// What an asynchronous device reports late.
     fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]) -> Result<()>;
 
+    /// How KV elements are kept; empty where pages are not made of elements.
+    fn kv_dtype(&self) -> &'static str;
+
+    /// Names the order of bytes in a page: equal only where pages of equal groups and block size are alike.
+    fn kv_layout(&self) -> String {
+        let name = self.name();
+        format!("{}/{}", name.split(['/', ':']).next().unwrap_or_default(), self.kv_dtype())
+    }
+
+    /// Keeps KV like this from now on: `auto` or a name. Called before anything that sizes follow from.
+    ///
+    /// # Errors
+    /// `unsupported`, naming what is allowed.
+    fn use_kv_dtype(&mut self, name: &str) -> Result<()> {
+        only_kv_dtype(&self.name(), self.kv_dtype(), name)
+    }
+
     /// Bytes of one KV element; 0 where pages are not made of elements ([`Self::page_bytes`]).
     fn kv_element_bytes(&self) -> usize;
 
@@ -282,6 +299,18 @@ pub trait Backend: Send {
     /// # Errors
     /// What an asynchronous device reports late.
     fn synchronize(&mut self) -> Result<()>;
+}
+
+/// Refuses what is neither `auto` nor the one type that a backend has.
+///
+/// # Errors
+/// `unsupported`, naming what is allowed.
+pub fn only_kv_dtype(backend: &str, own: &str, name: &str) -> Result<()> {
+    if name == "auto" || name == own {
+        return Ok(());
+    }
+    let comma = if own.is_empty() { "" } else { ", " };
+    Err(Failure::unsupported(format!("kv-cache-dtype {name}: backend {backend} allows auto{comma}{own}")))
 }
 
 /// Names that [`create`] knows.

@@ -88,6 +88,10 @@ impl Backend for ReferenceBackend {
         Ok(())
     }
 
+    fn kv_dtype(&self) -> &'static str {
+        "f32"
+    }
+
     fn kv_element_bytes(&self) -> usize {
         size_of::<f32>()
     }

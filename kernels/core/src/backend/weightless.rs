@@ -76,6 +76,10 @@ impl<R: Rule> Backend for Weightless<R> {
         Ok(())
     }
 
+    fn kv_dtype(&self) -> &'static str {
+        ""
+    }
+
     fn kv_element_bytes(&self) -> usize {
         0
     }

@@ -35,10 +35,31 @@ macro_rules! proved {
     }};
 }
 
+/// Lanes as bfloat16 in their lower halves: what [`Simd::store_pairs`] stores.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn short(v: __m256) -> __m256i {
+    let bits = _mm256_castps_si256(v);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    let normal = _mm256_cmpgt_epi32(
+        _mm256_and_si256(bits, _mm256_set1_epi32(i32::MAX)),
+        _mm256_set1_epi32(0x007f_ffff),
+    );
+    let sign = _mm256_and_si256(bits, _mm256_set1_epi32(i32::MIN));
+    let number = _mm256_blendv_epi8(sign, rounded, normal);
+    // Rounding could turn NaN into a number; the highest bit of the fraction keeps it one, and quiet.
+    let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(1 << 22));
+    let none = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+    _mm256_srli_epi32::<16>(_mm256_blendv_epi8(number, quiet, none))
+}
+
 impl Simd for Avx2 {
     const REGISTERS: usize = 16;
     type V = __m256;
     type Mask = __m256;
+    type Words = __m256i;
+    const QUAD_BIAS: i32 = 0;
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -71,6 +92,65 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn store_half(self, to: &mut [u16; LANES], v: __m256) {
         proved!(_mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)));
+    }
+    #[inline(always)]
+    fn load_words(self, from: &[u32; LANES]) -> __m256i {
+        proved!(_mm256_loadu_si256(from.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_firsts(self, from: &[u32; LANES]) -> __m256i {
+        proved!(_mm256_and_si256(_mm256_loadu_si256(from.as_ptr().cast()), _mm256_set1_epi32(0xffff)))
+    }
+    #[inline(always)]
+    fn splat_word(self, pair: u32) -> __m256i {
+        proved!(_mm256_set1_epi32(pair as i32))
+    }
+    #[inline(always)]
+    fn store_pairs(self, to: &mut [u32; LANES], low: __m256, high: __m256) {
+        proved!({
+            let words = _mm256_packus_epi32(short(low), short(high));
+            // The pack works inside 128-bit halves; the permutation puts groups of four back in order.
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(words));
+        });
+    }
+    #[inline(always)]
+    fn load_bytes(self, from: &[u16; LANES]) -> __m256i {
+        proved!(_mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn store_shorts(self, to: &mut [u32; LANES], low: __m256, high: __m256) {
+        proved!({
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high));
+            // As in `store_pairs`.
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(words));
+        });
+    }
+    #[inline(always)]
+    fn floats(self, v: __m256i) -> __m256 {
+        proved!(_mm256_cvtepi32_ps(v))
+    }
+    #[inline(always)]
+    fn dot_quads(self, a: __m256i, b: __m256i, c: __m256i) -> __m256i {
+        proved!({
+            // Signs move to `a`, so that no sum of two products leaves i16.
+            let a = _mm256_sign_epi8(_mm256_xor_si256(a, _mm256_set1_epi8(i8::MIN)), b);
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(b), a);
+            _mm256_add_epi32(c, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        })
+    }
+    #[inline(always)]
+    fn dot_shorts(self, a: __m256i, b: __m256i, c: __m256i) -> __m256i {
+        proved!(_mm256_add_epi32(c, _mm256_madd_epi16(a, b)))
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: __m256i, b: __m256i, c: __m256) -> __m256 {
+        proved!({
+            let first = |pairs| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs));
+            let second = |pairs| {
+                _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32)))
+            };
+            _mm256_fmadd_ps(first(a), first(b), _mm256_fmadd_ps(second(a), second(b), c))
+        })
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {

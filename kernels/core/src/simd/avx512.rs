@@ -6,12 +6,13 @@
 #![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "an instruction set is used as a whole"))]
 
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
-use super::{Avx2, Simd, WIDE};
+use super::{Avx2, Pair, Simd, WIDE};
 
-/// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI, and all of [`Avx2`].
+/// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI, and all of [`Avx2`]; with `PAIRS` also AVX-512 BF16.
 #[derive(Clone, Copy, Debug)]
-pub struct Avx512(Avx2);
+pub struct Avx512<const PAIRS: bool = false>(Avx2);
 
 impl Avx512 {
     /// The proof, if the CPU gives it.
@@ -27,6 +28,12 @@ impl Avx512 {
     /// The smaller proof inside.
     pub fn avx2(self) -> Avx2 {
         self.0
+    }
+
+    /// The larger proof, if the CPU gives it.
+    #[inline]
+    pub fn with_pairs(self) -> Option<Avx512<true>> {
+        is_x86_feature_detected!("avx512bf16").then_some(Avx512(self.0))
     }
 }
 
@@ -44,18 +51,24 @@ macro_rules! proved {
     }};
 }
 
-impl Simd<WIDE> for Avx512 {
+impl<const PAIRS: bool> Simd<WIDE> for Avx512<PAIRS> {
     const REGISTERS: usize = 32;
     type V = __m512;
     type Mask = __mmask16;
+    type Words = __m512i;
+    const QUAD_BIAS: i32 = 128;
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
         fn compiled<R>(f: impl FnOnce() -> R) -> R {
             f()
         }
-        proved!(compiled(f))
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+        fn compiled_with_pairs<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        if PAIRS { proved!(compiled_with_pairs(f)) } else { proved!(compiled(f)) }
     }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -80,6 +93,73 @@ impl Simd<WIDE> for Avx512 {
     #[inline(always)]
     fn store_half(self, to: &mut [u16; WIDE], v: __m512) {
         proved!(_mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)));
+    }
+    #[inline(always)]
+    fn load_words(self, from: &[u32; WIDE]) -> __m512i {
+        proved!(_mm512_loadu_si512(from.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_firsts(self, from: &[u32; WIDE]) -> __m512i {
+        proved!(_mm512_and_si512(_mm512_loadu_si512(from.as_ptr().cast()), _mm512_set1_epi32(0xffff)))
+    }
+    #[inline(always)]
+    fn splat_word(self, pair: u32) -> __m512i {
+        proved!(_mm512_set1_epi32(pair as i32))
+    }
+    #[inline(always)]
+    fn store_pairs(self, to: &mut [u32; WIDE], low: __m512, high: __m512) {
+        if PAIRS {
+            proved!({
+                let pairs = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_storeu_si512(to.as_mut_ptr().cast(), pairs);
+            });
+        } else {
+            let halves = |v| proved!([_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)]);
+            Pair(self.0).store_pairs(to, halves(low), halves(high));
+        }
+    }
+    #[inline(always)]
+    fn load_bytes(self, from: &[u16; WIDE]) -> __m512i {
+        proved!(_mm512_cvtepi8_epi16(_mm256_loadu_si256(from.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn store_shorts(self, to: &mut [u32; WIDE], low: __m512, high: __m512) {
+        proved!({
+            let short = |v| _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v));
+            let [low_to, high_to] = [to.as_mut_ptr(), to.as_mut_ptr().add(WIDE / 2)];
+            _mm256_storeu_si256(low_to.cast(), short(low));
+            _mm256_storeu_si256(high_to.cast(), short(high));
+        });
+    }
+    #[inline(always)]
+    fn floats(self, v: __m512i) -> __m512 {
+        proved!(_mm512_cvtepi32_ps(v))
+    }
+    #[inline(always)]
+    fn dot_quads(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+        proved!(_mm512_dpbusd_epi32(c, a, b))
+    }
+    #[inline(always)]
+    fn dot_shorts(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+        proved!(_mm512_dpwssd_epi32(c, a, b))
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: __m512i, b: __m512i, c: __m512) -> __m512 {
+        if PAIRS {
+            proved!({
+                let [a, b] = transmute::<[__m512i; 2], [__m512bh; 2]>([a, b]);
+                _mm512_dpbf16_ps(c, a, b)
+            })
+        } else {
+            proved!({
+                let first = |pairs| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs));
+                let second = |pairs| {
+                    let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+                    _mm512_castsi512_ps(_mm512_and_si512(pairs, mask))
+                };
+                _mm512_fmadd_ps(first(a), first(b), _mm512_fmadd_ps(second(a), second(b), c))
+            })
+        }
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

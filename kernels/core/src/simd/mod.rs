@@ -30,6 +30,10 @@ pub trait Simd<const N: usize = LANES>: Copy + Send + Sync + 'static {
     type V: Copy;
     /// A choice for each lane.
     type Mask: Copy;
+    /// `N` words of 32 bits: integers, two bfloat16, two i16 or four bytes each, the first in the lowest bits.
+    type Words: Copy;
+    /// What [`Self::dot_quads`] adds for each byte of `b`, times it.
+    const QUAD_BIAS: i32;
 
     /// Runs `f` compiled for this instruction set. Everything that `f` calls must be inlined into it.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
@@ -45,6 +49,28 @@ pub trait Simd<const N: usize = LANES>: Copy + Send + Sync + 'static {
     fn load_half(self, from: &[u16; N]) -> Self::V;
     /// Lanes to IEEE halves, nearest even.
     fn store_half(self, to: &mut [u16; N], v: Self::V);
+    /// Words from memory.
+    fn load_words(self, from: &[u32; N]) -> Self::Words;
+    /// As [`Self::load_words`], with the second half of each word taken as 0.
+    fn load_firsts(self, from: &[u32; N]) -> Self::Words;
+    /// All words this one.
+    fn splat_word(self, word: u32) -> Self::Words;
+    /// Two signed bytes of memory as the two i16 of a word.
+    fn load_bytes(self, from: &[u16; N]) -> Self::Words;
+    /// Lanes to the nearest i16, ties to even, in the order of [`Self::store_pairs`]; they must be within -32767 to 32767.
+    fn store_shorts(self, to: &mut [u32; N], low: Self::V, high: Self::V);
+    /// Integers to lanes.
+    fn floats(self, v: Self::Words) -> Self::V;
+    /// `c` and the four products of each word: bytes of `a` are 128 more than they mean, those of `b` signed, and neither
+    /// means -128. The result is [`Self::QUAD_BIAS`] times the sum of `b`'s bytes too much.
+    fn dot_quads(self, a: Self::Words, b: Self::Words, c: Self::Words) -> Self::Words;
+    /// `c` and the two products of i16 of each word.
+    fn dot_shorts(self, a: Self::Words, b: Self::Words, c: Self::Words) -> Self::Words;
+    /// Lanes to bfloat16, nearest even, numbers below the least normal one to 0: the neighbours of `low` are the first
+    /// pairs, those of `high` the others.
+    fn store_pairs(self, to: &mut [u32; N], low: Self::V, high: Self::V);
+    /// `a.first * b.first + (a.second * b.second + c)`, each sum rounded once. What is less than normal may count as 0.
+    fn dot_pairs(self, a: Self::Words, b: Self::Words, c: Self::V) -> Self::V;
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.
@@ -93,10 +119,27 @@ pub fn exp2<const N: usize, S: Simd<N>>(s: S, x: S::V) -> S::V {
     s.mul(p, s.power_of_two(n))
 }
 
+/// Coefficients of [`exp2_short`], the highest power first: `2^f` through the Chebyshev nodes of -0.5 to 0.5.
+const SHORT: [f32; 4] = [0.055_838_283, 0.242_639_48, 0.693_136_75, 0.999_924_54];
+
+/// `2^x` for `x` of at most 127, relative error below 1.1e-4: a twentieth of a bfloat16's last bit. Inputs below -126 are
+/// taken to it; NaN stays NaN.
+#[inline(always)]
+pub fn exp2_short<const N: usize, S: Simd<N>>(s: S, x: S::V) -> S::V {
+    let x = s.max(s.splat(-126.0), x);
+    let n = s.round(x);
+    let f = s.sub(x, n);
+    let mut p = s.splat(SHORT[0]);
+    for c in &SHORT[1..] {
+        p = s.fma(p, f, s.splat(*c));
+    }
+    s.mul(p, s.power_of_two(n))
+}
+
 /// The instruction set that kernels run with.
 #[derive(Clone, Copy, Debug)]
 pub enum Isa {
-    /// AVX-512 F, BW, DQ, VL and VNNI for matrices, AVX2 for the rest.
+    /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512(Avx512),
     /// AVX2, FMA and F16C.
     Avx2(Avx2),
@@ -125,6 +168,15 @@ impl Isa {
             "avx2" => Avx2::detect().map(Self::Avx2).ok_or_else(|| missing("avx2, fma and f16c")),
             "portable" => Ok(Self::Portable),
             _ => Err(Failure::unsupported(format!("isa {name}: allowed are auto, avx512, avx2, portable"))),
+        }
+    }
+
+    /// Proofs for what is done to pairs of bfloat16, the best first.
+    pub fn pairs(self) -> (Option<Avx512<true>>, Option<Avx2>) {
+        match self {
+            Self::Avx512(proof) => (proof.with_pairs(), Some(proof.avx2())),
+            Self::Avx2(proof) => (None, Some(proof)),
+            Self::Portable => (None, None),
         }
     }
 
@@ -197,3 +249,37 @@ macro_rules! with_wide_simd {
     };
 }
 pub(crate) use with_wide_simd;
+
+/// As [`with_wide_simd`], with the instructions for pairs of bfloat16 where the CPU has them; AVX-512 without them is not
+/// worth code of its own.
+macro_rules! with_pairs_simd {
+    ($isa:expr, $s:ident => $body:expr) => {
+        match $isa.pairs() {
+            (Some($s), _) => $crate::simd::Simd::vectorize(
+                $s,
+                #[inline(always)]
+                || $body,
+            ),
+            (None, Some(proof)) => {
+                let $s = $crate::simd::Pair(proof);
+                $crate::simd::Simd::vectorize(
+                    $s,
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+            (None, None) => {
+                let $s = $crate::simd::Pair($crate::simd::Portable);
+                $crate::simd::Simd::vectorize(
+                    $s,
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+        }
+    };
+}
+pub(crate) use with_pairs_simd;
+
+#[cfg(test)]
+mod tests;

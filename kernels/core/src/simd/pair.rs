@@ -15,6 +15,8 @@ impl<S: Simd> Simd<WIDE> for Pair<S> {
     const REGISTERS: usize = S::REGISTERS / 2;
     type V = [S::V; 2];
     type Mask = [S::Mask; 2];
+    type Words = [S::Words; 2];
+    const QUAD_BIAS: i32 = S::QUAD_BIAS;
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -49,6 +51,53 @@ impl<S: Simd> Simd<WIDE> for Pair<S> {
         for (to, v) in to.as_chunks_mut().0.iter_mut().zip(v) {
             self.0.store_half(to, v);
         }
+    }
+    #[inline(always)]
+    fn load_words(self, from: &[u32; WIDE]) -> Self::Words {
+        let from = halves(from);
+        [self.0.load_words(&from[0]), self.0.load_words(&from[1])]
+    }
+    #[inline(always)]
+    fn load_firsts(self, from: &[u32; WIDE]) -> Self::Words {
+        let from = halves(from);
+        [self.0.load_firsts(&from[0]), self.0.load_firsts(&from[1])]
+    }
+    #[inline(always)]
+    fn splat_word(self, pair: u32) -> Self::Words {
+        [self.0.splat_word(pair); 2]
+    }
+    #[inline(always)]
+    fn store_pairs(self, to: &mut [u32; WIDE], low: Self::V, high: Self::V) {
+        for (to, v) in to.as_chunks_mut().0.iter_mut().zip([low, high]) {
+            self.0.store_pairs(to, v[0], v[1]);
+        }
+    }
+    #[inline(always)]
+    fn load_bytes(self, from: &[u16; WIDE]) -> Self::Words {
+        let from = halves(from);
+        [self.0.load_bytes(&from[0]), self.0.load_bytes(&from[1])]
+    }
+    #[inline(always)]
+    fn store_shorts(self, to: &mut [u32; WIDE], low: Self::V, high: Self::V) {
+        for (to, v) in to.as_chunks_mut().0.iter_mut().zip([low, high]) {
+            self.0.store_shorts(to, v[0], v[1]);
+        }
+    }
+    #[inline(always)]
+    fn floats(self, v: Self::Words) -> Self::V {
+        v.map(|v| self.0.floats(v))
+    }
+    #[inline(always)]
+    fn dot_quads(self, a: Self::Words, b: Self::Words, c: Self::Words) -> Self::Words {
+        [self.0.dot_quads(a[0], b[0], c[0]), self.0.dot_quads(a[1], b[1], c[1])]
+    }
+    #[inline(always)]
+    fn dot_shorts(self, a: Self::Words, b: Self::Words, c: Self::Words) -> Self::Words {
+        [self.0.dot_shorts(a[0], b[0], c[0]), self.0.dot_shorts(a[1], b[1], c[1])]
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: Self::Words, b: Self::Words, c: Self::V) -> Self::V {
+        [self.0.dot_pairs(a[0], b[0], c[0]), self.0.dot_pairs(a[1], b[1], c[1])]
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {

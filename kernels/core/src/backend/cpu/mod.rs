@@ -1,17 +1,18 @@
-//! The cpu backend. Matrices are repacked at load for the instruction set; KV is IEEE halves. Results depend neither on
-//! the number of threads nor on what else is in the step.
+//! The cpu backend. Matrices are repacked at load for the instruction set; KV is IEEE halves, bfloat16 or bytes. Results
+//! depend neither on the number of threads nor on what else is in the step.
 
 mod gated;
 pub mod memory;
 mod views;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, KvGroup};
 use crate::backend::{Backend, BufferId, Instruction, Launch, PreparedId, Tensor};
 use crate::dequant::dequantize;
 use crate::dtype::DType;
 use crate::error::{Failure, Result};
 use crate::op::{Op, ValueId};
-use crate::ops::attention::cpu::{self as attention, Attention, RUN};
+use crate::ops::attention::cpu::layout::{KvDType, MOST_HEAD_DIM, RUN};
+use crate::ops::attention::cpu::{self as attention, Attention};
 use crate::ops::linear::cpu as linear;
 use crate::ops::rope::{Rope, cpu as rope};
 use crate::ops::store_kv::{KvPlace, cpu as store_kv};
@@ -27,8 +28,6 @@ use views::Views;
 
 /// Below this many elements an op runs on the calling thread: waking others costs more.
 const SERIAL: usize = 8192;
-/// Widest head.
-const MOST_HEAD_DIM: u32 = 256;
 
 /// An op's weights as the backend wants them.
 enum Prepared {
@@ -43,6 +42,7 @@ enum Prepared {
 /// See the module.
 pub struct CpuBackend {
     isa: Isa,
+    kv_dtype: KvDType,
     pool: Pool,
     memory: Memory,
     buffers: Vec<Region>,
@@ -65,6 +65,7 @@ impl CpuBackend {
         let isa = Isa::detect(isa)?;
         Ok(Self {
             isa,
+            kv_dtype: KvDType::ALL[0],
             pool: Pool::new(threads)?,
             memory: Memory::default(),
             buffers: Vec::new(),
@@ -128,6 +129,7 @@ impl CpuBackend {
         // SAFETY: only pages of the step's tables are read; `pages.rs` says who keeps writers off them.
         let kv = unsafe { launch.arena.pages.view() };
         let attention = Attention {
+            dtype: self.kv_dtype,
             place: op.place,
             scale: op.scale,
             window: op.window,
@@ -146,7 +148,16 @@ impl CpuBackend {
         let views = Views::new(activations, launch.step, instruction)?;
         // SAFETY: only blocks that the step fills are written; `pages.rs` says who keeps everybody else off them.
         let mut kv = unsafe { launch.arena.pages.view() };
-        store_kv::store(self.isa, &mut self.pool, views.input(0), place, launch.step, launch.arena, &mut kv);
+        store_kv::store(
+            self.isa,
+            &mut self.pool,
+            self.kv_dtype,
+            views.input(0),
+            place,
+            launch.step,
+            launch.arena,
+            &mut kv,
+        );
         Ok(())
     }
 
@@ -283,7 +294,7 @@ impl Backend for CpuBackend {
 
     fn supports(&self, op: &Op, weights: &[Tensor<'_>]) -> Result<()> {
         let head = |head_dim: u32| {
-            if head_dim.is_multiple_of(LANES as u32) && (1..=MOST_HEAD_DIM).contains(&head_dim) {
+            if head_dim.is_multiple_of(LANES as u32) && (1..=MOST_HEAD_DIM as u32).contains(&head_dim) {
                 Ok(())
             } else {
                 Err(Failure::unsupported(format!(
@@ -396,6 +407,22 @@ impl Backend for CpuBackend {
 
     fn waited(&self) -> Duration {
         self.pool.waited()
+    }
+
+    fn kv_dtype(&self) -> &'static str {
+        self.kv_dtype.name()
+    }
+
+    fn use_kv_dtype(&mut self, name: &str) -> Result<()> {
+        self.kv_dtype = KvDType::named(name).ok_or_else(|| {
+            let names = KvDType::ALL.map(KvDType::name).join(", ");
+            Failure::unsupported(format!("kv-cache-dtype {name}: the cpu backend allows auto, {names}"))
+        })?;
+        Ok(())
+    }
+
+    fn page_bytes(&self, groups: &[KvGroup], block_size: usize) -> Result<usize> {
+        self.kv_dtype.page_bytes(groups, block_size)
     }
 
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {

@@ -6,6 +6,7 @@ use crate::backend::reference::ReferenceBackend;
 use crate::backend::{Backend, BufferId, Instruction, Launch, Operand, Tensor};
 use crate::dtype::DType;
 use crate::op::{Op, RopeStyle, Rows};
+use crate::ops::attention::cpu::layout::KvDType;
 use crate::seats::Seats;
 use crate::simd::{Avx2, Avx512};
 use crate::step::{Limits, Step};
@@ -22,6 +23,10 @@ fn isas() -> Vec<&'static str> {
         }
     }
     isas
+}
+
+fn isas_and_types() -> Vec<(&'static str, KvDType)> {
+    isas().into_iter().flat_map(|isa| KvDType::ALL.map(|kv| (isa, kv))).collect()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -60,9 +65,9 @@ impl Bench {
         let element_bytes = backend.kv_element_bytes();
         let pages = backend.alloc_pages(page_bytes, num_blocks).expect("memory");
         for block in 0..num_blocks {
-            // What another sequence left behind must not matter. Nobody reads the null block: its elements are NaN.
+            // What another sequence left behind must not matter, nor may the null block: all elements are NaN.
             // SAFETY: nobody else has the pages yet.
-            unsafe { pages.page_mut(block) }.fill(if block == 0 { 0xff } else { 0x7e });
+            unsafe { pages.page_mut(block) }.fill(0xff);
         }
         let arena = Arena { pages, block_size, element_bytes, groups };
         let activations = backend.alloc(64 << 20).expect("memory");
@@ -70,7 +75,13 @@ impl Bench {
     }
 
     fn cpu(isa: &str, threads: usize, heads: (u32, u32, u32), block_size: usize) -> Self {
-        Self::new(Box::new(CpuBackend::new(isa, threads).expect("isa")), heads, block_size)
+        Self::kept(KvDType::F16, isa, threads, heads, block_size)
+    }
+
+    fn kept(kv: KvDType, isa: &str, threads: usize, heads: (u32, u32, u32), block_size: usize) -> Self {
+        let mut backend = CpuBackend::new(isa, threads).expect("isa");
+        backend.use_kv_dtype(kv.name()).expect("a type");
+        Self::new(Box::new(backend), heads, block_size)
     }
 
     /// Rows of (seat, start, tokens); a seat's blocks lie scattered among the others'.
@@ -187,9 +198,20 @@ impl Bench {
     }
 }
 
-/// Values that IEEE halves hold exactly, so that the reference with f32 KV sees the same.
-fn halves(random: &mut Random, count: usize) -> Vec<f32> {
-    (0..count).map(|_| half::f16::from_f32(random.normal()).to_f32()).collect()
+/// Values that IEEE halves and bfloat16 hold exactly, so that the reference with f32 KV sees the same.
+fn shorts(random: &mut Random, count: usize) -> Vec<f32> {
+    let short = |x: f32| half::f16::from_f32(half::bf16::from_f32(x).to_f32()).to_f32();
+    (0..count).map(|_| short(random.normal())).collect()
+}
+
+/// What attention may differ from the reference by when it is given [`shorts`]: f16 computes in f32; bfloat16 rounds queries
+/// times the scale (with 256 dims scores of about 1 are off by 2^-9 * 16 / 16) and weights to 8 bits.
+fn tolerance(kv: KvDType) -> f32 {
+    match kv {
+        KvDType::F16 => 2e-5,
+        KvDType::BF16 => 1e-2,
+        KvDType::Q8 => 3e-2,
+    }
 }
 
 #[test]
@@ -209,7 +231,7 @@ fn attention_agrees_with_the_reference() {
             ];
             let inputs: Vec<Vec<f32>> = rows
                 .iter()
-                .map(|r| halves(&mut random, r.iter().map(|r| r.2).sum::<usize>() * width))
+                .map(|r| shorts(&mut random, r.iter().map(|r| r.2).sum::<usize>() * width))
                 .collect();
             let wanted: Vec<Vec<f32>> = rows
                 .iter()
@@ -219,16 +241,16 @@ fn attention_agrees_with_the_reference() {
                     reference.attend(&step, qkv, 1, window)
                 })
                 .collect();
-            for isa in isas() {
-                let mut cpu = Bench::cpu(isa, 2, heads, block_size);
+            for (isa, kv) in isas_and_types() {
+                let mut cpu = Bench::kept(kv, isa, 2, heads, block_size);
                 for ((rows, qkv), wanted) in rows.iter().zip(&inputs).zip(&wanted) {
                     let step = cpu.step(rows, &[]);
                     let got = cpu.attend(&step, qkv, 1, window);
                     close(
                         &got,
                         wanted,
-                        2e-5,
-                        &format!("{isa} heads {heads:?} window {window:?} rows {rows:?}"),
+                        tolerance(kv),
+                        &format!("{isa} {kv:?} heads {heads:?} window {window:?} rows {rows:?}"),
                     );
                 }
             }
@@ -244,15 +266,15 @@ fn attention_bits_depend_neither_on_chunks_nor_on_threads_nor_on_company() {
     let width = ((6 + 4) * 16) as usize;
     let qkv = random.normals(tokens * width);
     let others = random.normals(tokens * width);
-    for window in [None, Some(70)] {
-        let mut whole = Bench::cpu("portable", 1, heads, 16);
+    for (window, kv) in [None, Some(70)].into_iter().flat_map(|w| KvDType::ALL.map(|kv| (w, kv))) {
+        let mut whole = Bench::kept(kv, "portable", 1, heads, 16);
         let step = whole.step(&[(0, 0, tokens)], &[]);
         let wanted = bits(&whole.attend(&step, &qkv, 0, window));
         for isa in isas() {
             for (threads, chunk, company) in
                 [(1, 1, false), (2, 7, true), (3, 64, true), (2, tokens, false), (3, 1, true), (2, 1, false)]
             {
-                let mut bench = Bench::cpu(isa, threads, heads, 16);
+                let mut bench = Bench::kept(kv, isa, threads, heads, 16);
                 let mut got = Vec::new();
                 let mut start = 0;
                 while start < tokens {
@@ -273,7 +295,7 @@ fn attention_bits_depend_neither_on_chunks_nor_on_threads_nor_on_company() {
                 assert_eq!(
                     bits(&got),
                     wanted,
-                    "{isa} {threads} threads, chunks of {chunk}, window {window:?}"
+                    "{isa} {kv:?} {threads} threads, chunks of {chunk}, window {window:?}"
                 );
             }
         }
@@ -298,9 +320,9 @@ fn attention_bits_of_rows_that_share_blocks_are_those_they_have_alone() {
     let prefix = random.normals(shared * width);
     let rows = [(0, shared + 70, 1), (1, shared, 1), (2, shared + 300, 1), (3, shared + 9, 1)];
     let tails: Vec<Vec<f32>> = rows.iter().map(|row| random.normals((row.1 + 1 - shared) * width)).collect();
-    for isa in isas() {
+    for (isa, kv) in isas_and_types() {
         for window in [None, Some(100), Some(400)] {
-            let mut bench = Bench::cpu(isa, 2, heads, 16);
+            let mut bench = Bench::kept(kv, isa, 2, heads, 16);
             let step = bench.step(&[(0, 0, shared)], &[]);
             bench.attend(&step, &prefix, 0, window);
             let mut alone = Vec::new();
@@ -317,7 +339,7 @@ fn attention_bits_of_rows_that_share_blocks_are_those_they_have_alone() {
             share(&bench, &mut step, shared);
             let last: Vec<f32> = tails.iter().flat_map(|tail| &tail[tail.len() - width..]).copied().collect();
             let together = bench.attend(&step, &last, 0, window);
-            assert_eq!(bits(&together), bits(&alone), "{isa} window {window:?}");
+            assert_eq!(bits(&together), bits(&alone), "{isa} {kv:?} window {window:?}");
         }
     }
 }
@@ -349,19 +371,20 @@ fn blocks_left_of_a_window_may_be_gone() {
     for (window, block_size) in [(1, 16), (16, 16), (24, 16), (100, 48), (257, 32), (1000, 16)] {
         let mut reference = Bench::new(Box::new(ReferenceBackend::new(1)), heads, block_size);
         let width = reference.qkv_width();
-        let qkv = halves(&mut random, tokens * width);
+        let qkv = shorts(&mut random, tokens * width);
         let wanted = reference.attend_in_chunks(&qkv, &[tokens], window);
         assert!(wanted.iter().all(|x| x.is_finite()));
         reference.nulls_left_of = window;
         assert_eq!(bits(&reference.attend_in_chunks(&qkv, &[300, 37, 1], window)), bits(&wanted));
-        for isa in isas() {
-            let whole = Bench::cpu(isa, 1, heads, block_size).attend_in_chunks(&qkv, &[tokens], window);
-            close(&whole, &wanted, 2e-5, &format!("{isa} window {window}"));
+        for (isa, kv) in isas_and_types() {
+            let mut whole = Bench::kept(kv, isa, 1, heads, block_size);
+            let whole = whole.attend_in_chunks(&qkv, &[tokens], window);
+            close(&whole, &wanted, tolerance(kv), &format!("{isa} {kv:?} window {window}"));
             for (threads, chunks) in [(1, [1, 1]), (2, [255, 2]), (3, [300, 64]), (2, [17, 7])] {
-                let mut bench = Bench::cpu(isa, threads, heads, block_size);
+                let mut bench = Bench::kept(kv, isa, threads, heads, block_size);
                 bench.nulls_left_of = window;
                 let found = bench.attend_in_chunks(&qkv, &chunks, window);
-                assert_eq!(bits(&found), bits(&whole), "{isa} window {window}, chunks {chunks:?}");
+                assert_eq!(bits(&found), bits(&whole), "{isa} {kv:?} window {window}, chunks {chunks:?}");
             }
         }
     }
@@ -371,8 +394,8 @@ fn blocks_left_of_a_window_may_be_gone() {
 fn attention_over_numbers_that_are_none_ends_and_spoils_no_other_sequence() {
     let heads = (3, 1, 16);
     let mut random = Random(13);
-    for isa in isas() {
-        let mut bench = Bench::cpu(isa, 2, heads, 16);
+    for (isa, kv) in isas_and_types() {
+        let mut bench = Bench::kept(kv, isa, 2, heads, 16);
         let width = bench.qkv_width();
         let clean = random.normals(20 * width);
         let bad: Vec<f32> =
@@ -381,7 +404,7 @@ fn attention_over_numbers_that_are_none_ends_and_spoils_no_other_sequence() {
         let wanted = bench.attend(&step, &clean, 0, None);
         let step = bench.step(&[(1, 0, 20), (0, 0, 20)], &[]);
         let got = bench.attend(&step, &[bad, clean].concat(), 0, None);
-        assert_eq!(bits(&got[20 * 48..]), bits(&wanted), "{isa}");
+        assert_eq!(bits(&got[20 * 48..]), bits(&wanted), "{isa} {kv:?}");
     }
 }
 
@@ -507,4 +530,7 @@ fn what_cannot_be_run_is_refused_with_what_can() {
         CpuBackend::new("sse9", 1).err().expect("refused").message.contains("auto, avx512, avx2, portable")
     );
     assert!(CpuBackend::new("auto", 0).is_err());
+    let mut backend = backend;
+    let failure = backend.use_kv_dtype("f64").expect_err("refused");
+    assert!(failure.message.contains("auto, f16, bf16, q8"), "{failure}");
 }

@@ -44,6 +44,8 @@ use weights::{Matrices, Matrix, format_of};
 
 /// Bytes of an element of KV.
 pub const KV_ELEMENT_BYTES: usize = 2;
+/// Name of its type.
+pub const KV_DTYPE: &str = "f16";
 /// Of device memory, left to the driver when KV blocks take what there is.
 const SPARE: usize = 64 << 20;
 /// Tokens of a block are a multiple of this.
@@ -304,6 +306,10 @@ impl Backend for CudaBackend {
     fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]) -> Result<()> {
         self.device.bind()?;
         self.buffers[from.0].read(&self.stream, offset, bytes)
+    }
+
+    fn kv_dtype(&self) -> &'static str {
+        KV_DTYPE
     }
 
     fn kv_element_bytes(&self) -> usize {

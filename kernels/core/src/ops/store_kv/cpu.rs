@@ -1,14 +1,14 @@
-//! Keys and values of tokens into their slots, as IEEE halves, in the tile order that `ops/attention/cpu` describes.
+//! Keys and values of tokens into their slots, in the order that `ops/attention/cpu/layout.rs` describes.
 #![expect(unsafe_code, reason = "runs of slots are written by different threads")]
 
 use std::ops::Range;
 
 use super::KvPlace;
-use crate::arena::{Arena, KeyOrValue};
-use crate::ops::attention::cpu::RUN;
+use crate::arena::Arena;
+use crate::ops::attention::cpu::layout::{KvDType, MOST_HEAD_DIM, RUN, padded, quantize};
 use crate::pages::PagesView;
 use crate::pool::Pool;
-use crate::simd::{Isa, LANES, Simd, with_simd};
+use crate::simd::{Isa, Simd, WIDE, with_pairs_simd, with_wide_simd};
 use crate::step::Step;
 
 /// Below this many elements one thread does it.
@@ -41,6 +41,7 @@ fn pieces(place: &KvPlace, step: &Step, arena: &Arena) -> Vec<Piece> {
 pub fn store(
     isa: Isa,
     pool: &mut Pool,
+    dtype: KvDType,
     qkv: &[f32],
     place: &KvPlace,
     step: &Step,
@@ -53,8 +54,28 @@ pub fn store(
     let apart = runs.windows(2).all(|pair| pair[0] != pair[1]);
     let kv = &*kv;
     let store = |index: usize, _: usize| {
-        // SAFETY: pieces have different runs, or else follow each other on one thread.
-        with_simd!(isa, s => unsafe { write(s, qkv, place, arena, &pieces[index], kv) });
+        let piece = &pieces[index];
+        for head in 0..place.num_kv_heads {
+            let at = dtype.run(arena, place, piece.block, head, piece.slot / RUN);
+            let len = RUN * (place.head_dim + padded(place.head_dim));
+            match dtype {
+                KvDType::F16 => {
+                    // SAFETY: pieces have different runs, or else follow each other on one thread.
+                    let run = unsafe { kv.part(at, len) };
+                    with_wide_simd!(isa, s => store_halves(s, qkv, place, piece, head, run));
+                }
+                KvDType::BF16 => {
+                    // SAFETY: as above.
+                    let run = unsafe { kv.part(at, len / 2) };
+                    with_pairs_simd!(isa, s => store_pairs(s, qkv, place, piece, head, run));
+                }
+                KvDType::Q8 => {
+                    // SAFETY: as above.
+                    let run = unsafe { kv.part(at, dtype.parts(place.head_dim).end / size_of::<u32>()) };
+                    with_wide_simd!(isa, s => store_bytes(s, qkv, place, piece, head, run));
+                }
+            }
+        }
     };
     if apart && qkv.len() > SERIAL {
         pool.run(pieces.len(), &store);
@@ -63,48 +84,121 @@ pub fn store(
     }
 }
 
-/// Writes the tokens of a piece.
-///
-/// # Safety
-/// No other thread writes this piece's run.
+/// Key and value of a token.
+fn key_and_value<'a>(qkv: &'a [f32], place: &KvPlace, token: usize, head: usize) -> [&'a [f32]; 2] {
+    let row = &qkv[token * place.width()..][..place.width()];
+    [place.num_heads + head, place.num_heads + place.num_kv_heads + head]
+        .map(|head| &row[head * place.head_dim..][..place.head_dim])
+}
+
+/// Up to 16 elements and zeros.
 #[inline(always)]
-unsafe fn write<S: Simd>(
+fn load<S: Simd<WIDE>>(s: S, from: &[f32]) -> S::V {
+    if let Some(from) = from.first_chunk() {
+        s.load(from)
+    } else {
+        let mut some = [0.0; WIDE];
+        some[..from.len()].copy_from_slice(from);
+        s.load(&some)
+    }
+}
+
+/// Up to 32 elements in pairs.
+#[inline(always)]
+fn words_of<S: Simd<WIDE>>(s: S, from: &[f32]) -> [u32; WIDE] {
+    let mut words = [0; WIDE];
+    let (low, high) = from.split_at(from.len().min(WIDE));
+    s.store_pairs(&mut words, load(s, low), load(s, high));
+    words
+}
+
+/// A run of IEEE halves.
+#[inline(always)]
+fn store_halves<S: Simd<WIDE>>(
     s: S,
     qkv: &[f32],
     place: &KvPlace,
-    arena: &Arena,
     piece: &Piece,
-    kv: &PagesView<'_>,
+    head: usize,
+    run: &mut [u16],
 ) {
-    let dim = place.head_dim;
-    let Piece { tokens, block, slot } = piece;
-    let (block, slot) = (*block, *slot);
-    let tile = |which, head| arena.tile(place.group, block, place.layer, which, head);
-    let bytes = |elements| elements * size_of::<u16>();
-    for head in 0..place.num_kv_heads {
-        // SAFETY: the run and the values belong to this piece (see above) and to this head.
-        let (keys, values) = unsafe {
-            (
-                kv.part::<u16>(tile(KeyOrValue::Key, head) + bytes(slot / RUN * RUN * dim), RUN * dim),
-                kv.part::<u16>(tile(KeyOrValue::Value, head) + bytes(slot * dim), tokens.len() * dim),
-            )
-        };
-        let keys = keys.as_chunks_mut::<RUN>().0;
-        for (token, values) in tokens.clone().zip(values.chunks_exact_mut(dim)) {
-            let row = &qkv[token * place.width()..][..place.width()];
-            let key = &row[(place.num_heads + head) * dim..][..dim];
-            let value = &row[(place.num_heads + place.num_kv_heads + head) * dim..][..dim];
-            let lane = slot % RUN + token - tokens.start;
-            for (key, to) in key.as_chunks::<LANES>().0.iter().zip(keys.as_chunks_mut::<LANES>().0) {
-                let mut halves = [0; LANES];
-                s.store_half(&mut halves, s.load(key));
-                for (half, to) in halves.into_iter().zip(to) {
-                    to[lane] = half;
+    let (keys, values) = run.split_at_mut(RUN * place.head_dim);
+    for (token, slot) in piece.tokens.clone().zip(piece.slot % RUN..) {
+        let [key, value] = key_and_value(qkv, place, token, head);
+        for (from, to) in key.chunks(WIDE).zip(keys.chunks_mut(WIDE * RUN)) {
+            let mut halves = [0; WIDE];
+            s.store_half(&mut halves, load(s, from));
+            for (half, to) in halves.into_iter().zip(to.chunks_exact_mut(RUN)) {
+                to[slot] = half;
+            }
+        }
+        let to = &mut values[slot * padded(place.head_dim)..];
+        for (from, to) in value.chunks(WIDE).zip(to.as_chunks_mut().0) {
+            s.store_half(to, load(s, from));
+        }
+    }
+}
+
+/// A run of bfloat16 in pairs.
+#[inline(always)]
+fn store_pairs<S: Simd<WIDE>>(
+    s: S,
+    qkv: &[f32],
+    place: &KvPlace,
+    piece: &Piece,
+    head: usize,
+    run: &mut [u32],
+) {
+    let (keys, values) = run.split_at_mut(RUN * place.head_dim / 2);
+    for (token, slot) in piece.tokens.clone().zip(piece.slot % RUN..) {
+        let [key, value] = key_and_value(qkv, place, token, head);
+        for (from, to) in key.chunks(2 * WIDE).zip(keys.chunks_mut(WIDE * RUN)) {
+            for (word, to) in words_of(s, from).into_iter().zip(to.chunks_exact_mut(RUN)) {
+                to[slot] = word;
+            }
+        }
+        // The other half of each word is the neighbouring token's.
+        let shift = slot % 2 * 16;
+        let to = &mut values[slot / 2 * padded(place.head_dim)..][..place.head_dim];
+        for (from, to) in value.chunks(2 * WIDE).zip(to.chunks_mut(2 * WIDE)) {
+            for (word, to) in words_of(s, from).into_iter().zip(to.as_chunks_mut::<2>().0) {
+                for (to, bits) in to.iter_mut().zip([word & 0xffff, word >> 16]) {
+                    *to = (*to & !(0xffff << shift)) | (bits << shift);
                 }
             }
-            for (value, to) in value.as_chunks::<LANES>().0.iter().zip(values.as_chunks_mut::<LANES>().0) {
-                s.store_half(to, s.load(value));
-            }
+        }
+    }
+}
+
+/// A run of bytes with scales.
+#[inline(always)]
+fn store_bytes<S: Simd<WIDE>>(
+    s: S,
+    qkv: &[f32],
+    place: &KvPlace,
+    piece: &Piece,
+    head: usize,
+    run: &mut [u32],
+) {
+    let dim = place.head_dim;
+    let (keys, rest) = run.split_at_mut(RUN * dim / 4);
+    let (key_scales, rest) = rest.split_at_mut(RUN);
+    let (values, value_scales) = rest.split_at_mut(RUN * padded(dim) / 4);
+    let mut bytes = [0; MOST_HEAD_DIM];
+    let bytes = &mut bytes[..dim];
+    for (token, slot) in piece.tokens.clone().zip(piece.slot % RUN..) {
+        let [key, value] = key_and_value(qkv, place, token, head);
+        key_scales[slot] = quantize(s, key, bytes).to_bits();
+        for (quad, to) in bytes.as_chunks().0.iter().zip(keys.chunks_exact_mut(RUN)) {
+            to[slot] = u32::from_le_bytes(quad.map(|byte| byte as u8 ^ 0x80));
+        }
+        value_scales[slot] = quantize(s, value, bytes).to_bits();
+        // A word is two dims of this token and the neighbouring one.
+        let shift = slot % 2 * 8;
+        let to = &mut values[slot / 2 * padded(dim) / 2..][..dim / 2];
+        for (pair, to) in bytes.as_chunks::<2>().0.iter().zip(to) {
+            let bits = u32::from(pair[0] as u8) | (u32::from(pair[1] as u8) << 16);
+            *to = (*to & !(0x00ff_00ff << shift)) | (bits << shift);
         }
     }
 }

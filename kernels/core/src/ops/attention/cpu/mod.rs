@@ -1,29 +1,29 @@
-//! Attention over paged KV on the CPU. KV elements are IEEE halves. A key tile is kept in runs of 16 tokens,
-//! `[run][dim][16 tokens]`, so that lanes are keys and a score needs no sum across lanes; a value tile is `[token][dim]`.
+//! Attention over paged KV on the CPU. Lanes are the keys of a run, so that a score needs no sum across lanes, and then
+//! the dims of its values: see [`layout`].
 //!
 //! One row (a query head of a token) is computed the same way whatever else is computed beside it: scores in ascending
 //! dimensions, online softmax over chunks of 64 keys, chunks grouped in splits of 256 keys, splits merged in ascending
 //! order. All boundaries are absolute positions, so neither the batch, the size of prompt chunks, the window nor the
 //! number of threads moves them. Sequences that share the blocks of a split read them once, together.
 
+mod format;
+pub mod layout;
 mod plan;
 mod rows;
 
 use std::ops::Range;
 
-use crate::arena::{Arena, KeyOrValue};
+use crate::arena::Arena;
 use crate::ops::store_kv::KvPlace;
 use crate::pages::PagesView;
 use crate::pool::{Disjoint, Pool};
-use crate::simd::{Isa, Simd, WIDE, with_wide_simd};
+use crate::simd::{Isa, Simd, with_pairs_simd, with_wide_simd};
 use crate::step::Step;
+use format::{Bytes, Halves, KvFormat, Pairs};
+use layout::{KvDType, RUN, padded};
 use plan::{Cut, Plan, Task, splits};
-use rows::{State, Tiles, merge, pack_query, padded, score_rows, soften, weigh_rows};
+use rows::{CHUNK, Chunk, Row, Runs, State, attend, group, merge};
 
-/// Tokens of a run of a key tile, one for each lane; a block has a multiple of it.
-pub const RUN: usize = WIDE;
-/// Keys between two updates of the running maximum.
-const CHUNK: usize = 64;
 /// Keys that one partial result covers.
 const SPLIT: usize = 256;
 /// Rows of a task: enough to use a loaded key often, few enough to stay in the first-level cache.
@@ -31,6 +31,8 @@ const ROWS: usize = 48;
 
 /// What is the same for all tasks of a launch.
 pub struct Attention<'a> {
+    /// How KV is kept.
+    pub dtype: KvDType,
     /// Which KV.
     pub place: KvPlace,
     /// Factor of the scores.
@@ -50,8 +52,9 @@ pub struct Attention<'a> {
 /// Memory of one thread, kept between calls.
 #[derive(Default)]
 struct Desk {
-    queries: Vec<f32>,
-    scores: Vec<f32>,
+    queries: Vec<u32>,
+    words: Vec<u32>,
+    rows: Vec<Row>,
     split: State,
     total: State,
 }
@@ -63,6 +66,14 @@ pub struct Scratch {
     desks: Vec<Desk>,
     /// Results of single splits: `[split of a cut token][KV head][query head of it][maximum, sums, out]`.
     partial: Vec<f32>,
+}
+
+/// What the tasks of a launch write.
+struct Written<'a> {
+    cut: &'a Cut<'a>,
+    plan: &'a Plan,
+    partial: Disjoint<'a, f32>,
+    out: Disjoint<'a, f32>,
 }
 
 impl Attention<'_> {
@@ -77,152 +88,203 @@ impl Attention<'_> {
             window: self.window,
             block_size: self.arena.block_size,
             tokens_each: (ROWS / self.heads_each()).max(1),
-            enough: 4 * threads,
+            threads,
         }
     }
 
     /// Writes `[tokens, num_heads * head_dim]`.
-    #[expect(unsafe_code, reason = "heads of the output are written by different threads")]
+    #[expect(unsafe_code, reason = "a thread's desk")]
     pub fn run(&self, isa: Isa, pool: &mut Pool, scratch: &mut Scratch, out: &mut [f32]) {
-        let (dim, each, kv_heads) = (self.place.head_dim, self.heads_each(), self.place.num_kv_heads);
         let cut = self.cut(pool.threads());
         let Scratch { plan, desks, partial } = scratch;
         cut.plan(plan);
+        let plan = &*plan;
         desks.resize_with(pool.threads(), Desk::default);
         let desks = Disjoint::new(desks);
-        let floats = each * (1 + RUN + padded(dim));
-        partial.resize(plan.first_split.last().unwrap_or(&0) * kv_heads * floats, 0.0);
-        let partial = Disjoint::new(partial);
-        // SAFETY (of what it is called for): a split of a token and KV head belongs to one task of each job.
-        let place = |token: usize, split: usize, kv_head: usize| {
-            let first = plan.first_split[token - plan.cut.start];
-            ((first + split - splits(&cut.seen(plan.tokens[token])).start) * kv_heads + kv_head) * floats
-        };
-        let out = Disjoint::new(out);
-        let finish = |token: usize, kv_head: usize, row: usize, total: &State| {
-            for r in 0..each {
-                let head = plan.tokens[token] * self.place.num_heads + kv_head * each + r;
-                // SAFETY: each head of each token belongs to one task.
-                let out = unsafe { out.part(head * dim, dim) };
-                with_wide_simd!(isa, s => total.finish(s, row + r, out));
-            }
-        };
-
+        partial.resize(plan.num_splits * self.place.num_kv_heads * self.partial_floats(), 0.0);
+        let to = Written { cut: &cut, plan, partial: Disjoint::new(partial), out: Disjoint::new(out) };
         pool.run(plan.tasks.len(), &|index, worker| {
+            // SAFETY: a worker runs one task at a time.
+            let desk = unsafe { &mut desks.part(worker, 1)[0] };
             let task = &plan.tasks[index];
-            let tokens = &plan.tokens[task.tokens.clone()];
-            // SAFETY: a worker runs one task at a time.
-            let desk = unsafe { &mut desks.part(worker, 1)[0] };
-            self.load_queries(task, tokens, desk);
-            desk.total.reset(tokens.len() * each, dim);
-            for split in task.splits.clone() {
-                with_wide_simd!(isa, s => self.split(s, &cut, task, tokens, split, desk));
-                for (t, &token) in tokens.iter().enumerate() {
-                    if !splits(&cut.seen(token)).contains(&split) {
-                        continue;
-                    }
-                    let rows = t * each..(t + 1) * each;
-                    if task.whole {
-                        with_wide_simd!(isa, s => merge(s, dim, &mut desk.total, &desk.split, rows));
-                    } else {
-                        let at = place(task.tokens.start + t, split, task.kv_head);
-                        // SAFETY: see `place`.
-                        desk.split.save(dim, rows, unsafe { partial.part(at, floats) });
-                    }
-                }
-            }
-            if task.whole {
-                for t in 0..tokens.len() {
-                    finish(task.tokens.start + t, task.kv_head, t * each, &desk.total);
-                }
+            match self.dtype {
+                KvDType::F16 => with_wide_simd!(isa, s => self.attend::<_, Halves>(s, task, desk, &to)),
+                KvDType::BF16 => with_pairs_simd!(isa, s => self.attend::<_, Pairs>(s, task, desk, &to)),
+                KvDType::Q8 => with_wide_simd!(isa, s => self.attend::<_, Bytes>(s, task, desk, &to)),
             }
         });
+        let kv_heads = self.place.num_kv_heads;
         pool.run(plan.cut.len() * kv_heads, &|index, worker| {
-            let (token, kv_head) = (plan.cut.start + index / kv_heads, index % kv_heads);
             // SAFETY: a worker runs one task at a time.
             let desk = unsafe { &mut desks.part(worker, 1)[0] };
-            desk.total.reset(each, dim);
-            for split in splits(&cut.seen(plan.tokens[token])) {
-                // SAFETY: the job that wrote it has ended.
-                let from = unsafe { partial.part(place(token, split, kv_head), floats) };
-                desk.split.restore(dim, each, from);
-                with_wide_simd!(isa, s => merge(s, dim, &mut desk.total, &desk.split, 0..each));
-            }
-            finish(token, kv_head, 0, &desk.total);
+            let token = plan.cut[index / kv_heads];
+            with_wide_simd!(isa, s => self.merge(s, token, index % kv_heads, desk, &to));
         });
     }
 
-    /// Queries times the scale, in units of log2.
-    fn load_queries(&self, task: &Task, tokens: &[usize], desk: &mut Desk) {
-        let (dim, each) = (self.place.head_dim, self.heads_each());
-        desk.queries.resize(tokens.len() * each * dim, 0.0);
-        desk.scores.resize(tokens.len() * each * CHUNK, 0.0);
-        let by = self.scale * std::f32::consts::LOG2_E;
-        for (t, &token) in tokens.iter().enumerate() {
-            let from = &self.qkv[token * self.place.width() + task.kv_head * each * dim..][..each * dim];
-            for (r, from) in (t * each..).zip(from.chunks_exact(dim)) {
-                pack_query(from, by, r, tokens.len() * each, &mut desk.queries);
-            }
-        }
+    /// Floats of the results of one split of a token and KV head.
+    fn partial_floats(&self) -> usize {
+        self.heads_each() * (1 + RUN + padded(self.place.head_dim))
     }
 
-    /// Tiles of the runs that hold some of these keys of a chunk; the last one again where there are fewer.
-    fn tiles(&self, task: &Task, which: KeyOrValue, keys: &Range<usize>) -> Tiles<'_> {
-        let (size, elements) = (self.arena.block_size, RUN * self.place.head_dim);
-        let table = self.step.table(self.place.group, task.row);
-        let last = (keys.end - 1) / RUN;
-        let mut tiles = Tiles::default();
-        for (tile, run) in tiles.iter_mut().zip(keys.start / RUN..) {
-            let position = run.min(last) * RUN;
-            let block = table[position / size] as usize;
-            let at = self.arena.tile(self.place.group, block, self.place.layer, which, task.kv_head);
-            *tile = self.kv.read(at + position % size / RUN * elements * size_of::<u16>(), elements);
-        }
-        tiles
+    /// Where they are; `token` is a place in the plan's.
+    #[expect(unsafe_code, clippy::mut_from_ref, reason = "parts are written by different threads")]
+    fn partial<'a>(&self, to: &'a Written<'_>, token: usize, split: usize, kv_head: usize) -> &'a mut [f32] {
+        let Plan { first_split, tokens, .. } = to.plan;
+        let index = first_split[token] + split - splits(&to.cut.seen(tokens[token])).start;
+        let floats = self.partial_floats();
+        // SAFETY: a split of a token and KV head belongs to one task of each job.
+        unsafe { to.partial.part((index * self.place.num_kv_heads + kv_head) * floats, floats) }
     }
 
-    /// Fills `desk.split` with the keys of one split.
+    /// Writes the results of the query heads of a token and KV head; they are rows from `first` on.
     #[inline(always)]
-    fn split<S: Simd<RUN>>(
+    #[expect(unsafe_code, reason = "heads of the output are written by different threads")]
+    fn finish<S: Simd<RUN>>(
+        &self,
+        s: S,
+        to: &Written<'_>,
+        token: usize,
+        kv_head: usize,
+        first: usize,
+        total: &State,
+    ) {
+        let (dim, each) = (self.place.head_dim, self.heads_each());
+        for r in 0..each {
+            let head = to.plan.tokens[token] * self.place.num_heads + kv_head * each + r;
+            // SAFETY: each head of each token belongs to one task.
+            total.finish(s, first + r, unsafe { to.out.part(head * dim, dim) });
+        }
+    }
+
+    /// Merges the splits of a cut token and KV head.
+    #[inline(always)]
+    fn merge<S: Simd<RUN>>(&self, s: S, token: usize, kv_head: usize, desk: &mut Desk, to: &Written<'_>) {
+        let (dim, each) = (self.place.head_dim, self.heads_each());
+        desk.total.reset(each, dim);
+        for split in splits(&to.cut.seen(to.plan.tokens[token])) {
+            desk.split.restore(dim, each, self.partial(to, token, split, kv_head));
+            merge(s, dim, &mut desk.total, &desk.split, 0..each);
+        }
+        self.finish(s, to, token, kv_head, 0, &desk.total);
+    }
+
+    /// Queries times the scale, in units of log2, and what each sees.
+    #[inline(always)]
+    fn load_queries<S: Simd<RUN>, F: KvFormat<S>>(
         &self,
         s: S,
         cut: &Cut<'_>,
-        task: &Task,
+        kv_head: usize,
         tokens: &[usize],
-        split: usize,
         desk: &mut Desk,
     ) {
         let (dim, each) = (self.place.head_dim, self.heads_each());
-        let width = padded(dim);
-        desk.split.reset(tokens.len() * each, dim);
-        // Another thread may take the next split, but not of a whole task.
-        let end = if task.whole { task.span.end } else { task.span.end.min((split + 1) * SPLIT) };
-        let keys = |chunk: usize| chunk.max(task.span.start)..(chunk + CHUNK).min(end);
-        let mut ahead: Option<Tiles<'_>> = None;
-        for chunk in (split * SPLIT..(split + 1) * SPLIT).step_by(CHUNK) {
-            let (here, next) = (keys(chunk), keys(chunk + CHUNK));
-            if here.is_empty() {
-                continue;
+        let (rows, words) = (tokens.len() * each, dim / F::DIMS);
+        let by = self.scale * std::f32::consts::LOG2_E;
+        desk.words.clear();
+        desk.rows.clear();
+        for &token in tokens {
+            let from = &self.qkv[token * self.place.width() + kv_head * each * dim..][..each * dim];
+            let seen = cut.seen(token);
+            for query in from.chunks_exact(dim) {
+                let packed = F::pack(s, query, by, &mut desk.words);
+                desk.rows.push(Row { packed, seen: seen.start as i32..seen.end as i32 });
             }
-            let first = here.start / RUN * RUN;
-            let keys = ahead.unwrap_or_else(|| self.tiles(task, KeyOrValue::Key, &here));
-            let values = self.tiles(task, KeyOrValue::Value, &here);
-            let runs = (here.end - first).div_ceil(RUN);
-            score_rows(s, &keys, runs, &values, &desk.queries, dim, &mut desk.scores[first - chunk..]);
-            for (t, &token) in tokens.iter().enumerate() {
-                let seen = cut.seen(token);
-                let (from, to) = (seen.start as i32 - chunk as i32, seen.end as i32 - chunk as i32);
-                for r in t * each..(t + 1) * each {
-                    let scores = &mut desk.scores[r * CHUNK..][..CHUNK];
-                    let (most, sums) = (&mut desk.split.most[r], &mut desk.split.sums[r]);
-                    soften(s, scores, from, to, most, sums, &mut desk.split.out[r * width..][..width]);
+        }
+        desk.queries.resize(rows * words, 0);
+        let groups =
+            desk.words.chunks(group::<S>() * words).zip(desk.queries.chunks_mut(group::<S>() * words));
+        for (from, to) in groups {
+            let rows = from.len() / words;
+            for (row, from) in from.chunks_exact(words).enumerate() {
+                for (word, to) in from.iter().zip(to.chunks_exact_mut(rows)) {
+                    to[row] = *word;
                 }
             }
-            let next = (!next.is_empty()).then(|| self.tiles(task, KeyOrValue::Key, &next));
-            let here = first - chunk..here.end - chunk;
-            let asked = next.unwrap_or_default();
-            weigh_rows(s, &values, &here, &asked, &desk.scores, dim, &mut desk.split.out);
-            ahead = next;
+        }
+    }
+
+    /// The runs of the chunk from `chunk` on; `keys` are those of its positions that are read.
+    #[inline(always)]
+    fn runs<S: Simd<RUN>, F: KvFormat<S>>(
+        &self,
+        task: &Task,
+        chunk: usize,
+        keys: &Range<usize>,
+    ) -> Runs<'_, F::Key, F::Value> {
+        let (dim, runs_each) = (self.place.head_dim, self.arena.block_size / RUN);
+        let (keys_len, values_len) = (RUN * dim / F::DIMS, RUN * padded(dim) / F::TOKENS);
+        let parts = self.dtype.parts(dim);
+        let table = self.step.table(self.place.group, task.row);
+        let mut runs = Runs::default();
+        for i in 0..CHUNK / RUN {
+            let run = (chunk / RUN + i).clamp(keys.start / RUN, (keys.end - 1) / RUN);
+            let block = table[run / runs_each] as usize;
+            let at = self.dtype.run(self.arena, &self.place, block, task.kv_head, run % runs_each);
+            runs.keys[i] = self.kv.read(at, keys_len);
+            runs.values[i] = self.kv.read(at + parts.values, values_len);
+            if parts.scales {
+                runs.key_scales[i] = self.scales(at + parts.key_scales);
+                runs.value_scales[i] = self.scales(at + parts.value_scales);
+            }
+        }
+        runs
+    }
+
+    /// Scales of the tokens of a run.
+    #[inline(always)]
+    fn scales(&self, at: usize) -> &[f32; RUN] {
+        self.kv.read(at, RUN).first_chunk().unwrap_or(&[0.0; RUN])
+    }
+
+    /// Runs a task.
+    #[inline(always)]
+    fn attend<S: Simd<RUN>, F: KvFormat<S>>(&self, s: S, task: &Task, desk: &mut Desk, to: &Written<'_>) {
+        let (dim, each) = (self.place.head_dim, self.heads_each());
+        let tokens = &to.plan.tokens[task.tokens.clone()];
+        self.load_queries::<S, F>(s, to.cut, task.kv_head, tokens, desk);
+        let Desk { queries, rows, split: part, total, .. } = desk;
+        total.reset(rows.len(), dim);
+        // Other threads may have the other splits.
+        let end = task.span.end.min(task.splits.end * SPLIT);
+        let keys = |chunk: usize| chunk.max(task.span.start)..(chunk + CHUNK).min(end);
+        let mut ahead: Option<Runs<'_, F::Key, F::Value>> = None;
+        for split in task.splits.clone() {
+            part.reset(rows.len(), dim);
+            for start in (split * SPLIT..(split + 1) * SPLIT).step_by(CHUNK) {
+                let (here, next) = (keys(start), keys(start + CHUNK));
+                if here.is_empty() {
+                    continue;
+                }
+                let is_first = ahead.is_none();
+                let runs = ahead.unwrap_or_else(|| self.runs::<S, F>(task, start, &here));
+                ahead = (!next.is_empty()).then(|| self.runs::<S, F>(task, start + CHUNK, &next));
+                let chunk = Chunk {
+                    here: runs,
+                    next: ahead.unwrap_or_default(),
+                    is_first,
+                    start: start as i32,
+                    keys: here.start / RUN * RUN - start..here.end - start,
+                };
+                attend::<S, F>(s, chunk, queries, rows, dim, part);
+            }
+            for (t, &token) in tokens.iter().enumerate() {
+                if !splits(&to.cut.seen(token)).contains(&split) {
+                    continue;
+                }
+                let rows = t * each..(t + 1) * each;
+                if task.whole {
+                    merge(s, dim, total, part, rows);
+                } else {
+                    part.save(dim, rows, self.partial(to, task.tokens.start + t, split, task.kv_head));
+                }
+            }
+        }
+        if task.whole {
+            for t in 0..tokens.len() {
+                self.finish(s, to, task.tokens.start + t, task.kv_head, t * each, total);
+            }
         }
     }
 }

@@ -7,6 +7,11 @@ use super::SPLIT;
 use crate::ops::store_kv::KvPlace;
 use crate::step::Step;
 
+/// Tasks of prompts for each thread that are enough for all threads to end about together.
+const PROMPT_TASKS: usize = 4;
+/// Tasks of decodes for each thread: they are many small ones, and the last ones should be short.
+const DECODE_TASKS: usize = 6;
+
 /// The query heads of one KV head, of tokens that find these splits in the same blocks.
 pub(super) struct Task {
     /// Of [`Plan::tokens`].
@@ -27,10 +32,12 @@ pub(super) struct Plan {
     /// Tokens of the step, in the order of the tasks.
     pub(super) tokens: Vec<usize>,
     pub(super) tasks: Vec<Task>,
-    /// Those of `tokens` whose splits lie in several tasks.
-    pub(super) cut: Range<usize>,
-    /// Of each of `cut`: where its splits begin among the splits of all of them; and the number of all.
+    /// Places in `tokens` of those whose splits lie in several tasks.
+    pub(super) cut: Vec<usize>,
+    /// Of each of `tokens` that is cut: where its splits begin among the splits of all of them.
     pub(super) first_split: Vec<usize>,
+    /// Splits of all that are cut.
+    pub(super) num_splits: usize,
 }
 
 /// What a plan is made for.
@@ -41,8 +48,7 @@ pub(super) struct Cut<'a> {
     pub(super) block_size: usize,
     /// Most tokens of a task.
     pub(super) tokens_each: usize,
-    /// Whole tasks that keep all threads busy to the end.
-    pub(super) enough: usize,
+    pub(super) threads: usize,
 }
 
 /// Splits that hold some of these positions.
@@ -60,15 +66,17 @@ impl Cut<'_> {
     /// Prompts first, as long as they are many tasks: each with all its splits, late tokens, which see most, before early
     /// ones. What is left is cut into splits, so that threads end together.
     pub(super) fn plan(&self, plan: &mut Plan) {
-        let Plan { tokens, tasks, cut, first_split } = plan;
+        let Plan { tokens, tasks, cut, first_split, num_splits } = plan;
         tokens.clear();
         tasks.clear();
+        cut.clear();
         first_split.clear();
+        *num_splits = 0;
         let step = self.step;
         let (decodes, prompts): (Vec<usize>, Vec<usize>) =
             (0..step.rows.len()).partition(|&row| step.rows[row].len == 1);
         let pieces = prompts.iter().map(|&row| step.rows[row].len.div_ceil(self.tokens_each));
-        let whole = pieces.sum::<usize>() * self.place.num_kv_heads >= self.enough;
+        let whole = pieces.sum::<usize>() * self.place.num_kv_heads >= PROMPT_TASKS * self.threads;
         for row in prompts {
             let (first, end) = (step.rows[row].first, step.rows[row].first + step.rows[row].len);
             for first in (first..end).step_by(self.tokens_each).rev() {
@@ -81,18 +89,23 @@ impl Cut<'_> {
                 }
             }
         }
-        let from = if whole { tokens.len() } else { 0 };
+        let first_decode = tokens.len();
         self.plan_decodes(decodes, tokens, tasks);
-        *cut = from..tokens.len();
-        let mut count = 0;
-        for &token in &tokens[cut.clone()] {
-            first_split.push(count);
-            count += splits(&self.seen(token)).len();
+        first_split.resize(tokens.len(), 0);
+        let mut is_whole = vec![false; tokens.len()];
+        for task in tasks.iter().filter(|task| task.whole) {
+            is_whole[task.tokens.clone()].fill(true);
         }
-        first_split.push(count);
+        debug_assert!(is_whole[..first_decode].iter().all(|&one| one == whole));
+        for (place, &token) in tokens.iter().enumerate().filter(|&(place, _)| !is_whole[place]) {
+            cut.push(place);
+            first_split[place] = *num_splits;
+            *num_splits += splits(&self.seen(token)).len();
+        }
     }
 
-    /// Rows of one token, those together that share the blocks of a split.
+    /// Rows of one token, those together that share the blocks of a split. A task has several splits where there are
+    /// enough of them: what it reads first nobody has asked for.
     fn plan_decodes(&self, mut rows: Vec<usize>, tokens: &mut Vec<usize>, tasks: &mut Vec<Task>) {
         let step = self.step;
         let table = |row: usize| step.table(self.place.group, row);
@@ -108,6 +121,7 @@ impl Cut<'_> {
             let table = table(row);
             &table[from.min(table.len())..to.min(table.len())]
         };
+        let mut pieces: Vec<(Range<usize>, usize)> = Vec::new();
         for split in 0..seen.iter().map(|splits| splits.end).max().unwrap_or(0) {
             let mut from = 0;
             while from < rows.len() {
@@ -120,10 +134,20 @@ impl Cut<'_> {
                     {
                         to += 1;
                     }
-                    self.push(tasks, tokens, first + from..first + to, rows[from], split..split + 1, false);
+                    pieces.push((from..to, split));
                 }
                 from = to;
             }
+        }
+        let each = (pieces.len() * self.place.num_kv_heads / (DECODE_TASKS * self.threads)).max(1);
+        pieces.sort_by_key(|(rows, split)| (rows.start, rows.end, *split));
+        let follow = |(a, s): &(Range<usize>, usize), (b, t): &(Range<usize>, usize)| a == b && s + 1 == *t;
+        for group in pieces.chunk_by(follow).flat_map(|run| run.chunks(each)) {
+            let (of, split) = &group[0];
+            let splits = *split..split + group.len();
+            let whole = of.clone().all(|row| seen[row] == splits);
+            let tokens_of = first + of.start..first + of.end;
+            self.push(tasks, tokens, tokens_of, rows[of.start], splits, whole);
         }
     }
 
@@ -203,7 +227,7 @@ mod tests {
     fn plan(step: &Step) -> Plan {
         let mut plan = Plan::default();
         let (place, window) = (&PLACE, None);
-        Cut { step, place, window, block_size: 16, tokens_each: 16, enough: 8 }.plan(&mut plan);
+        Cut { step, place, window, block_size: 16, tokens_each: 16, threads: 2 }.plan(&mut plan);
         plan
     }
 
@@ -245,6 +269,6 @@ mod tests {
         let plan_of_few = plan(&few);
         complete(&few, &plan_of_few);
         assert!(plan_of_few.tasks.iter().all(|task| !task.whole && task.splits.len() == 1));
-        assert_eq!(plan_of_few.cut, 0..21);
+        assert!(plan_of_few.cut.iter().copied().eq(0..21));
     }
 }

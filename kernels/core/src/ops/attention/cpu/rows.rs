@@ -2,21 +2,41 @@
 
 use std::ops::Range;
 
-use super::{CHUNK, RUN};
+use super::format::{KvFormat, Packed, Scales, Vectors};
+use super::layout::{RUN, padded};
 use crate::simd::{Simd, exp2};
+
+/// Keys between two updates of the running maximum.
+pub(super) const CHUNK: usize = 64;
+/// Rows that are computed side by side.
+const GROUP: usize = 6;
+/// Words of a query in a turn of the loop over them.
+const PORTION: usize = 2;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// [`GROUP`] where there are registers for it.
+pub(super) const fn group<S: Simd<RUN>>() -> usize {
+    if S::REGISTERS >= 8 { GROUP } else { 1 }
+}
+
+/// Lanes of f32 in a cache line of their own.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Lanes(pub(super) [f32; RUN]);
+
+/// Vectors of a row of sums.
+pub(super) fn columns(dim: usize) -> usize {
+    padded(dim) / RUN
+}
 
 /// Running softmax of some rows: `out / sum(sums)` is the result.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) most: Vec<f32>,
-    pub(super) sums: Vec<[f32; RUN]>,
-    /// `[row][padded(dim)]`.
-    pub(super) out: Vec<f32>,
-}
-
-/// Columns of a row of sums: whole vectors.
-pub(super) fn padded(dim: usize) -> usize {
-    dim.next_multiple_of(RUN)
+    pub(super) sums: Vec<Lanes>,
+    /// `[row][columns(dim)]`.
+    pub(super) out: Vec<Lanes>,
 }
 
 impl State {
@@ -25,334 +45,385 @@ impl State {
         self.most.clear();
         self.most.resize(rows, f32::NEG_INFINITY);
         self.sums.clear();
-        self.sums.resize(rows, [0.0; RUN]);
+        self.sums.resize(rows, Lanes([0.0; RUN]));
         self.out.clear();
-        self.out.resize(rows * padded(dim), 0.0);
+        self.out.resize(rows * columns(dim), Lanes([0.0; RUN]));
     }
 
     /// Writes the result of a row.
     #[inline(always)]
     pub(super) fn finish<S: Simd<RUN>>(&self, s: S, row: usize, out: &mut [f32]) {
-        let by = 1.0 / s.sum(s.load(&self.sums[row]));
-        let row = &self.out[row * padded(out.len())..];
-        for (out, value) in out.iter_mut().zip(row) {
+        let by = 1.0 / s.sum(s.load(&self.sums[row].0));
+        let row = &self.out[row * columns(out.len())..];
+        for (out, value) in out.iter_mut().zip(row.iter().flat_map(|lanes| &lanes.0)) {
             *out = value * by;
         }
     }
 
     /// Copies rows to `[row][maximum, sums, out]`.
     pub(super) fn save(&self, dim: usize, rows: Range<usize>, to: &mut [f32]) {
-        let width = padded(dim);
-        for (r, to) in rows.zip(to.chunks_exact_mut(1 + RUN + width)) {
+        for (r, to) in rows.zip(to.chunks_exact_mut(1 + RUN + padded(dim))) {
             to[0] = self.most[r];
-            to[1..=RUN].copy_from_slice(&self.sums[r]);
-            to[1 + RUN..].copy_from_slice(&self.out[r * width..][..width]);
+            let lanes = std::iter::once(&self.sums[r]).chain(&self.out[r * columns(dim)..]);
+            for (to, lanes) in to[1..].as_chunks_mut().0.iter_mut().zip(lanes) {
+                *to = lanes.0;
+            }
         }
     }
 
     /// Takes back what [`Self::save`] has written.
     pub(super) fn restore(&mut self, dim: usize, rows: usize, from: &[f32]) {
-        let width = padded(dim);
         self.reset(rows, dim);
-        for (r, from) in from.chunks_exact(1 + RUN + width).enumerate() {
+        for (r, from) in from.chunks_exact(1 + RUN + padded(dim)).enumerate() {
             self.most[r] = from[0];
-            self.sums[r].copy_from_slice(&from[1..=RUN]);
-            self.out[r * width..][..width].copy_from_slice(&from[1 + RUN..]);
+            let lanes = std::iter::once(&mut self.sums[r]).chain(&mut self.out[r * columns(dim)..]);
+            for (from, lanes) in from[1..].as_chunks().0.iter().zip(lanes) {
+                lanes.0 = *from;
+            }
         }
     }
 }
 
-/// Halves of a cache line.
-const LINE: usize = 32;
+/// The runs of a chunk; where one has no key to see it is one of the others again.
+#[derive(Clone, Copy)]
+pub(super) struct Runs<'a, K, V> {
+    pub(super) keys: [&'a [K]; CHUNK / RUN],
+    pub(super) values: [&'a [V]; CHUNK / RUN],
+    pub(super) key_scales: Scales<'a>,
+    pub(super) value_scales: Scales<'a>,
+}
 
-/// The runs of a chunk: tiles of keys or of values.
-pub(super) type Tiles<'a> = [&'a [u16]; CHUNK / RUN];
-
-/// Rows that are computed side by side.
-pub(super) const GROUP: usize = 6;
-/// Dimensions of a turn of the loop over them.
-const PORTION: usize = 4;
-
-/// Queries as [`score_rows`] takes them: of each [`GROUP`] of rows (the last may be smaller) `[dim][row]`.
-pub(super) fn pack_query(from: &[f32], by: f32, row: usize, rows: usize, to: &mut [f32]) {
-    let first = row / GROUP * GROUP;
-    let rows = GROUP.min(rows - first);
-    for (from, to) in from.iter().zip(to[first * from.len()..].chunks_exact_mut(rows)) {
-        to[row - first] = from * by;
+impl<K, V> Default for Runs<'_, K, V> {
+    fn default() -> Self {
+        let scales = [&[1.0; RUN]; CHUNK / RUN];
+        let (keys, values) = ([&[][..]; CHUNK / RUN], [&[][..]; CHUNK / RUN]);
+        Self { keys, values, key_scales: scales, value_scales: scales }
     }
 }
 
-/// Scores of the keys of the first `runs` tiles for all rows; row r's go to `scores[r * CHUNK..]`. `ahead` is read next.
+/// A chunk of keys, and what is read after it: memory is asked for the next chunk all along, so that it never waits for the
+/// processor, the softmax between keys and values included.
+pub(super) struct Chunk<'a, K, V> {
+    pub(super) here: Runs<'a, K, V>,
+    pub(super) next: Runs<'a, K, V>,
+    /// Whether it was not the next of another.
+    pub(super) is_first: bool,
+    /// Its first position.
+    pub(super) start: i32,
+    /// Keys that some row sees, counted inside the chunk, and those before them in their run.
+    pub(super) keys: Range<usize>,
+}
+
+impl<K, V> Chunk<'_, K, V> {
+    fn runs(&self) -> Range<usize> {
+        self.keys.start / RUN..self.keys.end.div_ceil(RUN)
+    }
+}
+
+/// A row of queries, beside its words.
+#[derive(Clone)]
+pub(super) struct Row {
+    pub(super) packed: Packed,
+    /// Positions that it sees.
+    pub(super) seen: Range<i32>,
+}
+
+/// Takes a chunk into the running softmax of all rows. `queries` are words, of each [`group`] of rows (the last may be
+/// smaller) `[word][row]`.
 #[inline(always)]
-pub(super) fn score_rows<S: Simd<RUN>>(
+pub(super) fn attend<S: Simd<RUN>, F: KvFormat<S>>(
     s: S,
-    tiles: &Tiles<'_>,
-    runs: usize,
-    ahead: &Tiles<'_>,
-    queries: &[f32],
+    mut chunk: Chunk<'_, F::Key, F::Value>,
+    queries: &[u32],
+    rows: &[Row],
     dim: usize,
-    scores: &mut [f32],
+    state: &mut State,
 ) {
-    let mut ahead = *ahead;
-    for (queries, g) in queries.chunks(GROUP * dim).zip(0..) {
-        let ahead = &std::mem::take(&mut ahead);
-        let scores = &mut scores[g * GROUP * CHUNK..];
-        match queries.len() / dim {
-            1 => score_tiles::<S, 1>(s, tiles, runs, ahead, queries, scores),
-            2 => score_tiles::<S, 2>(s, tiles, runs, ahead, queries, scores),
-            3 => score_tiles::<S, 3>(s, tiles, runs, ahead, queries, scores),
-            4 => score_tiles::<S, 4>(s, tiles, runs, ahead, queries, scores),
-            5 => score_tiles::<S, 5>(s, tiles, runs, ahead, queries, scores),
-            _ => score_tiles::<S, 6>(s, tiles, runs, ahead, queries, scores),
+    let group = group::<S>();
+    let groups = queries
+        .chunks(group * dim / F::DIMS)
+        .zip(rows.chunks(group))
+        .zip(state.most.chunks_mut(group))
+        .zip(state.sums.chunks_mut(group))
+        .zip(state.out.chunks_mut(group * columns(dim)));
+    for ((((queries, rows), most), sums), out) in groups {
+        if S::REGISTERS < 8 {
+            attend_group::<S, F, 1>(s, &chunk, queries, rows, most, sums, out);
+        } else {
+            match rows.len() {
+                1 => attend_group::<S, F, 1>(s, &chunk, queries, rows, most, sums, out),
+                2 => attend_group::<S, F, 2>(s, &chunk, queries, rows, most, sums, out),
+                3 => attend_group::<S, F, 3>(s, &chunk, queries, rows, most, sums, out),
+                4 => attend_group::<S, F, 4>(s, &chunk, queries, rows, most, sums, out),
+                5 => attend_group::<S, F, 5>(s, &chunk, queries, rows, most, sums, out),
+                _ => attend_group::<S, F, 6>(s, &chunk, queries, rows, most, sums, out),
+            }
         }
+        chunk.next = Runs::default();
+        chunk.is_first = false;
     }
 }
 
-/// All runs side by side where registers allow it: a loaded query element then serves all of them.
 #[inline(always)]
-fn score_tiles<S: Simd<RUN>, const R: usize>(
+fn attend_group<S: Simd<RUN>, F: KvFormat<S>, const R: usize>(
     s: S,
-    tiles: &Tiles<'_>,
-    runs: usize,
-    ahead: &Tiles<'_>,
-    queries: &[f32],
-    scores: &mut [f32],
+    chunk: &Chunk<'_, F::Key, F::Value>,
+    queries: &[u32],
+    rows: &[Row],
+    most: &mut [f32],
+    sums: &mut [Lanes],
+    out: &mut [Lanes],
 ) {
-    if S::REGISTERS >= 32 && runs == tiles.len() {
-        score::<S, R, { CHUNK / RUN }>(s, tiles, ahead, queries, scores);
+    let mut scores = [[Lanes([0.0; RUN]); CHUNK / RUN]; R];
+    if S::REGISTERS >= 32 {
+        // A loaded word of a query serves all runs.
+        score::<S, F, R, { CHUNK / RUN }>(s, chunk, 0, queries, rows, &mut scores);
     } else {
-        for t in 0..runs {
-            score::<S, R, 1>(s, &[tiles[t]], &[ahead[t]], queries, &mut scores[t * RUN..]);
+        for run in chunk.runs() {
+            score::<S, F, R, 1>(s, chunk, run, queries, rows, &mut scores);
         }
+    }
+    let columns = out.len() / R;
+    let mut weights = [[F::Word::default(); CHUNK]; R];
+    let mut by = [0.0; R];
+    for r in 0..R {
+        let seen = rows[r].seen.start - chunk.start..rows[r].seen.end - chunk.start;
+        let out = &mut out[r * columns..][..columns];
+        let (scales, weights) = (&chunk.here.value_scales, &mut weights[r]);
+        for run in (r..CHUNK / RUN).step_by(R) {
+            let (keys, values) = (chunk.next.keys[run], chunk.next.values[run]);
+            ask(s, keys[share(keys)..].as_chunks().0);
+            ask(s, values[..values.len() - share(values)].as_chunks().0);
+        }
+        by[r] = soften::<S, F>(s, &scores[r], &seen, &mut most[r], &mut sums[r], out, scales, weights);
+    }
+    let mut first = 0;
+    while first < columns {
+        first += if S::REGISTERS >= 32 && columns - first >= 4 {
+            weigh::<S, F, R, 4>(s, chunk, &weights, &by, first, out)
+        } else if R <= 3 && columns - first >= 2 {
+            weigh::<S, F, R, 2>(s, chunk, &weights, &by, first, out)
+        } else {
+            weigh::<S, F, R, 1>(s, chunk, &weights, &by, first, out)
+        };
+    }
+}
+
+/// Of a run's keys, those that are asked for beside scores, the rest beside the softmax; and as many of its last values beside
+/// their sum.
+#[inline(always)]
+fn share<L>(run: &[L]) -> usize {
+    run.len() / RUN * 3 / 4 / PORTION * PORTION * RUN
+}
+
+/// Asks for the lines of neighbouring vectors.
+#[inline(always)]
+fn ask<S: Simd<RUN>, L>(s: S, vectors: &[[L; RUN]]) {
+    for vector in vectors.iter().step_by(LINE / size_of::<[L; RUN]>()) {
+        s.prefetch(vector);
     }
 }
 
 // Loops, not `array::from_fn`, from here on: a closure that is not inlined loses the instruction set.
+/// Scores of the keys of `T` runs from `first` on.
 #[inline(always)]
-fn score<S: Simd<RUN>, const R: usize, const T: usize>(
+fn score<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const T: usize>(
     s: S,
-    tiles: &[&[u16]; T],
-    ahead: &[&[u16]; T],
-    queries: &[f32],
-    scores: &mut [f32],
+    chunk: &Chunk<'_, F::Key, F::Value>,
+    first: usize,
+    queries: &[u32],
+    rows: &[Row],
+    scores: &mut [[Lanes; CHUNK / RUN]; R],
 ) {
     let queries = queries.as_chunks::<R>().0.as_chunks::<PORTION>().0;
-    let mut keys: [&[[[u16; RUN]; PORTION]]; T] = [&[]; T];
+    let mut keys: [&[[[F::Key; RUN]; PORTION]]; T] = [&[]; T];
+    let mut ahead = keys;
     for t in 0..T {
-        keys[t] = &tiles[t].as_chunks().0.as_chunks().0[..queries.len()];
+        keys[t] = &chunk.here.keys[first + t].as_chunks().0.as_chunks().0[..queries.len()];
+        let next = chunk.next.keys[first + t];
+        ahead[t] = next[..share(next)].as_chunks().0.as_chunks().0;
     }
-    let mut sums = [[s.splat(0.0); T]; R];
-    let portions_each = queries.len().div_ceil(T);
-    for (ahead, first) in ahead.iter().zip((0..queries.len()).step_by(portions_each)) {
-        // Two lines a dimension.
-        let mut lines = ahead.as_chunks::<LINE>().0.as_chunks::<2>().0.as_chunks::<PORTION>().0.iter();
-        for i in first..queries.len().min(first + portions_each) {
-            let lines = lines.next();
-            for d in 0..PORTION {
-                if let Some(lines) = lines {
-                    s.prefetch(&lines[d][0]);
-                    s.prefetch(&lines[d][1]);
-                }
-                let mut k = [s.splat(0.0); T];
+    let mut sums = [[F::start(s, Packed::default()); T]; R];
+    for r in 0..R {
+        sums[r] = [F::start(s, rows[r].packed); T];
+    }
+    // Nobody has asked for the values of a first chunk.
+    let values_each = if chunk.is_first { chunk.here.values[first].len() / RUN / queries.len() } else { 0 };
+    for i in 0..queries.len() {
+        for t in 0..T {
+            if values_each > 0 {
+                ask(s, &chunk.here.values[first + t].as_chunks().0[i * values_each..][..values_each]);
+            }
+            if let Some(ahead) = ahead[t].get(i) {
+                ask(s, ahead);
+            }
+        }
+        for d in 0..PORTION {
+            let mut k = [F::splat_query(s, 0); T];
+            for t in 0..T {
+                k[t] = F::load_keys(s, &keys[t][i][d]);
+            }
+            for r in 0..R {
+                let q = F::splat_query(s, queries[i][d][r]);
                 for t in 0..T {
-                    k[t] = s.load_half(&keys[t][i][d]);
-                }
-                for r in 0..R {
-                    let q = s.splat(queries[i][d][r]);
-                    for t in 0..T {
-                        sums[r][t] = s.fma(k[t], q, sums[r][t]);
-                    }
+                    sums[r][t] = F::dot_keys(s, k[t], q, sums[r][t]);
                 }
             }
         }
     }
     for r in 0..R {
-        let to = scores[r * CHUNK..][..T * RUN].as_chunks_mut().0;
         for t in 0..T {
-            s.store(&mut to[t], sums[r][t]);
+            let scales = chunk.here.key_scales[first + t];
+            s.store(&mut scores[r][first + t].0, F::scores(s, sums[r][t], rows[r].packed, scales));
         }
     }
 }
 
-/// Turns a row's scores of a chunk into weights. Lanes outside `from..to` weigh nothing, whatever they hold.
+/// Turns a row's scores of a chunk into weights, and answers as [`KvFormat::keep`]. Keys that are not `seen` weigh nothing,
+/// whatever their scores are.
 #[inline(always)]
-pub(super) fn soften<S: Simd<RUN>>(
+fn soften<S: Simd<RUN>, F: KvFormat<S>>(
     s: S,
-    scores: &mut [f32],
-    from: i32,
-    to: i32,
+    scores: &[Lanes; CHUNK / RUN],
+    seen: &Range<i32>,
     most: &mut f32,
-    sums: &mut [f32; RUN],
-    out: &mut [f32],
-) {
-    let scores = &mut scores.as_chunks_mut().0[..CHUNK / RUN];
-    if from >= to.min(CHUNK as i32) || to <= 0 {
-        for scores in scores {
-            s.store(scores, s.splat(0.0));
-        }
-    } else if from <= 0 && to >= CHUNK as i32 {
-        soften_seen::<S, true>(s, scores, from, to, most, sums, out);
+    sums: &mut Lanes,
+    out: &mut [Lanes],
+    scales: &Scales<'_>,
+    weights: &mut [F::Word; CHUNK],
+) -> f32 {
+    let end = CHUNK as i32;
+    if seen.start >= seen.end.min(end) || seen.end <= 0 {
+        weights.fill(F::Word::default());
+        0.0
+    } else if seen.start <= 0 && seen.end >= end {
+        soften_seen::<S, F, true>(s, scores, seen, most, sums, out, scales, weights)
     } else {
-        soften_seen::<S, false>(s, scores, from, to, most, sums, out);
+        soften_seen::<S, F, false>(s, scores, seen, most, sums, out, scales, weights)
     }
 }
 
-/// As [`soften`], where some lanes are inside; `ALL` says that all are.
+/// As [`soften`], where some keys are seen; `ALL` says that all are.
 #[inline(always)]
-fn soften_seen<S: Simd<RUN>, const ALL: bool>(
+fn soften_seen<S: Simd<RUN>, F: KvFormat<S>, const ALL: bool>(
     s: S,
-    scores: &mut [[f32; RUN]],
-    from: i32,
-    to: i32,
+    scores: &[Lanes; CHUNK / RUN],
+    seen: &Range<i32>,
     most: &mut f32,
-    sums: &mut [f32; RUN],
-    out: &mut [f32],
-) {
-    let lanes = |i: usize| s.lanes(from - (i * RUN) as i32, to - (i * RUN) as i32);
-    let mut v = [s.splat(0.0); CHUNK / RUN];
+    sums: &mut Lanes,
+    out: &mut [Lanes],
+    scales: &Scales<'_>,
+    weights: &mut [F::Word; CHUNK],
+) -> f32 {
+    let mut v: Vectors<S::V> = [s.splat(0.0); CHUNK / RUN];
     for i in 0..v.len() {
-        v[i] = s.load(&scores[i]);
+        v[i] = s.load(&scores[i].0);
         if !ALL {
-            v[i] = s.select(lanes(i), v[i], s.splat(f32::NEG_INFINITY));
+            let first = (i * RUN) as i32;
+            v[i] = s.select(s.lanes(seen.start - first, seen.end - first), v[i], s.splat(f32::NEG_INFINITY));
         }
     }
     let chunk_most = s.largest(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
     if chunk_most > *most {
         if *most > f32::NEG_INFINITY {
             let by = exp2(s, s.splat(*most - chunk_most));
-            s.store(sums, s.mul(s.load(sums), by));
-            for out in out.as_chunks_mut().0 {
-                s.store(out, s.mul(s.load(out), by));
+            for Lanes(lanes) in std::iter::once(&mut *sums).chain(out) {
+                s.store(lanes, s.mul(s.load(lanes), by));
             }
         }
         *most = chunk_most;
     }
     let base = s.splat(*most);
     for i in 0..v.len() {
-        v[i] = exp2(s, s.sub(v[i], base));
+        v[i] = F::exp2(s, s.sub(v[i], base));
         if !ALL {
-            v[i] = s.select(lanes(i), v[i], s.splat(0.0));
-        }
-        s.store(&mut scores[i], v[i]);
-    }
-    let sum = s.add(s.add(v[0], v[1]), s.add(v[2], v[3]));
-    s.store(sums, s.add(s.load(sums), sum));
-}
-
-/// `out[r] += weights[r] · values` over those keys of the chunk, ascending; the first tile holds the first of them, and
-/// row r's weights are `weights[r * CHUNK..][..CHUNK]`. `ahead` is read next.
-#[inline(always)]
-pub(super) fn weigh_rows<S: Simd<RUN>>(
-    s: S,
-    tiles: &Tiles<'_>,
-    keys: &Range<usize>,
-    ahead: &Tiles<'_>,
-    weights: &[f32],
-    dim: usize,
-    out: &mut [f32],
-) {
-    let group = if S::REGISTERS >= 32 { GROUP } else { GROUP / 2 };
-    let mut ahead = *ahead;
-    for (out, g) in out.chunks_mut(group * padded(dim)).zip(0..) {
-        let ahead = &std::mem::take(&mut ahead);
-        let weights = &weights[g * group * CHUNK..];
-        match out.len() / padded(dim) {
-            1 => weigh::<S, 1>(s, tiles, keys, ahead, weights, dim, out),
-            2 => weigh::<S, 2>(s, tiles, keys, ahead, weights, dim, out),
-            3 => weigh::<S, 3>(s, tiles, keys, ahead, weights, dim, out),
-            4 => weigh::<S, 4>(s, tiles, keys, ahead, weights, dim, out),
-            5 => weigh::<S, 5>(s, tiles, keys, ahead, weights, dim, out),
-            _ => weigh::<S, 6>(s, tiles, keys, ahead, weights, dim, out),
+            let first = (i * RUN) as i32;
+            v[i] = s.select(s.lanes(seen.start - first, seen.end - first), v[i], s.splat(0.0));
         }
     }
+    F::keep(s, &v, scales, weights, &mut sums.0)
 }
 
+/// `out[r] += weights[r] · values` over the chunk's keys, ascending, in `C` columns from `first` on. Answers `C`.
 #[inline(always)]
-fn weigh<S: Simd<RUN>, const R: usize>(
+fn weigh<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const C: usize>(
     s: S,
-    tiles: &Tiles<'_>,
-    keys: &Range<usize>,
-    ahead: &Tiles<'_>,
-    weights: &[f32],
-    dim: usize,
-    out: &mut [f32],
-) {
-    let mut first = 0;
-    let mut ahead = *ahead;
-    while first < dim {
-        let ahead = &std::mem::take(&mut ahead);
-        first += if S::REGISTERS >= 32 && dim - first >= 4 * RUN {
-            weigh_columns::<S, R, 4>(s, tiles, keys, ahead, weights, dim, first, out)
-        } else if R <= 3 && dim - first >= 2 * RUN {
-            weigh_columns::<S, R, 2>(s, tiles, keys, ahead, weights, dim, first, out)
-        } else {
-            weigh_columns::<S, R, 1>(s, tiles, keys, ahead, weights, dim, first, out)
-        };
-    }
-}
-
-/// `C` vectors of columns from `first`; a single one may be half there.
-#[inline(always)]
-fn weigh_columns<S: Simd<RUN>, const R: usize, const C: usize>(
-    s: S,
-    tiles: &Tiles<'_>,
-    keys: &Range<usize>,
-    ahead: &Tiles<'_>,
-    weights: &[f32],
-    dim: usize,
+    chunk: &Chunk<'_, F::Key, F::Value>,
+    weights: &[[F::Word; CHUNK]; R],
+    by: &[f32; R],
     first: usize,
-    out: &mut [f32],
+    out: &mut [Lanes],
 ) -> usize {
-    let (width, column) = (padded(dim), first / RUN);
-    let mut sums = [[s.splat(0.0); C]; R];
+    let columns = out.len() / R;
+    let mut sums = [[F::resume(s, s.splat(0.0)); C]; R];
     for r in 0..R {
-        let out = &out[r * width..][..width].as_chunks().0[column..][..C];
         for c in 0..C {
-            sums[r][c] = s.load(&out[c]);
+            sums[r][c] = F::resume(s, s.load(&out[r * columns + first + c].0));
         }
     }
-    let weights = &weights.as_chunks::<CHUNK>().0[..R];
-    for (t, start) in keys.clone().step_by(RUN).enumerate() {
-        let count = RUN.min(keys.end - start);
-        let mut ahead = ahead[t].chunks_exact(dim);
-        for (key, values) in tiles[t][..count * dim].chunks_exact(dim).enumerate() {
-            for line in ahead.next().unwrap_or(&[]).chunks(LINE) {
-                s.prefetch(&line[0]);
+    for run in chunk.runs() {
+        let count = RUN.min(chunk.keys.end - run * RUN);
+        let at = run * RUN / F::TOKENS;
+        let values: &[[F::Value; RUN]] = chunk.here.values[run].as_chunks().0;
+        let next = chunk.next.values[run];
+        let asked = (next.len() - share(next)) / RUN;
+        let ahead: &[[F::Value; RUN]] = if first == 0 { next.as_chunks().0 } else { &[] };
+        for i in 0..count / F::TOKENS {
+            if i * columns >= asked
+                && let Some(ahead) = ahead.get(i * columns..(i + 1) * columns)
+            {
+                ask(s, ahead);
             }
-            let mut v = [s.splat(0.0); C];
-            if C > 1 || dim - first >= RUN {
-                let values = &values[first..][..C * RUN].as_chunks().0;
-                for c in 0..C {
-                    v[c] = s.load_half(&values[c]);
-                }
-            } else {
-                let mut part = [0; RUN];
-                part[..dim - first].copy_from_slice(&values[first..]);
-                v = [s.load_half(&part); C];
+            let Some(values) = values[i * columns + first..].first_chunk::<C>() else { break };
+            let mut v = [F::splat_query(s, 0); C];
+            for c in 0..C {
+                v[c] = F::load_values(s, &values[c]);
             }
-            for r in 0..R {
-                let weight = s.splat(weights[r][start + key]);
-                for c in 0..C {
-                    sums[r][c] = s.fma(weight, v[c], sums[r][c]);
-                }
+            add_weighed::<S, F, R, C>(s, &v, weights, at + i, &mut sums);
+        }
+        let last = count / F::TOKENS;
+        if !count.is_multiple_of(F::TOKENS)
+            && let Some(values) = values[last * columns + first..].first_chunk::<C>()
+        {
+            // The neighbours of the last key are what others left there.
+            let mut v = [F::splat_query(s, 0); C];
+            for c in 0..C {
+                v[c] = F::load_first_values(s, &values[c]);
             }
+            add_weighed::<S, F, R, C>(s, &v, weights, at + last, &mut sums);
         }
     }
     for r in 0..R {
-        let to = &mut out[r * width..][..width].as_chunks_mut().0[column..][..C];
         for c in 0..C {
-            s.store(&mut to[c], sums[r][c]);
+            let out = &mut out[r * columns + first + c].0;
+            s.store(out, F::finish(s, sums[r][c], by[r], s.load(out)));
         }
     }
-    C * RUN
+    C
+}
+
+#[inline(always)]
+fn add_weighed<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const C: usize>(
+    s: S,
+    values: &[F::Vector; C],
+    weights: &[[F::Word; CHUNK]; R],
+    at: usize,
+    sums: &mut [[F::Sum; C]; R],
+) {
+    for r in 0..R {
+        let weight = F::splat_weight(s, weights[r][at]);
+        for c in 0..C {
+            sums[r][c] = F::dot_values(s, values[c], weight, sums[r][c]);
+        }
+    }
 }
 
 /// Adds some rows of a split to the total of the splits before it.
 #[inline(always)]
 pub(super) fn merge<S: Simd<RUN>>(s: S, dim: usize, total: &mut State, split: &State, rows: Range<usize>) {
-    let width = padded(dim);
+    let columns = columns(dim);
     for r in rows {
-        let (out, other) = (&mut total.out[r * width..][..width], &split.out[r * width..][..width]);
+        let (out, other) = (&mut total.out[r * columns..][..columns], &split.out[r * columns..][..columns]);
         if total.most[r] == f32::NEG_INFINITY {
             total.most[r] = split.most[r];
             total.sums[r] = split.sums[r];
@@ -364,9 +435,9 @@ pub(super) fn merge<S: Simd<RUN>>(s: S, dim: usize, total: &mut State, split: &S
         let new = exp2(s, s.splat(split.most[r] - most));
         let new = if split.most[r] == f32::NEG_INFINITY { s.splat(0.0) } else { new };
         total.most[r] = most;
-        let sums = s.fma(s.load(&split.sums[r]), new, s.mul(s.load(&total.sums[r]), old));
-        s.store(&mut total.sums[r], sums);
-        for (out, other) in out.as_chunks_mut().0.iter_mut().zip(other.as_chunks().0) {
+        let sums = s.fma(s.load(&split.sums[r].0), new, s.mul(s.load(&total.sums[r].0), old));
+        s.store(&mut total.sums[r].0, sums);
+        for (Lanes(out), Lanes(other)) in out.iter_mut().zip(other) {
             s.store(out, s.fma(s.load(other), new, s.mul(s.load(out), old)));
         }
     }
