@@ -13,8 +13,6 @@ const FORWARD = "program::tests::the_whole_forward_agrees_with_the_reference";
 const COPIES = "program::tests::pages_are_copied_before_the_step_in_the_order_given";
 const MOVED =
   "transfer::tests::pages_that_went_to_the_host_and_back_into_other_blocks_give_the_same_logits";
-const OFFLOAD =
-  "tests/native/offload.test.ts > with offload, eager and lazy, on real pages and threads answers are bit-identical to those alone";
 const BUDGET =
   "tests/cuda-emulator/machine-code.test.ts > the machine code keeps its budget of registers, memory and loads on every chip";
 
@@ -198,14 +196,6 @@ const KERNEL_FAULTS: readonly Fault[] = [
     from: "HEAD > 64 ? 2 : 3)",
     to: "HEAD > 64 ? 2 : 8)",
     tests: [BUDGET],
-  },
-  {
-    name: "page-given-away-in-flight",
-    breaks: "a block is handed out and written while it is being copied",
-    file: "engine/cache/free-queue.ts",
-    from: "      if (!this.isFlying(id)) {\n",
-    to: "      if (id > 0) {\n",
-    tests: [OFFLOAD],
   },
 ];
 
