@@ -64,6 +64,15 @@ struct Flight {
     error: Option<FlightError>,
 }
 
+/// Whether somebody knows of what has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    No,
+    /// When the step under way ends.
+    Soon,
+    Yes,
+}
+
 /// How far the end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -89,9 +98,7 @@ pub(super) struct Queue {
     meter: Meter,
     ended: Vec<FlightResult>,
     /// Whether somebody was told of what has ended.
-    announced: bool,
-    /// Somebody will be told when the step under way ends.
-    deferred: bool,
+    told: Told,
     /// Of what has ended, something is more than a store: somebody may wait for it.
     urgent: bool,
     next_number: u64,
@@ -112,8 +119,7 @@ impl Queue {
             step: None,
             meter: Meter::default(),
             ended: Vec::new(),
-            announced: false,
-            deferred: false,
+            told: Told::No,
             urgent: false,
             next_number: 0,
             page_bytes,
@@ -332,7 +338,7 @@ impl Queue {
 
     /// Whether there are results that nobody was told of, or will be.
     pub(super) fn has_news(&self) -> bool {
-        !self.announced && !self.ended.is_empty() && (self.urgent || !self.deferred)
+        !self.ended.is_empty() && (self.told == Told::No || self.told == Told::Soon && self.urgent)
     }
 
     /// Whether nobody waits for the news while steps go on.
@@ -342,20 +348,21 @@ impl Queue {
 
     /// Somebody will be told later.
     pub(super) fn defer(&mut self) {
-        self.deferred = true;
+        self.told = Told::Soon;
     }
 
     /// Whether there are results that nobody was told of; somebody is told now.
     pub(super) fn announce(&mut self) -> bool {
-        let news = !self.announced && !self.ended.is_empty();
-        self.announced |= news;
+        let news = self.told != Told::Yes && !self.ended.is_empty();
+        if news {
+            self.told = Told::Yes;
+        }
         news
     }
 
     /// What has ended since the last call, in order.
     pub(super) fn take_ended(&mut self) -> Vec<FlightResult> {
-        self.announced = false;
-        self.deferred = false;
+        self.told = Told::No;
         self.urgent = false;
         std::mem::take(&mut self.ended)
     }
