@@ -304,11 +304,11 @@ fn run_profiled(
 
 /// The backend's name without its instruction set, how it keeps KV, and what a page is for.
 fn page_layout(backend: &dyn Backend, spec: &ProgramSpec) -> String {
-    let mut layout = format!("{} {}", backend.kv_layout(), spec.block_size);
-    for KvGroup { layers, num_kv_heads, head_dim, kind, window } in &spec.groups {
-        layout += &format!(" {kind:?}:{window}:{layers}x{num_kv_heads}x{head_dim}");
-    }
-    layout
+    let group = |KvGroup { layers, num_kv_heads, head_dim, kind, window }: &KvGroup| {
+        format!("{kind:?}:{window}:{layers}x{num_kv_heads}x{head_dim}")
+    };
+    let groups: Vec<String> = spec.groups.iter().map(group).collect();
+    format!("{} {} {}", backend.kv_layout(), spec.block_size, groups.join(" "))
 }
 
 fn named(what: &str, Failure { code, message }: &Failure) -> Failure {

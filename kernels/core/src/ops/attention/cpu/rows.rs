@@ -334,11 +334,10 @@ fn soften_seen<S: Simd<RUN>, F: KvFormat<S>, const ALL: bool>(
         *most = chunk_most;
     }
     let base = s.splat(*most);
-    for i in 0..v.len() {
-        v[i] = F::exp2(s, s.sub(v[i], base));
+    for (v, first) in v.iter_mut().zip((0..).step_by(RUN)) {
+        *v = F::exp2(s, s.sub(*v, base));
         if !ALL {
-            let first = (i * RUN) as i32;
-            v[i] = s.select(s.lanes(seen.start - first, seen.end - first), v[i], s.splat(0.0));
+            *v = s.select(s.lanes(seen.start - first, seen.end - first), *v, s.splat(0.0));
         }
     }
     F::keep(s, &v, scales, weights, &mut sums.0)
