@@ -48,11 +48,6 @@ if (folder === undefined)
   throw new Error("usage: write-models.ts DIR --peer DIR_OF_LLAMA_CPP_PROGRAMS [--model MODEL]");
 await mkdir(folder, { recursive: true });
 
-for (const type of ["Q4_0", "Q8_0"])
-  await write(`SmolLM2-135M-Instruct.${type}.gguf`, (path) => quantiseAgain(path, type));
-for (const type of RANDOM_TYPES)
-  await write(`random-1B.${type}.gguf`, (path) => writeRandom(path, type));
-
 /** Under another name first, so that a file that is there is whole. */
 async function write(name: string, make: (path: string) => Promise<void>): Promise<void> {
   const path = join(folder as string, name);
@@ -188,3 +183,8 @@ function words(name: string): () => number {
     return x ^ (x >>> 14);
   };
 }
+
+for (const type of ["Q4_0", "Q8_0"])
+  await write(`SmolLM2-135M-Instruct.${type}.gguf`, (path) => quantiseAgain(path, type));
+for (const type of RANDOM_TYPES)
+  await write(`random-1B.${type}.gguf`, (path) => writeRandom(path, type));
