@@ -165,10 +165,9 @@ mod tests {
         match (isa.name(), factors) {
             ("avx512", Factors::Int8) => Some(12 * 16 * 4),
             ("avx512", Factors::Bf16) => crate::cpu_features::detect().avx512_bf16.then_some(12 * 16 * 2),
-            ("avx512", Factors::Fp32) => Some(12 * 16),
+            ("avx512", Factors::Fp32) | ("neon", Factors::Int8) => Some(12 * 16),
             ("avx2", Factors::Int8) => Some(12 * 16 * 2),
             ("avx2", Factors::Fp32) => Some(12 * 8),
-            ("neon", Factors::Int8) => Some(12 * 4 * 4),
             ("neon", Factors::Fp32) => Some(12 * 4),
             ("portable", Factors::Int8 | Factors::Fp32) => Some(32),
             _ => None,

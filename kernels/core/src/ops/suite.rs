@@ -14,13 +14,11 @@ use crate::step::{Limits, Step};
 use crate::testing::{Random, StepWords, full_group, greedy, has_cuda, targets};
 use std::sync::Arc;
 
-mod shapes;
-
 const BLOCK_SIZE: usize = 16;
-const MAX_LEN: usize = 640;
+pub(super) const MAX_LEN: usize = 640;
 const VOCABULARY: usize = 64;
 
-const GROUPS: [KvGroup; 2] = [full_group(2, 2, 64), full_group(1, 3, 40)];
+pub(super) const GROUPS: [KvGroup; 2] = [full_group(2, 2, 64), full_group(1, 3, 40)];
 
 fn limits() -> Limits {
     Limits {
@@ -49,13 +47,13 @@ pub(crate) fn tolerance(op: &Op, dtype: Option<DType>) -> f32 {
 }
 
 /// Ops over values in a row: what is given, what is run, what is compared.
-struct Case {
-    values: Vec<ValueInfo>,
-    given: Vec<Vec<f32>>,
-    ops: Vec<(Op, Vec<Tensor<'static>>)>,
-    step: Step,
+pub(super) struct Case {
+    pub(super) values: Vec<ValueInfo>,
+    pub(super) given: Vec<Vec<f32>>,
+    pub(super) ops: Vec<(Op, Vec<Tensor<'static>>)>,
+    pub(super) step: Step,
     /// A step before it, of the first op alone, with the first value.
-    earlier: Option<(Step, Vec<f32>)>,
+    pub(super) earlier: Option<(Step, Vec<f32>)>,
 }
 
 impl Case {
@@ -65,7 +63,7 @@ impl Case {
     }
 
     /// The same with value `first` as the first in memory and the one before it as the last.
-    fn run_with(&self, backend: &mut dyn Backend, first: usize) -> Vec<Vec<f32>> {
+    pub(super) fn run_with(&self, backend: &mut dyn Backend, first: usize) -> Vec<Vec<f32>> {
         let (mut free, mut end) = (0, 0);
         let mut operands: Vec<Operand> = self
             .values
@@ -130,7 +128,7 @@ impl Case {
         last.outputs().into_iter().map(read).collect()
     }
 
-    fn check(&self, backend: &mut dyn Backend) {
+    pub(super) fn check(&self, backend: &mut dyn Backend) {
         let expected = self.run(&mut ReferenceBackend::new(1));
         let found = self.run(backend);
         let (op, weights) = &self.ops[self.ops.len() - 1];
@@ -155,7 +153,7 @@ pub(crate) fn assert_close(what: &str, found: &[f32], expected: &[f32], toleranc
     }
 }
 
-fn step(rows: &[(usize, usize, usize)], samples: &[usize]) -> Step {
+pub(super) fn step(rows: &[(usize, usize, usize)], samples: &[usize]) -> Step {
     let tokens: Vec<i32> = (0..limits().max_tokens).map(|i| (i * 37 % VOCABULARY) as i32).collect();
     let rows: Vec<_> =
         rows.iter().map(|&(seat, start, len)| (seat, start, &tokens[seat..seat + len])).collect();
@@ -175,7 +173,7 @@ fn step(rows: &[(usize, usize, usize)], samples: &[usize]) -> Step {
 }
 
 /// One op on random rows.
-fn single(
+pub(super) fn single(
     random: &mut Random,
     rows: usize,
     inputs: &[(Rows, u32)],

@@ -1,7 +1,7 @@
 //! Random shapes on every instruction set: the bits of the portable kernels, with each value in turn as the first and the last
 //! of a buffer that lies between guards (`mapping.rs`), so that a kernel which reaches beyond its rows ends the process.
 
-use super::{Case, GROUPS, MAX_LEN, single, step};
+use super::suite::{Case, GROUPS, MAX_LEN, single, step};
 use crate::arena::KvGroup;
 use crate::backend::cpu::CpuBackend;
 use crate::dtype::DType;
@@ -157,6 +157,6 @@ fn attention() {
             out: 1,
         };
         let ops = vec![(store, vec![]), (attend, vec![])];
-        check(&Case { values: values.to_vec(), given, ops, step });
+        check(&Case { values: values.to_vec(), given, ops, step, earlier: None });
     }
 }
