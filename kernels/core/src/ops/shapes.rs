@@ -154,6 +154,7 @@ fn attention() {
             head_dim,
             scale: 1.0 / f64::from(head_dim).sqrt(),
             window,
+            soft_cap: None,
             out: 1,
         };
         let ops = vec![(store, vec![]), (attend, vec![])];
