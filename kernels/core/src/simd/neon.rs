@@ -125,12 +125,7 @@ impl Simd for Neon {
     fn dot_quads(self, a: Self::Words, b: Self::Words, c: Self::Words) -> Self::Words {
         proved!(std::array::from_fn(|i| {
             let signed = veorq_u32(a[i], vdupq_n_u32(0x8080_8080));
-            let mut sum = c[i];
-            asm!(
-                "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
-                inout(vreg) sum, in(vreg) signed, in(vreg) b[i], options(pure, nomem, nostack, preserves_flags)
-            );
-            sum
+            dot(c[i], signed, b[i])
         }))
     }
     #[inline(always)]
@@ -281,6 +276,21 @@ fn narrow(floats: float32x4_t) -> uint16x4_t {
         asm!("fcvtn {0:v}.4h, {1:v}.4s", out(vreg) halves, in(vreg) floats, options(pure, nomem, nostack, preserves_flags));
     }
     halves
+}
+
+/// `sum` and the four products of signed bytes of each word.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+fn dot(sum: uint32x4_t, a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
+    let mut sum = sum;
+    // SAFETY: an instruction of `dotprod`, on registers alone.
+    unsafe {
+        asm!(
+            "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            inout(vreg) sum, in(vreg) a, in(vreg) b, options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sum
 }
 
 /// Floats to bfloat16, as [`Simd::store_pairs`] says.
