@@ -39,7 +39,7 @@ export const ENGINE_OPTIONS = {
     group: "engine",
     type: "choice",
     default: "auto",
-    choices: ["auto", "avx512", "avx2", "portable"],
+    choices: ["auto", "avx512", "avx2", "neon", "portable"],
     commands: [
       "serve",
       "run",

@@ -189,7 +189,7 @@ export class MachineLimits {
 
   /** Multiply-accumulates a second of all threads; undefined where this CPU has no instruction of the set for them. */
   multiplyRate(
-    isa: "avx512" | "avx2" | "portable",
+    isa: "avx512" | "avx2" | "neon" | "portable",
     factors: Factors,
     millis: number,
   ): number | undefined {

@@ -423,6 +423,10 @@ export interface CpuFeatures {
   avx512Vnni: boolean
   /** AVX-512 BF16. */
   avx512Bf16: boolean
+  /** NEON. */
+  neon: boolean
+  /** NEON's dot products of bytes. */
+  neonDotprod: boolean
   /** Processors this process may use. */
   cores: number
   /** The instruction set that `auto` picks. */
@@ -548,7 +552,7 @@ export interface ProgramInfo {
 export interface ProgramSpec {
   /** A name that `backend/mod.rs` knows. */
   backend: string
-  /** Instruction set of the cpu backend: `auto`, `avx512`, `avx2` or `portable`. */
+  /** Instruction set of the cpu backend: `auto`, `avx512`, `avx2`, `neon` or `portable`. */
   isa: string
   /** Compute threads, at least 1. */
   threads: number

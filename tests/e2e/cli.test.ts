@@ -134,7 +134,7 @@ describe("inspect, pull and doctor", () => {
       gpu: { found: boolean; devices: readonly string[]; problem?: string };
       backends: { cuda: string };
     };
-    expect(["avx512", "avx2", "portable"]).toContain(report.cpu.isa);
+    expect(["avx512", "avx2", "neon", "portable"]).toContain(report.cpu.isa);
     const { found, problem } = report.gpu;
     if (!found) expect(problem).toContain("libcuda.so.1");
     expect(report.backends.cuda).toBe(problem === undefined ? "yes" : `no: ${problem}`);

@@ -8,7 +8,7 @@ describe("the machine's limits", () => {
 
   test("are there for each instruction set that this processor has, and not for others", () => {
     const has = (
-      isa: "avx512" | "avx2" | "portable",
+      isa: "avx512" | "avx2" | "neon" | "portable",
       factors: "int8" | "bf16" | "fp32",
     ): boolean => {
       return machine.multiplyRate(isa, factors, 1) !== undefined;

@@ -9,7 +9,7 @@ import { mean } from "../metrics/distribution.ts";
 import { median } from "./rates.ts";
 import { type Bound, floorOf, type ModelWork, type Peaks, phasesOf } from "./work.ts";
 
-const ISAS = ["avx512", "avx2", "portable"] as const;
+const ISAS = ["avx512", "avx2", "neon", "portable"] as const;
 export type Isa = (typeof ISAS)[number];
 const FACTORS: readonly Factors[] = ["int8", "bf16", "fp32"];
 
@@ -55,7 +55,7 @@ export class LimitMeter {
     this.#footprint = Math.min(work.weightBytes, MOST_FOOTPRINT);
     this.#machine = new MachineLimits(threads, this.#footprint);
     this.#reads.push(this.#machine.readBandwidth(TABLE_MS));
-    const operations = { avx512: {}, avx2: {}, portable: {} } as Record<
+    const operations = { avx512: {}, avx2: {}, neon: {}, portable: {} } as Record<
       Isa,
       Partial<Record<Factors, number>>
     >;

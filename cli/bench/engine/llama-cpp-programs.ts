@@ -20,6 +20,22 @@ export interface LlamaCpp {
   readonly threads: number;
 }
 
+/** Below its usual 512: a smaller part of a prompt stays in the caches. */
+const SMALL_BATCH = 128;
+
+/**
+ * The settings that a test is tried with: flash attention off and on; where there are prompts to cut, in smaller parts too; where a
+ * prompt is shared, with one KV cache for all sequences too, in which it stands once.
+ */
+export function settingsOf(test: Test): readonly string[] {
+  return [
+    "-fa 0",
+    "-fa 1",
+    ...(test.nPrompt > SMALL_BATCH ? [`-fa 1 -ub ${SMALL_BATCH}`] : []),
+    ...(test.kind === "parallel" && test.shared ? ["-fa 0 -kvu", "-fa 1 -kvu"] : []),
+  ];
+}
+
 /** The grid as it was given: its tests are all combinations of their lengths, so one call has them all and no others. */
 export function benchCommand(
   peer: LlamaCpp,

@@ -1,6 +1,6 @@
 /**
- * llama.cpp as the peer: `llama-bench` for single tests, `llama-batched-bench` for sequences side by side, each with flash
- * attention off and on. Which of the two is better is decided test by test, on what all rounds have measured.
+ * llama.cpp as the peer: `llama-bench` for single tests, `llama-batched-bench` for sequences side by side, each with several
+ * settings. Which of them is best is decided test by test, on what all rounds have measured.
  */
 
 import { constants } from "node:fs";
@@ -15,10 +15,10 @@ import {
   parseBatchedBench,
   parseBench,
   type PeerRate,
+  settingsOf,
 } from "./llama-cpp-programs.ts";
 
 const NAME = "llama.cpp";
-const SETTINGS = ["-fa 0", "-fa 1"] as const;
 
 /**
  * Reads `llama.cpp=folder` and looks whether the programs for these tests are there; undefined = no peer is wanted. Throws
@@ -65,14 +65,15 @@ function programsFor(tests: readonly Test[]): string[] {
 }
 
 /**
- * Runs every test once under each of the settings, after the warm-up that the programs do. Throws `unsupported` with what a
+ * Runs every test once under each of its settings, after the warm-up that the programs do. Throws `unsupported` with what a
  * program said that failed.
  */
 export async function runLlamaCpp(peer: LlamaCpp, tests: readonly Test[]): Promise<PeerRate[]> {
   const rates: PeerRate[] = [];
-  const singles = tests.filter((test) => test.kind === "single");
-  const parallels = tests.filter((test) => test.kind === "parallel");
-  for (const settings of SETTINGS) {
+  for (const settings of new Set(tests.flatMap(settingsOf))) {
+    const tried = tests.filter((test) => settingsOf(test).includes(settings));
+    const singles = tried.filter((test) => test.kind === "single");
+    const parallels = tried.filter((test) => test.kind === "parallel");
     if (singles.length > 0) {
       const said = await run(peer, benchCommand(peer, singles, settings));
       rates.push(...parseBench(said, singles, settings));

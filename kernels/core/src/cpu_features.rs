@@ -20,6 +20,10 @@ pub struct CpuFeatures {
     pub avx512_vnni: bool,
     /// AVX-512 BF16.
     pub avx512_bf16: bool,
+    /// NEON.
+    pub neon: bool,
+    /// NEON's dot products of bytes.
+    pub neon_dotprod: bool,
     /// Processors this process may use.
     pub cores: u32,
     /// The instruction set that `auto` picks.
@@ -39,6 +43,8 @@ pub fn detect() -> CpuFeatures {
         avx512: false,
         avx512_vnni: false,
         avx512_bf16: false,
+        neon: false,
+        neon_dotprod: false,
         cores,
         isa,
     };
@@ -53,6 +59,11 @@ pub fn detect() -> CpuFeatures {
             && is_x86_feature_detected!("avx512vl");
         features.avx512_vnni = is_x86_feature_detected!("avx512vnni");
         features.avx512_bf16 = is_x86_feature_detected!("avx512bf16");
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        features.neon = std::arch::is_aarch64_feature_detected!("neon");
+        features.neon_dotprod = std::arch::is_aarch64_feature_detected!("dotprod");
     }
     features
 }
@@ -76,7 +87,7 @@ mod tests {
     #[test]
     fn picks_an_instruction_set_for_auto() {
         let features = detect();
-        assert!(["portable", "avx2", "avx512"].contains(&features.isa.as_str()), "{}", features.isa);
+        assert!(["portable", "avx2", "avx512", "neon"].contains(&features.isa.as_str()), "{}", features.isa);
         assert!(features.cores > 0);
     }
 }

@@ -8,6 +8,11 @@ pub const HUGE_PAGE: usize = 2 << 20;
 /// A mapping starts at a multiple of this at least.
 pub const ALIGNMENT: usize = 64;
 
+/// What a mapping takes beside its bytes.
+const ROOM: usize = if cfg!(test) { 4 * GUARD } else { 0 };
+/// A multiple of every size of page in use.
+const GUARD: usize = 64 << 10;
+
 /// A number type.
 ///
 /// # Safety
@@ -44,7 +49,7 @@ impl Mapping {
     pub fn new(len: usize) -> Result<Self> {
         let failure = || Failure::out_of_memory(format!("{len} bytes of memory could not be mapped"));
         let align = if len < HUGE_PAGE { ALIGNMENT } else { HUGE_PAGE };
-        let mapped = len.checked_add(align).ok_or_else(failure)?;
+        let mapped = len.checked_add(align + ROOM).ok_or_else(failure)?;
         // SAFETY: a new private mapping touches nothing that exists.
         let base = unsafe {
             libc::mmap(
@@ -59,7 +64,10 @@ impl Mapping {
         if base == libc::MAP_FAILED {
             return Err(failure());
         }
+        #[cfg(not(test))]
         let start = base.cast::<u8>().wrapping_add(base.addr().wrapping_neg() % align);
+        #[cfg(test)]
+        let start = guard::place(base, mapped, len, align);
         if len >= HUGE_PAGE {
             // SAFETY: the range lies in the mapping. The advice may be refused: then pages are small, nothing else.
             unsafe { libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE) };
@@ -87,5 +95,76 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own, and whoever borrowed from it has ended.
         unsafe { libc::munmap(self.base, self.mapped) };
+    }
+}
+
+/// In tests a mapping lies between pages that nobody may touch: whoever reads or writes beyond its bytes ends the process. A
+/// guard is a whole number of pages, so only one side is exact: the end, and with `KVENGINE_TEST_GUARD=start` the start.
+#[cfg(test)]
+mod guard {
+    use super::{ALIGNMENT, GUARD};
+
+    pub(super) fn at_start() -> bool {
+        std::env::var("KVENGINE_TEST_GUARD").is_ok_and(|side| side == "start")
+    }
+
+    /// Where the `len` bytes go in `base`, which has room for three [`GUARD`]s and `align` beside them. Less than `align` is
+    /// kept where the length is no multiple of it: what ends at the guard is worth more.
+    pub(super) fn place(base: *mut libc::c_void, mapped: usize, len: usize, align: usize) -> *mut u8 {
+        let (begin, end) = (base.addr(), base.addr() + mapped);
+        let align =
+            if align == ALIGNMENT { align.min(1 << len.trailing_zeros().min(6)).max(4) } else { align };
+        let start = if at_start() {
+            (begin + GUARD).next_multiple_of(align.max(GUARD))
+        } else {
+            let last = (end - GUARD) / GUARD * GUARD;
+            (last - len) / align * align
+        };
+        let before = start / GUARD * GUARD - begin;
+        let behind = (start + len).next_multiple_of(GUARD);
+        // SAFETY: both ranges lie in the mapping, which nobody knows of yet.
+        let answers = unsafe {
+            [
+                libc::mprotect(base, before, libc::PROT_NONE),
+                libc::mprotect(base.wrapping_byte_add(behind - begin), end - behind, libc::PROT_NONE),
+            ]
+        };
+        assert_eq!(answers, [0, 0], "guards of {len} bytes");
+        base.cast::<u8>().wrapping_add(start - begin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a child process that reads a byte ends by that.
+    fn is_guarded(at: *const u8) -> bool {
+        // SAFETY: the child calls nothing but `_exit`.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: reading may end this process, which is what it is for.
+            unsafe {
+                at.read_volatile();
+                libc::_exit(0);
+            }
+        }
+        let mut status = 0;
+        // SAFETY: the child is ours.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(waited, child);
+        status != 0
+    }
+
+    #[test]
+    fn in_tests_what_lies_beside_a_mapping_cannot_be_read() {
+        for len in [4, 64, 68, 4096, 100 * 64, 3 * HUGE_PAGE] {
+            let mapping = Mapping::new(len).expect("memory");
+            let start = mapping.start().cast_const();
+            assert!(!is_guarded(start) && !is_guarded(start.wrapping_add(len - 1)), "{len}");
+            let exactly = if guard::at_start() { start.wrapping_sub(1) } else { start.wrapping_add(len) };
+            let guarded = [exactly, start.wrapping_sub(GUARD), start.wrapping_add(len + GUARD - 1)];
+            assert_eq!(guarded.map(is_guarded), [true; 3], "{len}");
+        }
     }
 }

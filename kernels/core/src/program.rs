@@ -23,7 +23,7 @@ const AUTO: &str = "auto";
 pub struct ProgramSpec {
     /// A name that `backend/mod.rs` knows.
     pub backend: String,
-    /// Instruction set of the cpu backend: `auto`, `avx512`, `avx2` or `portable`.
+    /// Instruction set of the cpu backend: `auto`, `avx512`, `avx2`, `neon` or `portable`.
     pub isa: String,
     /// Compute threads, at least 1.
     pub threads: u32,

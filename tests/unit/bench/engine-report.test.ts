@@ -36,7 +36,7 @@ function reportOf(fill: (results: Results) => void = () => {}): Report {
       threads: 2,
       footprint: 1000,
       read: 1e10,
-      operations: { avx512: {}, avx2: { int8: 2e12 }, portable: { fp32: 1e9 } },
+      operations: { avx512: {}, avx2: { int8: 2e12 }, neon: {}, portable: { fp32: 1e9 } },
     },
   };
 }

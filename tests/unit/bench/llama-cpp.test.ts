@@ -8,6 +8,7 @@ import {
   benchCommand,
   parseBatchedBench,
   parseBench,
+  settingsOf,
 } from "../../../cli/bench/engine/llama-cpp-programs.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { thrownBy } from "../../support/thrown.ts";
@@ -46,6 +47,23 @@ describe("command lines", () => {
     );
     const shared = PARALLELS.map((one) => ({ ...one, shared: true }));
     expect(text(batchedBenchCommand(PEER, shared, "-fa 1"))).toContain(" -pps -c 40 ");
+  });
+});
+
+describe("settings", () => {
+  test("prompts of more than 128 tokens are tried in parts of 128 too, all others with flash attention off and on", () => {
+    const settings = (nPrompt: number, nGen: number): readonly string[] =>
+      settingsOf({ kind: "single", nPrompt, nGen, nDepth: 4096 });
+    expect(settings(0, 64)).toEqual(["-fa 0", "-fa 1"]);
+    expect(settings(128, 0)).toEqual(["-fa 0", "-fa 1"]);
+    expect(settings(129, 0)).toEqual(["-fa 0", "-fa 1", "-fa 1 -ub 128"]);
+  });
+
+  test("a shared prompt is tried with one KV cache for all sequences too", () => {
+    const settings = (shared: boolean): readonly string[] =>
+      settingsOf({ kind: "parallel", nPrompt: 128, nGen: 64, nParallel: 32, shared });
+    expect(settings(false)).toEqual(["-fa 0", "-fa 1"]);
+    expect(settings(true)).toEqual(["-fa 0", "-fa 1", "-fa 0 -kvu", "-fa 1 -kvu"]);
   });
 });
 

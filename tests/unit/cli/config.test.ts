@@ -208,7 +208,7 @@ describe("values", () => {
       "--port: `70000` is not allowed; allowed is an integer of 0 to 65535; an example is `9000`",
     );
     expect(messageOf(() => parse("isa", "avx3"))).toContain(
-      "allowed is auto, avx512, avx2, portable; did you mean `avx2`?",
+      "allowed is auto, avx512, avx2, neon, portable; did you mean `avx2`?",
     );
   });
 

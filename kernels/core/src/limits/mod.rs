@@ -5,8 +5,12 @@
 //! Counts are results and not claims. All factors are 1, so the sum that a kernel ends with is the number of
 //! multiply-accumulates that it did; the memory that is read holds the number 1, so the sum of it is the number of words.
 
+#[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +25,7 @@ use crate::simd::{Isa, with_simd};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "napi", napi_derive::napi(string_enum = "lowercase"))]
 pub enum Factors {
-    /// 8-bit integers, unsigned with signed, added up in integers: `vpdpbusd`, with AVX2 `vpmaddubsw`.
+    /// 8-bit integers, added up in integers: `vpdpbusd`, with AVX2 `vpmaddubsw`, with NEON `sdot`.
     Int8,
     /// bfloat16, added up in f32: `vdpbf16ps`.
     Bf16,
@@ -108,14 +112,23 @@ fn add_up(bytes: &[u8]) -> u64 {
 /// Answers how many multiply-accumulates `rounds` rounds were.
 fn multiply(isa: Isa, factors: Factors, rounds: u32) -> Option<u64> {
     match (isa, factors) {
+        #[cfg(target_arch = "x86_64")]
         (Isa::Avx512(proof), Factors::Int8) => Some(avx512::int8(proof, rounds)),
+        #[cfg(target_arch = "x86_64")]
         (Isa::Avx512(proof), Factors::Bf16) => avx512::bf16(proof, rounds),
+        #[cfg(target_arch = "x86_64")]
         (Isa::Avx512(proof), Factors::Fp32) => Some(avx512::fp32(proof, rounds)),
+        #[cfg(target_arch = "x86_64")]
         (Isa::Avx2(proof), Factors::Int8) => Some(avx2::int8(proof, rounds)),
+        #[cfg(target_arch = "x86_64")]
         (Isa::Avx2(proof), Factors::Fp32) => Some(avx2::fp32(proof, rounds)),
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon(proof), Factors::Int8) => Some(neon::int8(proof, rounds)),
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon(proof), Factors::Fp32) => Some(neon::fp32(proof, rounds)),
         (Isa::Portable, Factors::Int8) => Some(portable::int8(rounds)),
         (Isa::Portable, Factors::Fp32) => Some(portable::fp32(rounds)),
-        (Isa::Avx2(_) | Isa::Portable, Factors::Bf16) => None,
+        (_, Factors::Bf16) => None,
     }
 }
 
@@ -144,19 +157,20 @@ mod tests {
     use super::*;
 
     fn sets() -> Vec<Isa> {
-        ["avx512", "avx2", "portable"].iter().filter_map(|name| Isa::detect(name).ok()).collect()
+        Isa::all().collect()
     }
 
     /// Multiply-accumulates of one round: sums x lanes x products that a lane adds up.
     fn in_a_round(isa: Isa, factors: Factors) -> Option<u64> {
-        match (isa, factors) {
-            (Isa::Avx512(_), Factors::Int8) => Some(12 * 16 * 4),
-            (Isa::Avx512(_), Factors::Bf16) => is_x86_feature_detected!("avx512bf16").then_some(12 * 16 * 2),
-            (Isa::Avx512(_), Factors::Fp32) => Some(12 * 16),
-            (Isa::Avx2(_), Factors::Int8) => Some(12 * 16 * 2),
-            (Isa::Avx2(_), Factors::Fp32) => Some(12 * 8),
-            (Isa::Portable, Factors::Int8 | Factors::Fp32) => Some(32),
-            (Isa::Avx2(_) | Isa::Portable, Factors::Bf16) => None,
+        match (isa.name(), factors) {
+            ("avx512", Factors::Int8) => Some(12 * 16 * 4),
+            ("avx512", Factors::Bf16) => crate::cpu_features::detect().avx512_bf16.then_some(12 * 16 * 2),
+            ("avx512", Factors::Fp32) | ("neon", Factors::Int8) => Some(12 * 16),
+            ("avx2", Factors::Int8) => Some(12 * 16 * 2),
+            ("avx2", Factors::Fp32) => Some(12 * 8),
+            ("neon", Factors::Fp32) => Some(12 * 4),
+            ("portable", Factors::Int8 | Factors::Fp32) => Some(32),
+            _ => None,
         }
     }
 

@@ -13,4 +13,6 @@ pub mod silu_mul;
 pub mod store_kv;
 
 #[cfg(test)]
+mod shapes;
+#[cfg(test)]
 pub(crate) mod suite;

@@ -15,10 +15,10 @@ use crate::testing::{Random, StepWords, full_group, greedy, has_cuda, targets};
 use std::sync::Arc;
 
 const BLOCK_SIZE: usize = 16;
-const MAX_LEN: usize = 640;
+pub(super) const MAX_LEN: usize = 640;
 const VOCABULARY: usize = 64;
 
-const GROUPS: [KvGroup; 2] = [full_group(2, 2, 64), full_group(1, 3, 40)];
+pub(super) const GROUPS: [KvGroup; 2] = [full_group(2, 2, 64), full_group(1, 3, 40)];
 
 fn limits() -> Limits {
     Limits {
@@ -47,30 +47,38 @@ pub(crate) fn tolerance(op: &Op, dtype: Option<DType>) -> f32 {
 }
 
 /// Ops over values in a row: what is given, what is run, what is compared.
-struct Case {
-    values: Vec<ValueInfo>,
-    given: Vec<Vec<f32>>,
-    ops: Vec<(Op, Vec<Tensor<'static>>)>,
-    step: Step,
+pub(super) struct Case {
+    pub(super) values: Vec<ValueInfo>,
+    pub(super) given: Vec<Vec<f32>>,
+    pub(super) ops: Vec<(Op, Vec<Tensor<'static>>)>,
+    pub(super) step: Step,
     /// A step before it, of the first op alone, with the first value.
-    earlier: Option<(Step, Vec<f32>)>,
+    pub(super) earlier: Option<(Step, Vec<f32>)>,
 }
 
 impl Case {
     /// Values of the last op's outputs.
     fn run(&self, backend: &mut dyn Backend) -> Vec<Vec<f32>> {
-        let mut end = 0;
-        let operands: Vec<Operand> = self
+        self.run_with(backend, 0)
+    }
+
+    /// The same with value `first` as the first in memory and the one before it as the last.
+    pub(super) fn run_with(&self, backend: &mut dyn Backend, first: usize) -> Vec<Vec<f32>> {
+        let (mut free, mut end) = (0, 0);
+        let mut operands: Vec<Operand> = self
             .values
             .iter()
-            .map(|value| {
-                let operand = Operand { offset: end, width: value.width as usize, rows: value.rows };
-                let steps = self.earlier.iter().map(|earlier| &earlier.0).chain([&self.step]);
-                let rows = steps.map(|step| step.rows_of(value.rows)).max().unwrap_or(0);
-                end += (rows * operand.width * 4).next_multiple_of(64);
-                operand
-            })
+            .map(|value| Operand { offset: 0, width: value.width as usize, rows: value.rows })
             .collect();
+        let count = operands.len();
+        for i in 0..count {
+            let operand = &mut operands[(first + i) % count];
+            operand.offset = free;
+            let steps = self.earlier.iter().map(|earlier| &earlier.0).chain([&self.step]);
+            let rows = steps.map(|step| step.rows_of(operand.rows)).max().unwrap_or(0);
+            end = free + rows * operand.width * 4;
+            free = end.next_multiple_of(64);
+        }
         let activations = backend.alloc(end).unwrap();
         let page_bytes = backend.page_bytes(&GROUPS, BLOCK_SIZE).unwrap();
         let arena = Arena {
@@ -120,7 +128,7 @@ impl Case {
         last.outputs().into_iter().map(read).collect()
     }
 
-    fn check(&self, backend: &mut dyn Backend) {
+    pub(super) fn check(&self, backend: &mut dyn Backend) {
         let expected = self.run(&mut ReferenceBackend::new(1));
         let found = self.run(backend);
         let (op, weights) = &self.ops[self.ops.len() - 1];
@@ -145,7 +153,7 @@ pub(crate) fn assert_close(what: &str, found: &[f32], expected: &[f32], toleranc
     }
 }
 
-fn step(rows: &[(usize, usize, usize)], samples: &[usize]) -> Step {
+pub(super) fn step(rows: &[(usize, usize, usize)], samples: &[usize]) -> Step {
     let tokens: Vec<i32> = (0..limits().max_tokens).map(|i| (i * 37 % VOCABULARY) as i32).collect();
     let rows: Vec<_> =
         rows.iter().map(|&(seat, start, len)| (seat, start, &tokens[seat..seat + len])).collect();
@@ -165,7 +173,7 @@ fn step(rows: &[(usize, usize, usize)], samples: &[usize]) -> Step {
 }
 
 /// One op on random rows.
-fn single(
+pub(super) fn single(
     random: &mut Random,
     rows: usize,
     inputs: &[(Rows, u32)],
@@ -450,13 +458,10 @@ fn the_reference_agrees_with_itself_on_three_threads() {
     check_all(|| Box::new(ReferenceBackend::new(3)));
 }
 
-/// A skipped instruction set is one that this CPU lacks.
 #[test]
 fn the_cpu_backend_agrees_on_every_instruction_set_of_this_machine() {
-    for isa in ["portable", "avx2", "avx512"] {
-        if Isa::detect(isa).is_ok() {
-            check_all(|| Box::new(CpuBackend::new(isa, 2).unwrap()));
-        }
+    for isa in Isa::all() {
+        check_all(|| Box::new(CpuBackend::new(isa.name(), 2).unwrap()));
     }
 }
 

@@ -1,17 +1,25 @@
 //! Eight or sixteen f32 lanes, the same on every instruction set: a function written over [`Simd`] gives the same bits
-//! with AVX-512, with AVX2 and in plain Rust. A value of [`Avx2`] or [`Avx512`] is the proof that the CPU has the
-//! features, so its methods are safe.
+//! with AVX-512, with AVX2, with NEON and in plain Rust. A value of `Avx2`, `Avx512` or `Neon` is the proof that the CPU has
+//! the features, so its methods are safe. A build has the instruction sets of its architecture.
 //!
 //! Arithmetic is what the method says and nothing else: `fma` rounds once, `add` and `mul` are never contracted, and
 //! reductions use one fixed tree of lanes.
 
+#[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 mod pair;
 mod portable;
 
+#[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
 pub use pair::Pair;
 pub use portable::Portable;
 
@@ -22,7 +30,7 @@ pub const LANES: usize = 8;
 /// Lanes of a wide vector.
 pub const WIDE: usize = 16;
 
-/// Operations on `N` f32 lanes: [`Avx2`] and [`Portable`] have eight, [`Avx512`] and [`Pair`] sixteen.
+/// Operations on `N` f32 lanes: `Avx2`, `Neon` and [`Portable`] have eight, `Avx512` and [`Pair`] sixteen.
 pub trait Simd<const N: usize = LANES>: Copy + Send + Sync + 'static {
     /// Vectors that registers hold at a time.
     const REGISTERS: usize;
@@ -140,38 +148,56 @@ pub fn exp2_short<const N: usize, S: Simd<N>>(s: S, x: S::V) -> S::V {
 #[derive(Clone, Copy, Debug)]
 pub enum Isa {
     /// AVX-512 F, BW, DQ, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// NEON with dot products of bytes.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
     /// Plain Rust.
     Portable,
 }
 
 impl Isa {
-    /// `auto` (the best the CPU has), `avx512`, `avx2` or `portable`.
+    /// `auto` (the best the CPU has), `avx512`, `avx2`, `neon` or `portable`.
     ///
     /// # Errors
     /// `unsupported` for another name and for what this CPU lacks.
     pub fn detect(name: &str) -> Result<Self> {
-        let missing = |features: &str| {
-            Failure::unsupported(format!("isa {name}: this CPU lacks it ({features} are needed); use auto"))
-        };
-        match name {
-            "auto" => Ok(match (Avx512::detect(), Avx2::detect()) {
-                (Some(proof), _) => Self::Avx512(proof),
-                (None, Some(proof)) => Self::Avx2(proof),
-                (None, None) => Self::Portable,
-            }),
-            "avx512" => {
-                Avx512::detect().map(Self::Avx512).ok_or_else(|| missing("avx512f, bw, dq, vl and vnni"))
+        let found = match name {
+            "auto" => Self::all().next(),
+            "avx512" | "avx2" | "neon" | "portable" => Self::all().find(|isa| isa.name() == name),
+            _ => {
+                return Err(Failure::unsupported(format!(
+                    "isa {name}: allowed are auto, avx512, avx2, neon, portable"
+                )));
             }
-            "avx2" => Avx2::detect().map(Self::Avx2).ok_or_else(|| missing("avx2, fma and f16c")),
-            "portable" => Ok(Self::Portable),
-            _ => Err(Failure::unsupported(format!("isa {name}: allowed are auto, avx512, avx2, portable"))),
-        }
+        };
+        found.ok_or_else(|| {
+            let features = match name {
+                "avx512" => "avx512f, bw, dq, vl and vnni",
+                "avx2" => "avx2, fma and f16c",
+                _ => "neon and dotprod",
+            };
+            Failure::unsupported(format!("isa {name}: this CPU lacks it ({features} are needed); use auto"))
+        })
+    }
+
+    /// Those of this machine, the best first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let vectors = [Avx512::detect().map(Self::Avx512), Avx2::detect().map(Self::Avx2)];
+        #[cfg(target_arch = "aarch64")]
+        let vectors = [Neon::detect().map(Self::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let vectors = [None];
+        vectors.into_iter().flatten().chain([Self::Portable])
     }
 
     /// Proofs for what is done to pairs of bfloat16, the best first.
+    #[cfg(target_arch = "x86_64")]
     pub fn pairs(self) -> (Option<Avx512<true>>, Option<Avx2>) {
         match self {
             Self::Avx512(proof) => (proof.with_pairs(), Some(proof.avx2())),
@@ -183,8 +209,12 @@ impl Isa {
     /// The name that [`Self::detect`] knows it by.
     pub fn name(self) -> &'static str {
         match self {
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
             Self::Portable => "portable",
         }
     }
@@ -194,6 +224,7 @@ impl Isa {
 macro_rules! with_simd {
     ($isa:expr, $s:ident => $body:expr) => {
         match $isa {
+            #[cfg(target_arch = "x86_64")]
             $crate::simd::Isa::Avx512(proof) => {
                 let $s = proof.avx2();
                 $crate::simd::Simd::vectorize(
@@ -202,7 +233,14 @@ macro_rules! with_simd {
                     || $body,
                 )
             }
+            #[cfg(target_arch = "x86_64")]
             $crate::simd::Isa::Avx2($s) => $crate::simd::Simd::vectorize(
+                $s,
+                #[inline(always)]
+                || $body,
+            ),
+            #[cfg(target_arch = "aarch64")]
+            $crate::simd::Isa::Neon($s) => $crate::simd::Simd::vectorize(
                 $s,
                 #[inline(always)]
                 || $body,
@@ -224,12 +262,23 @@ pub(crate) use with_simd;
 macro_rules! with_wide_simd {
     ($isa:expr, $s:ident => $body:expr) => {
         match $isa {
+            #[cfg(target_arch = "x86_64")]
             $crate::simd::Isa::Avx512($s) => $crate::simd::Simd::vectorize(
                 $s,
                 #[inline(always)]
                 || $body,
             ),
+            #[cfg(target_arch = "x86_64")]
             $crate::simd::Isa::Avx2(proof) => {
+                let $s = $crate::simd::Pair(proof);
+                $crate::simd::Simd::vectorize(
+                    $s,
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::simd::Isa::Neon(proof) => {
                 let $s = $crate::simd::Pair(proof);
                 $crate::simd::Simd::vectorize(
                     $s,
@@ -252,6 +301,7 @@ pub(crate) use with_wide_simd;
 
 /// As [`with_wide_simd`], with the instructions for pairs of bfloat16 where the CPU has them; AVX-512 without them is not
 /// worth code of its own.
+#[cfg(target_arch = "x86_64")]
 macro_rules! with_pairs_simd {
     ($isa:expr, $s:ident => $body:expr) => {
         match $isa.pairs() {
@@ -277,6 +327,13 @@ macro_rules! with_pairs_simd {
                 )
             }
         }
+    };
+}
+/// As [`with_wide_simd`].
+#[cfg(not(target_arch = "x86_64"))]
+macro_rules! with_pairs_simd {
+    ($isa:expr, $s:ident => $body:expr) => {
+        $crate::simd::with_wide_simd!($isa, $s => $body)
     };
 }
 pub(crate) use with_pairs_simd;

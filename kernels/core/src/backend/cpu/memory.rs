@@ -52,10 +52,18 @@ impl Region {
 }
 
 /// Gives out regions; they are never taken back one by one.
-#[derive(Default)]
 pub struct Memory {
     open: Option<(Arc<Mapping>, usize)>,
     taken: usize,
+    /// Regions share mappings.
+    shared: bool,
+}
+
+impl Default for Memory {
+    /// In tests each region has a mapping of its own, which has guards.
+    fn default() -> Self {
+        Self { open: None, taken: 0, shared: !cfg!(test) }
+    }
 }
 
 impl Memory {
@@ -70,6 +78,9 @@ impl Memory {
     /// `out_of_memory` with the size.
     pub fn take(&mut self, len: usize) -> Result<Region> {
         self.taken += len;
+        if !self.shared {
+            return Ok(Region { chunk: Arc::new(Mapping::new(len)?), offset: 0, len });
+        }
         if len > CHUNK / 4 {
             let chunk = Arc::new(Mapping::new(len.next_multiple_of(HUGE_PAGE))?);
             return Ok(Region { chunk, offset: 0, len });
@@ -89,7 +100,7 @@ mod tests {
 
     #[test]
     fn regions_are_zero_aligned_and_do_not_overlap() {
-        let mut memory = Memory::default();
+        let mut memory = Memory { shared: true, ..Memory::default() };
         let mut regions: Vec<Region> =
             [1, 63, 64, 65, 0, 40 << 20, 1000].map(|len| memory.take(len).expect("memory")).into();
         for (i, region) in regions.iter_mut().enumerate() {

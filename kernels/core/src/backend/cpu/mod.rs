@@ -57,7 +57,7 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// `isa` is `auto`, `avx512`, `avx2` or `portable`; `threads` counts all compute threads, the calling one included.
+    /// `isa` is `auto`, `avx512`, `avx2`, `neon` or `portable`; `threads` counts all compute threads, the calling one included.
     ///
     /// # Errors
     /// `unsupported` for what the CPU lacks and for 0 threads, `out_of_memory`.

@@ -8,21 +8,13 @@ use crate::dtype::DType;
 use crate::op::{Op, RopeStyle, Rows};
 use crate::ops::attention::cpu::layout::KvDType;
 use crate::seats::Seats;
-use crate::simd::{Avx2, Avx512};
+use crate::simd::Isa;
 use crate::step::{Limits, Step};
 use crate::testing::{Random, StepWords, full_group, targets};
 
-#[expect(clippy::print_stderr, reason = "a skipped instruction set is said")]
+/// Those of this machine.
 fn isas() -> Vec<&'static str> {
-    let mut isas = vec!["portable"];
-    for (name, present) in [("avx2", Avx2::detect().is_some()), ("avx512", Avx512::detect().is_some())] {
-        if present {
-            isas.push(name);
-        } else {
-            eprintln!("skipped {name}: this CPU lacks it");
-        }
-    }
-    isas
+    Isa::all().map(Isa::name).collect()
 }
 
 fn isas_and_types() -> Vec<(&'static str, KvDType)> {
@@ -527,7 +519,11 @@ fn what_cannot_be_run_is_refused_with_what_can() {
         assert!(failure.message.contains("multiples of 8 to 256"), "{failure}");
     }
     assert!(
-        CpuBackend::new("sse9", 1).err().expect("refused").message.contains("auto, avx512, avx2, portable")
+        CpuBackend::new("sse9", 1)
+            .err()
+            .expect("refused")
+            .message
+            .contains("auto, avx512, avx2, neon, portable")
     );
     assert!(CpuBackend::new("auto", 0).is_err());
     let mut backend = backend;

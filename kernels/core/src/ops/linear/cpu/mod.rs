@@ -6,10 +6,15 @@
 //! the number of rows nor on the threads nor on the instruction set.
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod format;
 mod gated;
+mod isa;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod portable;
 
@@ -23,6 +28,7 @@ use crate::pool::{Disjoint, Pool};
 use crate::simd::Isa;
 use activations::{Activations, Form, Group};
 use format::Format;
+use isa::{lanes, most_rows};
 
 /// Sums of one panel and one group: `[row of the group][row of the panel]`.
 type Tile = [[f32; 32]; 6];
@@ -105,18 +111,6 @@ pub struct Scratch {
     gated: Forms,
 }
 
-fn most_rows(isa: Isa) -> usize {
-    if matches!(isa, Isa::Avx512(_)) { avx512::MOST_ROWS } else { avx2::MOST_ROWS }
-}
-
-fn lanes(isa: Isa) -> usize {
-    match isa {
-        Isa::Avx512(_) => avx512::LANES,
-        Isa::Avx2(_) => avx2::LANES,
-        Isa::Portable => portable::LANES,
-    }
-}
-
 impl Scratch {
     /// Empty.
     pub fn new(isa: Isa) -> Self {
@@ -132,7 +126,7 @@ impl Matrix {
         let height = 2 * lanes(isa);
         let panel_bytes = panel_bytes(isa, tensor);
         let row_bytes = tensor.dtype.row_bytes(tensor.cols);
-        let bias = if matches!(isa, Isa::Avx512(_)) { avx512::BIAS } else { 0 };
+        let bias = isa::bias(isa);
         let packed = Disjoint::new(to);
         pool.run(tensor.rows.div_ceil(height), &|p, _| {
             let rows = (p * height..tensor.rows.min((p + 1) * height))
@@ -153,16 +147,7 @@ impl Matrix {
         [column, first_panel]: [usize; 2],
     ) -> Self {
         let format = Format::of(tensor.dtype);
-        let form = match (isa, format) {
-            (_, Format::F32 | Format::F16 | Format::BF16) => Form::Floats,
-            (Isa::Avx2(_), Format::Quantised(q)) if q.bits == 8 => Form::Words,
-            (_, Format::Quantised(_)) => Form::Bytes,
-        };
-        let kernel = match isa {
-            Isa::Avx512(_) => Some(avx512::kernel(format)),
-            Isa::Avx2(_) => Some(avx2::kernel(format)),
-            Isa::Portable => None,
-        };
+        let (kernel, form) = (isa::kernel(isa, format), isa::form(isa, format));
         let (rows, panel_bytes) = (tensor.rows, panel_bytes(isa, tensor));
         Self { format, kernel, form, rows, panel_bytes, panels, start, stride, column, first_panel }
     }

@@ -9,6 +9,8 @@ use super::{Call, Tile};
 /// Lanes of a half panel.
 pub(super) const LANES: usize = 8;
 const HEIGHT: usize = 2 * LANES;
+/// Most activation rows of a group.
+pub(super) const MOST_ROWS: usize = 4;
 
 /// # Safety
 /// As [`super::Kernel`], for this format with 8 lanes, activations as bytes or floats.

@@ -7,7 +7,7 @@ use crate::dequant::dequantize;
 use crate::dtype::DType;
 use crate::ops::silu_mul;
 use crate::pool::Pool;
-use crate::simd::{Avx2, Avx512, Isa, Pair, Portable};
+use crate::simd::{Isa, Pair, Portable};
 use crate::testing::Random;
 
 /// Any bits for the numbers; scales and minima are numbers of moderate size, of both signs.
@@ -30,18 +30,8 @@ fn bytes(random: &mut Random, dtype: DType, rows: usize, cols: usize) -> Vec<u8>
     bytes
 }
 
-#[expect(clippy::print_stderr, reason = "a skipped instruction set is said")]
 fn isas() -> Vec<Isa> {
-    let mut isas = vec![Isa::Portable];
-    match Avx2::detect() {
-        Some(proof) => isas.push(Isa::Avx2(proof)),
-        None => eprintln!("skipped avx2: this CPU lacks AVX2, FMA or F16C"),
-    }
-    match Avx512::detect() {
-        Some(proof) => isas.push(Isa::Avx512(proof)),
-        None => eprintln!("skipped avx512: this CPU lacks AVX-512 F, BW, DQ, VL or VNNI"),
-    }
-    isas
+    Isa::all().collect()
 }
 
 struct Case {
