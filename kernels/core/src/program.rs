@@ -547,7 +547,7 @@ mod tests {
             let expected = chunked(&mut compiled("reference", dtype, 1), &tokens, 61);
             for backend in computing() {
                 let found = chunked(&mut compiled(backend, dtype, 2), &tokens, 61);
-                crate::ops::suite::assert_close(
+                crate::ops::closeness::assert_close(
                     &format!("{backend} {dtype:?}"),
                     &found,
                     &expected,

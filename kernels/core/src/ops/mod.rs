@@ -13,6 +13,8 @@ pub mod silu_mul;
 pub mod store_kv;
 
 #[cfg(test)]
+pub(crate) mod closeness;
+#[cfg(test)]
 mod shapes;
 #[cfg(test)]
 pub(crate) mod suite;
