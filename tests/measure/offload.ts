@@ -11,6 +11,7 @@
  */
 import { parseArgs } from "node:util";
 import { pairedInterval } from "../../cli/bench/ab/ratio-interval.ts";
+import { median } from "../../cli/bench/engine/rates.ts";
 import { cpuSeconds, KVENGINE, type StartedServer, startServer } from "./load-client.ts";
 
 const { values, positionals } = parseArgs({
@@ -177,16 +178,27 @@ async function counters({ name, server }: Side): Promise<void> {
     console.log(`    ${line.replace(/,?model_name="[^"]*",engine="0"/, "")}`);
 }
 
-/** The ratio of `on` to `off`, with its interval. */
+/** Of the median of as many ratios drawn with replacement, 95 % lie between these. A mean is moved by a run that met a slow minute. */
+function medianInterval(ratios: readonly number[]): readonly [low: number, high: number] {
+  const pick = random(3);
+  const medians = Array.from({ length: 2000 }, () =>
+    median(ratios.map(() => ratios[Math.floor(pick() * ratios.length)] as number)),
+  ).toSorted((a, b) => a - b);
+  return [medians[50] as number, medians[1949] as number];
+}
+
+/** The ratio of `on` to `off`, with its intervals. */
 function ratio(name: string, on: readonly number[], off: readonly number[]): void {
   // `off` goes first in every second round.
   const pairs = on.map((b, round) => ({ a: off[round] as number, b, aFirst: round % 2 === 1 }));
   const found = pairedInterval(pairs);
   if (found === undefined) return;
-  const [low, high] = [found.low.toFixed(3), found.high.toFixed(3)];
-  console.log(
-    `${name}: ${found.ratio.toFixed(3)} (95 %: ${low} to ${high}, ${pairs.length} rounds)`,
-  );
+  const ratios = pairs.map(({ a, b }) => b / a);
+  const show = (low: number, high: number): string =>
+    `95 %: ${low.toFixed(3)} to ${high.toFixed(3)}`;
+  const mean = `mean ${found.ratio.toFixed(3)} (${show(found.low, found.high)})`;
+  const middle = `median ${median(ratios).toFixed(3)} (${show(...medianInterval(ratios))})`;
+  console.log(`${name}: ${mean}, ${middle}, ${pairs.length} rounds`);
 }
 
 const plan = planOf();
