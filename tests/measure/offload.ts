@@ -1,13 +1,14 @@
 /**
  * A server with CPU offload against one without, on the four workloads that decide whether offload is never slower than off. Both stand
  * beside each other and serve in turns, on, off, off, on, …; both get the same seeded requests, and forget what they keep between two runs.
- * Runs are short and the turns many, since machines change their speed by the minute.
+ * Runs are short and the turns many, since machines change their speed by the minute. Two processes of the same program differ by a percent
+ * or two for as long as they live, as their memory happens to lie: `--pairs` starts both anew so many times.
  *
- *   bun tests/measure/offload.ts WORKLOAD [--rounds 2] [--scale 1] [--mode auto] [--link BYTES_PER_SECOND] [--only on|off] [MODEL]
+ *   bun tests/measure/offload.ts WORKLOAD [--pairs 1] [--rounds 2] [--scale 1] [--mode auto] [--link BYTES_PER_SECOND] [--only on|off] [MODEL]
  *
  * Workloads: `talks` (24 conversations of 4 turns, a pool for a third of them), `fits` (the same, a pool for all), `no-reuse` (prompts that
  * share nothing, a pool far too small), `shared` (50 at once with one long prefix). `--scale 0.2` makes prompts a fifth as long. The first
- * run of each side counts for nothing.
+ * run of each process counts for nothing.
  */
 import { parseArgs } from "node:util";
 import { pairedInterval } from "../../cli/bench/ab/ratio-interval.ts";
@@ -16,6 +17,7 @@ import { cpuSeconds, KVENGINE, type StartedServer, startServer } from "./load-cl
 
 const { values, positionals } = parseArgs({
   options: {
+    pairs: { type: "string", default: "1" },
     rounds: { type: "string", default: "2" },
     scale: { type: "string", default: "1" },
     mode: { type: "string", default: "auto" },
@@ -201,29 +203,33 @@ function ratio(name: string, on: readonly number[], off: readonly number[]): voi
   console.log(`${name}: ${mean}, ${middle}, ${pairs.length} rounds`);
 }
 
-const plan = planOf();
-console.log(`${workload}: ${plan.talks.length} talks, ${plan.numBlocks} blocks on the device`);
-const sides: Side[] = [];
-for (const isOn of [true, false])
-  if (values.only === "" || isOn === (values.only === "on")) sides.push(await start(plan, isOn));
-for (const side of sides) await serve(side, plan);
-const runs = sides.map((): Run[] => []);
-for (let round = 0; round < Number(values.rounds); round++) {
-  const order = round % 2 === 0 ? sides : sides.toReversed();
-  for (const side of order) {
-    const run = await serve(side, plan);
-    runs[sides.indexOf(side)]?.push(run);
-    const speed = (run.tokens / run.seconds).toFixed(0);
-    const perToken = ((run.cpu / run.tokens) * 1e6).toFixed(0);
-    console.log(
-      `${side.name}: ${speed} tokens/s, ${run.seconds.toFixed(1)} s, CPU ${perToken} µs a token`,
-    );
+/** Starts the sides, serves in turns, adds the runs to those of earlier processes, and ends. */
+async function servePair(plan: Plan, isOn: readonly boolean[], runs: Run[][]): Promise<void> {
+  const sides = await Promise.all(isOn.map((on) => start(plan, on)));
+  for (const side of sides) await serve(side, plan);
+  for (let round = 0; round < Number(values.rounds); round++) {
+    const order = round % 2 === 0 ? sides : sides.toReversed();
+    for (const side of order) {
+      const run = await serve(side, plan);
+      runs[sides.indexOf(side)]?.push(run);
+      const speed = (run.tokens / run.seconds).toFixed(0);
+      const perToken = ((run.cpu / run.tokens) * 1e6).toFixed(0);
+      console.log(
+        `${side.name}: ${speed} tokens/s, ${run.seconds.toFixed(1)} s, CPU ${perToken} µs a token`,
+      );
+    }
+  }
+  for (const side of sides) {
+    await counters(side);
+    await side.server.stop();
   }
 }
-for (const side of sides) {
-  await counters(side);
-  await side.server.stop();
-}
+
+const plan = planOf();
+console.log(`${workload}: ${plan.talks.length} talks, ${plan.numBlocks} blocks on the device`);
+const isOn = [true, false].filter((on) => values.only === "" || on === (values.only === "on"));
+const runs = isOn.map((): Run[] => []);
+for (let pair = 0; pair < Number(values.pairs); pair++) await servePair(plan, isOn, runs);
 const [on = [], off = []] = runs;
 ratio(
   `${values.mode} / off, tokens/s`,
