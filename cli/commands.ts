@@ -174,6 +174,28 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     ],
     load: async () => (await import("./bench/results/command.ts")).default,
   },
+  explain: {
+    summary: "Say why a request's prompt was cached as far as it was",
+    positionals: [
+      {
+        name: "id",
+        help: "the `id` of an answer, or its header x-kvengine-explain",
+        required: true,
+      },
+    ],
+    examples: [
+      ["kvengine explain chatcmpl-5d1c5f0e-2f0e-4a43-9d6b-0c8f7a5b1c11", ""],
+      [
+        "kvengine explain 5d1c5f0e-2f0e-4a43-9d6b-0c8f7a5b1c11 --against 0b7e3c9a-6a52-4a0c-8f7d-2d1c5b9e4f60",
+        "where two requests part",
+      ],
+      [
+        "kvengine explain 5d1c5f0e-2f0e-4a43-9d6b-0c8f7a5b1c11 --url http://127.0.0.1:9000 --json",
+        "",
+      ],
+    ],
+    load: async () => (await import("./explain.ts")).default,
+  },
   inspect: {
     summary: "Show what is in a model",
     positionals: [MODEL],

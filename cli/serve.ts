@@ -40,6 +40,7 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
       isDraining: () => ending.begun,
       apiKeys: values.apiKey === "" ? [] : [values.apiKey],
       bodyLimit: values.maxBodySize,
+      explains: values.explain,
       onError: (error, requestId) => log.error(`request ${requestId}: ${errorText(error)}`),
     });
     client.onFatal((thrown) => ending.fail(thrown));

@@ -7,6 +7,7 @@ import { createHookWord } from "./connectors/hook-turn.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
+import type { ExplainQuery, PromptFacts } from "./explain/facts.ts";
 import type { EngineInfo, EngineStats, Finish, GenerateRequest, TokenEvent } from "./request.ts";
 import type { StepsProfile } from "./runner/profile.ts";
 import { checkRequest, type RequestLimits } from "./request-limits.ts";
@@ -42,6 +43,8 @@ export interface EngineClient {
    * keep theirs. Answers the new generation's number.
    */
   resetPrefixCache(options?: PrefixCacheReset): Promise<number>;
+  /** What of a request's prompt was cached, and why the rest was not; undefined = the request is not remembered. */
+  explain(query: ExplainQuery): Promise<PromptFacts | undefined>;
   /** What ops have cost since the last call, where it was counted; `on`: whether it is from here on. For measurement. */
   takeProfile(on: boolean): Promise<StepsProfile>;
   /** Refuses new requests, waits up to `timeoutMs` for those that run, aborts the rest, ends the engine. */
@@ -94,8 +97,9 @@ class WorkerEngineClient implements EngineClient {
   #numUntold = 0;
   readonly #onFatal: ((error: KvEngineError) => void)[] = [];
   readonly #onStats: ((stats: EngineStats) => void)[] = [];
-  /** Asked for and not answered, in order; so are the profiles. */
+  /** Asked for and not answered, in order; so are the explanations and the profiles. */
   readonly #resets: PromiseWithResolvers<number>[] = [];
+  readonly #explanations: PromiseWithResolvers<PromptFacts | undefined>[] = [];
   readonly #ready: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #ended: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #profiles: PromiseWithResolvers<StepsProfile>[] = [];
@@ -185,6 +189,14 @@ class WorkerEngineClient implements EngineClient {
     return answer.promise;
   }
 
+  async explain(query: ExplainQuery): Promise<PromptFacts | undefined> {
+    this.#checkAlive();
+    const answer = Promise.withResolvers<PromptFacts | undefined>();
+    this.#explanations.push(answer);
+    this.#post({ type: "explain", query });
+    return answer.promise;
+  }
+
   async takeProfile(on: boolean): Promise<StepsProfile> {
     this.#checkAlive();
     const answer = Promise.withResolvers<StepsProfile>();
@@ -242,7 +254,8 @@ class WorkerEngineClient implements EngineClient {
   #isAwaited(): boolean {
     if (this.#fatal !== undefined || this.#stopped) return false;
     const isStarting = this.#info === undefined;
-    const isAsked = this.#resets.length > 0 || this.#profiles.length > 0;
+    const isAsked =
+      this.#resets.length > 0 || this.#explanations.length > 0 || this.#profiles.length > 0;
     return isStarting || this.#stopping || this.#live.size > 0 || isAsked;
   }
 
@@ -268,6 +281,9 @@ class WorkerEngineClient implements EngineClient {
         break;
       case "prefixCacheReset":
         this.#resets.shift()?.resolve(message.generation);
+        break;
+      case "explained":
+        this.#explanations.shift()?.resolve(message.facts);
         break;
       case "profile":
         this.#profiles.shift()?.resolve(message.profile);
@@ -350,6 +366,7 @@ class WorkerEngineClient implements EngineClient {
   /** Who waits for an answer that does not come any more. */
   #rejectAsked(error: KvEngineError): void {
     for (const reset of this.#resets.splice(0)) reset.reject(error);
+    for (const explanation of this.#explanations.splice(0)) explanation.reject(error);
     for (const profile of this.#profiles.splice(0)) profile.reject(error);
   }
 

@@ -7,6 +7,7 @@ import { Engine } from "./engine.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
 import { errorToData, KvEngineError, toKvEngineError } from "./errors.ts";
+import type { Explainer } from "./explain/explainer.ts";
 import type { EngineInfo } from "./request.ts";
 import type { ModelRunner } from "./runner/model-runner.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
@@ -19,6 +20,8 @@ export interface EngineParts {
   readonly connectors?: ConnectorHost;
   /** Moves the connectors' pages; stopped before the runner. */
   readonly transfers?: Pick<PageTransfers, "stop">;
+  /** Unless nothing is to be remembered. */
+  readonly explainer?: Pick<Explainer, "explain">;
 }
 
 /** `hookWord`: see `connectors/hook-turn.ts`. */
@@ -31,6 +34,7 @@ export class EngineHost {
   readonly #post: (message: FromEngine) => void;
   readonly #start: StartEngine;
   #engine: Engine | undefined;
+  #explainer: EngineParts["explainer"];
   #stopped = false;
 
   constructor(post: (message: FromEngine) => void, start: StartEngine) {
@@ -71,6 +75,9 @@ export class EngineHost {
           generation: this.#running().resetPrefixCache(message.resetExternal),
         });
         break;
+      case "explain":
+        this.#post({ type: "explained", facts: this.#explainer?.explain(message.query) });
+        break;
       case "takeProfile":
         void this.#takeProfile(message.on);
         break;
@@ -84,6 +91,7 @@ export class EngineHost {
     try {
       const parts = await this.#start(config, hookWord);
       const { scheduler, runner, info, connectors, transfers } = parts;
+      this.#explainer = parts.explainer;
       const engine = new Engine(
         scheduler,
         runner,

@@ -3,6 +3,7 @@
 import type { EngineConfig } from "./config.ts";
 import type { LogLevel } from "./connectors/connector-log.ts";
 import type { ErrorData } from "./errors.ts";
+import type { ExplainQuery, PromptFacts } from "./explain/facts.ts";
 import type { StepsProfile } from "./runner/profile.ts";
 import type { EngineInfo, EngineStats, GenerateRequest } from "./request.ts";
 import type { RequestLimits } from "./request-limits.ts";
@@ -17,6 +18,8 @@ export type ToEngine =
   | { readonly type: "ping" }
   /** Answered by `prefixCacheReset`, in order. */
   | { readonly type: "resetPrefixCache"; readonly resetExternal: boolean }
+  /** Answered by `explained`, in order. */
+  | { readonly type: "explain"; readonly query: ExplainQuery }
   /** Answered by `profile`, in order. `on`: whether ops are counted from here on. */
   | { readonly type: "takeProfile"; readonly on: boolean }
   /** Aborts what runs; answered by `stopped`, after which nothing comes. */
@@ -40,6 +43,8 @@ export type FromEngine =
   | { readonly type: "refused"; readonly handle: number; readonly error: ErrorData }
   /** `generation`: of the cached KV that is found from here on. */
   | { readonly type: "prefixCacheReset"; readonly generation: number }
+  /** Without facts: the request is not remembered. */
+  | { readonly type: "explained"; readonly facts: PromptFacts | undefined }
   /** What ops have cost since the last one. */
   | { readonly type: "profile"; readonly profile: StepsProfile }
   /** A line for people, of a connector or about one. */

@@ -1,14 +1,18 @@
 /** Entry of the engine's Worker. An extra entry point of the compiled executable: see `engine-client.ts`. */
 
 import type { EngineConfig } from "./config.ts";
+import type { KvCache } from "./cache/kv-cache.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
 import { openConnectors } from "./connectors/open-connectors.ts";
 import { startConnectors } from "./connectors/start-connectors.ts";
+import { Explainer } from "./explain/explainer.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
+import { epochMs } from "./epoch.ts";
 import { errorToData, toKvEngineError } from "./errors.ts";
 import { hashBlocks, hashEach, memoryAvailable, noneHash } from "./runner/native.ts";
 import { startModel } from "./runner/native-runner.ts";
+import type { RequestLog } from "./scheduler/request-log.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { StopChecker } from "./scheduler/sequence.ts";
 import { Detokenizer } from "./tokenizer/detokenizer.ts";
@@ -44,6 +48,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       return numTokens++ < minTokens ? undefined : matcher.push(text).matched;
     };
   };
+  let explainer: Explainer | undefined;
   const started =
     connectors.numConnectors === 0
       ? undefined
@@ -66,8 +71,14 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
           pageLayout: info.pageLayout,
           memoryAvailable,
           onNews: () => host.news(),
+          onRemoved: (keys) => explainer?.dropped(keys),
           log,
         });
+  const createLog = (kv: KvCache): RequestLog => {
+    const states = connectors.numConnectors === 0 ? {} : { connectors: () => connectors.states() };
+    explainer = new Explainer(kv, { now: epochMs, ...states });
+    return explainer.log;
+  };
   const scheduler = new Scheduler(
     { ...config, limits, maxSamples },
     {
@@ -77,6 +88,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       noneHash: noneHash(config.prefixHashSeed),
       now,
       ...(started === undefined ? {} : { createConnectors: started.create }),
+      ...(config.explain ? { createLog } : {}),
     },
   );
   return {
@@ -85,6 +97,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     info,
     connectors,
     ...(started === undefined ? {} : { transfers: started.transfers }),
+    ...(explainer === undefined ? {} : { explainer }),
   };
 }
 

@@ -75,6 +75,11 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/errors.ts",
     ],
   ],
+  ["engine/explain/facts.ts", ["engine/request.ts"]],
+  [
+    "engine/explain/",
+    ["engine/request.ts", "engine/errors.ts", "engine/cache/", "engine/scheduler/", "connectors/"],
+  ],
   [
     "engine/connectors/trial/",
     [
@@ -121,6 +126,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
     "engine/server/",
     [
       "engine/engine-client.ts",
+      "engine/explain/facts.ts",
       "engine/tokenizer/",
       "engine/request.ts",
       "engine/request-limits.ts",

@@ -47,9 +47,13 @@ export function readBlockKey(key: unknown, into: Int32Array): number {
   return Number(key.slice(DIGITS + 1));
 }
 
+export function isBlockKey(key: unknown): key is BlockKey {
+  return typeof key === "string" && FORM.test(key);
+}
+
 /** Throws `invalid` unless it is a key. */
 export function checkBlockKey(key: unknown): asserts key is BlockKey {
-  if (typeof key === "string" && FORM.test(key)) return;
+  if (isBlockKey(key)) return;
   const shown = typeof key === "string" ? JSON.stringify(key.slice(0, MOST_SHOWN)) : typeof key;
   throw new RefusedError(
     "invalid",

@@ -145,11 +145,11 @@ export class BlockMap {
     return this.#records.slice(id * WORDS + HASH, id * WORDS + HASH + HASH_WORDS);
   }
 
-  /** Writes the hash of one of the map's blocks to the start of `into`. */
-  copyHash(id: number, into: Int32Array): void {
+  /** Writes the hash of one of the map's blocks to word `at` of `into`. */
+  copyHash(id: number, into: Int32Array, at: number): void {
     const record = id * WORDS + HASH;
     for (let word = 0; word < HASH_WORDS; word++)
-      into[word] = this.#records[record + word] as number;
+      into[at + word] = this.#records[record + word] as number;
   }
 
   groupOf(id: number): number {

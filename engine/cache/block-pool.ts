@@ -27,6 +27,7 @@ export class BlockPool {
   readonly #queue: FreeQueue;
   readonly #map: BlockMap;
   readonly #onEvicted: ((id: number) => void)[] = [];
+  readonly #onUnhashed: ((id: number, why: "withdrawn" | "reset") => void)[] = [];
   #numAllocated = 0;
   #numGains = 0;
   #numEvicted = 0;
@@ -115,9 +116,9 @@ export class BlockPool {
     return this.isHashed(id) ? this.#map.hashOf(id) : undefined;
   }
 
-  /** Writes the block's hash to the start of `into`, if it has one. */
-  copyHash(id: number, into: Int32Array): void {
-    if (this.isHashed(id)) this.#map.copyHash(id, into);
+  /** Writes the block's hash to word `at` of `into`, if it has one. */
+  copyHash(id: number, into: Int32Array, at: number = 0): void {
+    if (this.isHashed(id)) this.#map.copyHash(id, into, at);
   }
 
   /** The group that the block's hash was published for; undefined when it has none. */
@@ -234,6 +235,7 @@ export class BlockPool {
   /** Takes the block's hash away, if it has one. It stays where it is in the free queue, and in flight. */
   unhash(id: number): boolean {
     if (!this.isHashed(id)) return false;
+    for (const callback of this.#onUnhashed) callback(id, "withdrawn");
     this.#map.remove(id);
     const at = id * WORDS + GENERATION;
     this.#state[at] = (this.#state[at] as number) & ~HASHED;
@@ -243,6 +245,9 @@ export class BlockPool {
   /** Takes all hashes away. References, free order and flights stay. */
   unhashAll(): void {
     const state = this.#state;
+    if (this.#onUnhashed.length > 0)
+      for (let id = 1; id < this.numBlocks; id++)
+        if (this.isHashed(id)) for (const callback of this.#onUnhashed) callback(id, "reset");
     for (let at = WORDS + GENERATION; at < this.numBlocks * WORDS; at += WORDS)
       state[at] = (state[at] as number) & ~HASHED;
     this.#map.clear();
@@ -275,6 +280,11 @@ export class BlockPool {
   /** Calls back for each block with content that is handed out, before it loses that. Must not change the pool, nor throw. */
   onEvicted(callback: (id: number) => void): void {
     this.#onEvicted.push(callback);
+  }
+
+  /** The same for each block that loses its content otherwise: by `unhash`, or with all others. */
+  onUnhashed(callback: (id: number, why: "withdrawn" | "reset") => void): void {
+    this.#onUnhashed.push(callback);
   }
 
   /** Lets a cursor walk the free queue from its head. Each change of the queue costs more until it is closed. */

@@ -51,6 +51,8 @@ export class KvCache {
   readonly groups: readonly GroupSpec[];
   readonly blockSize: number;
   readonly prefixCaching: boolean;
+  /** Number of the request that took blocks last; -1 = none did. */
+  taker: number = -1;
   readonly #matcher: PrefixMatcher;
   /** Whether any group gives blocks back while a sequence runs. */
   readonly #slides: boolean;
@@ -81,8 +83,9 @@ export class KvCache {
     return this.#generation;
   }
 
-  createBlocks(): SequenceBlocks {
-    return new SequenceBlocks(this.groups.length, this.#generation);
+  /** `owner`: number of the request, for those who ask who took a block. */
+  createBlocks(owner: number = -1): SequenceBlocks {
+    return new SequenceBlocks(this.groups.length, this.#generation, owner);
   }
 
   /**
@@ -124,6 +127,7 @@ export class KvCache {
     }
     const { numBlocks, islandEnd, numOffered } = match;
     match.owner = undefined;
+    this.taker = blocks.owner;
     for (const [group, table] of blocks.tables.entries()) {
       const first = firstNeededBlock(
         this.groups[group] as GroupSpec,
@@ -170,6 +174,7 @@ export class KvCache {
     const perGroup = missingEntries(blocks, end);
     const lacking = perGroup * this.groups.length - this.pool.numFree;
     if (lacking > 0 && !giveUpIslands(blocks, end, lacking, this.pool)) return false;
+    this.taker = blocks.owner;
     for (const table of blocks.tables) {
       if (table.length < end) table.resize(end);
       if (perGroup === end - start) {
@@ -278,6 +283,7 @@ export class KvCache {
   fork(from: SequenceBlocks, to: SequenceBlocks, numTokens: number, copies: number[]): boolean {
     if (to.numGrown > 0)
       throw new KvEngineError("internal", "a fork into tables that are not empty");
+    this.taker = to.owner;
     return forkBlocks(from, to, numTokens, copies, this);
   }
 

@@ -21,8 +21,11 @@ export class SequenceBlocks {
   islandEnd = 0;
   /** The cache's generation at admission; blocks of an older one are never published. */
   generation: number;
+  /** Number of the request that takes blocks with these tables. */
+  readonly owner: number;
 
-  constructor(numGroups: number, generation: number) {
+  constructor(numGroups: number, generation: number, owner: number) {
+    this.owner = owner;
     this.tables = Array.from({ length: numGroups }, () => new BlockTable(8));
     this.generation = generation;
   }

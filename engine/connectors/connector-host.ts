@@ -116,6 +116,11 @@ export class ConnectorHost {
     return this.#hosted[place]?.own.name ?? "";
   }
 
+  /** Who runs, in order, and who is called no more. */
+  states(): readonly { readonly name: string; readonly isDisabled: boolean }[] {
+    return this.#hosted.map(({ own, guard }) => ({ name: own.name, isDisabled: guard.disabled }));
+  }
+
   isDisabled(place: number): boolean {
     return this.#hosted[place]?.guard.disabled ?? true;
   }

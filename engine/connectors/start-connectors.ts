@@ -1,5 +1,6 @@
 /** Starts the connectors of an engine: the host's pages, the threads that move them, and everyone's place at the scheduler. */
 
+import type { BlockKey } from "../../connectors/block-pool-view.ts";
 import type { EngineConfig } from "../config.ts";
 import type { FlightResult, PageTransfers } from "../cache/page-transfers.ts";
 import type { SchedulerConnectors, SchedulerSide } from "../scheduler/scheduler-connectors.ts";
@@ -26,6 +27,8 @@ export interface StartConnectorsOptions {
   readonly memoryAvailable: () => number;
   /** Something that requests wait for has happened. */
   readonly onNews: () => void;
+  /** Connectors let go of copies of this content. */
+  readonly onRemoved?: (keys: readonly BlockKey[]) => void;
   readonly log: LogLine;
 }
 
@@ -38,7 +41,15 @@ export interface StartedConnectors {
 export function startConnectors(
   config: EngineConfig,
   host: ConnectorHost,
-  { openTransfers, pageBytes, pageLayout, memoryAvailable, onNews, log }: StartConnectorsOptions,
+  {
+    openTransfers,
+    pageBytes,
+    pageLayout,
+    memoryAvailable,
+    onNews,
+    onRemoved,
+    log,
+  }: StartConnectorsOptions,
 ): StartedConnectors {
   let connectors: KvConnectors | undefined;
   const open = (hostPages: number): PageTransfers =>
@@ -65,6 +76,9 @@ export function startConnectors(
         maxFlying: Math.max(1, Math.min(MOST_FLYING, Math.floor(numBlocks * FLYING_SHARE))),
         maxBatchedTokens: config.maxNumBatchedTokens,
         pageLayout,
+        onEvents: (_, events) => {
+          for (const { kind, keys } of events) if (kind === "removed") onRemoved?.(keys);
+        },
       },
       onNews,
     );

@@ -191,6 +191,14 @@ export const ENGINE_OPTIONS = {
     help: "Compute a prompt's beginning once: requests that begin alike share its KV blocks",
     example: "false",
   },
+  explain: {
+    group: "engine",
+    type: "boolean",
+    default: true,
+    commands: ["serve", "bench scheduler", "bench throughput", "bench kv"],
+    help: "Remember the tokens of the last 256 requests and which blocks were evicted, in memory only, so that `kvengine explain` can say why a prompt was computed",
+    example: "false",
+  },
   "prefix-hash-seed": {
     group: "engine",
     type: "text",

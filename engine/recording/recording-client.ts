@@ -2,6 +2,7 @@
 
 import type { EngineClient, TokenSource } from "../engine-client.ts";
 import type { KvEngineError } from "../errors.ts";
+import type { ExplainQuery, PromptFacts } from "../explain/facts.ts";
 import type { StepsProfile } from "../runner/profile.ts";
 import type {
   EngineInfo,
@@ -62,6 +63,10 @@ export class RecordingClient implements EngineClient {
 
   resetPrefixCache(): Promise<number> {
     return this.#client.resetPrefixCache();
+  }
+
+  explain(query: ExplainQuery): Promise<PromptFacts | undefined> {
+    return this.#client.explain(query);
   }
 
   takeProfile(on: boolean): Promise<StepsProfile> {

@@ -40,6 +40,9 @@ export class Admission {
   readonly #budget: StepBudget;
   readonly #maxInFlightTokens: number;
   #refusal: Refusal | undefined;
+  /** Of the last look-up, in leading blocks: what the device has, and the same with all that connectors offer. */
+  #numDeviceBlocks = 0;
+  #numOfferedBlocks = 0;
 
   /** `maxInFlightTokens`: most tokens of one sequence in steps that have not committed. */
   constructor(live: LiveSequences, budget: StepBudget, maxInFlightTokens: number) {
@@ -106,6 +109,7 @@ export class Admission {
       match = kv.match(blocks, numOlder);
     }
     const room = this.#room();
+    const { numIslands } = match;
     const missing = kv.blocksNeeded(match, numTokens, this.#maxInFlightTokens) - room;
     if (missing > 0) {
       const { generation, pool } = kv;
@@ -115,12 +119,20 @@ export class Admission {
     }
     const numHitTokens = match.numBlocks * kv.blockSize;
     const numIslandTokens = match.numIslands * kv.blockSize;
-    const { connectors } = this.#live;
+    const { connectors, log } = this.#live;
+    log?.admitted(head, {
+      maxBlocks,
+      numDeviceBlocks: this.#numDeviceBlocks,
+      numBlocks: match.numBlocks,
+      numOfferedBlocks: this.#numOfferedBlocks,
+      usesAll: match.numIslands === numIslands,
+    });
     const loading = kv.take(blocks, match, connectors?.isLoading);
     this.#live.start(head);
     head.numSubmittedTokens = numHitTokens;
     head.numComputedTokens = numHitTokens;
     const loaded = connectors?.admitted(head, loading) ?? NOTHING_LOADED;
+    if (loading.length > 0) log?.loading(head, loading);
     this.#found(head, readsCache ? numTokens : 0, numHitTokens + numIslandTokens, loaded);
     this.#live.reserve(head, this.stillNeeded(head));
     addChunk(head);
@@ -150,12 +162,15 @@ export class Admission {
     const { blocks } = head;
     const match = kv.match(blocks, maxBlocks);
     const numDeviceBlocks = match.numBlocks;
+    this.#numDeviceBlocks = numDeviceBlocks;
+    this.#numOfferedBlocks = numDeviceBlocks;
     if (connectors === undefined || head.computesAll || numDeviceBlocks >= maxBlocks) return match;
     const found = connectors.lookUp(head, maxBlocks, numDeviceBlocks);
     if (found !== "some") return found === "none" ? match : undefined;
     const { coming } = connectors;
     const most = kv.match(blocks, maxBlocks, coming, numDeviceBlocks);
     const { numBlocks, numOffered, numLoading } = most;
+    this.#numOfferedBlocks = numBlocks;
     const from = connectors.firstToLoad(numDeviceBlocks, numBlocks, numOffered, numLoading);
     if (from === numDeviceBlocks) return most;
     return from < numBlocks
@@ -194,6 +209,14 @@ export class Admission {
       head.leader = undefined;
       return undefined;
     }
+    const numShared = Math.floor((numPromptTokens - 1) / kv.blockSize);
+    this.#live.log?.admitted(head, {
+      maxBlocks: numShared,
+      numDeviceBlocks: numShared,
+      numBlocks: numShared,
+      numOfferedBlocks: numShared,
+      usesAll: true,
+    });
     this.#live.start(head);
     this.#found(head, numPromptTokens, numPromptTokens - 1, NOTHING_LOADED);
     head.computed.add(numPromptTokens - 1, numPromptTokens);

@@ -11,6 +11,7 @@ import type { KvCache } from "../cache/kv-cache.ts";
 import { type ErrorData, KvEngineError } from "../errors.ts";
 import type { Finish, FinishReason } from "../request.ts";
 import type { ScheduledBatch } from "./batch.ts";
+import type { RequestLog } from "./request-log.ts";
 import { RunningList } from "./running-list.ts";
 import type { SchedulerConnectors } from "./scheduler-connectors.ts";
 import { NONE, type Sequence } from "./sequence.ts";
@@ -30,6 +31,7 @@ export class LiveSequences {
   readonly events: StepEventsBuilder = new StepEventsBuilder();
   readonly now: () => number;
   connectors: SchedulerConnectors | undefined;
+  log: RequestLog | undefined;
   numPreemptions = 0;
   /** Blocks that prefilling sequences have still to take. */
   numReservedBlocks = 0;
@@ -73,6 +75,7 @@ export class LiveSequences {
     this.#byId.set(sequence.id, sequence);
     this.waiting.push(sequence);
     this.connectors?.added(sequence);
+    this.log?.added(sequence);
   }
 
   /** From the queue to the running ones, with a seat. The caller gives it blocks. */
@@ -162,6 +165,7 @@ export class LiveSequences {
     sequence.state = "finished";
     this.unpark(sequence);
     this.reserve(sequence, 0);
+    this.log?.ended(sequence);
     const transferParams = this.connectors?.finished(sequence);
     this.#byHandle.delete(sequence.handle);
     this.#byId.delete(sequence.id);

@@ -22,6 +22,7 @@ import { LiveSequences } from "./live-sequences.ts";
 import { NgramDrafter } from "./ngram-drafter.ts";
 import { PromptHasher } from "./prompt-hasher.ts";
 import { PromptScores } from "./prompt-scores.ts";
+import type { RequestLog } from "./request-log.ts";
 import type { SchedulerConnectors, SchedulerSide } from "./scheduler-connectors.ts";
 import { Sequence, type StopCheckerFactory } from "./sequence.ts";
 import { checkResult, StepCommitter } from "./step-committer.ts";
@@ -63,6 +64,8 @@ export interface SchedulerTools {
   readonly firstStepId?: number;
   /** Makes the KV connectors, where there are any. */
   readonly createConnectors?: (side: SchedulerSide) => SchedulerConnectors;
+  /** Makes what remembers requests, where anything does. */
+  readonly createLog?: (kv: KvCache) => RequestLog;
 }
 
 export class Scheduler {
@@ -125,6 +128,7 @@ export class Scheduler {
       options.speculative === "ngram" && limits.groups.every(({ kind }) => kind !== "state");
     this.#packer = new BatchPacker(limits.groups.length, limits.blockSize);
     this.#live.connectors = tools.createConnectors?.(this.#side());
+    this.#live.log = tools.createLog?.(this.kv);
   }
 
   get pool(): BlockPool {
@@ -196,11 +200,12 @@ export class Scheduler {
     }
     const { sampling, promptTokenIds } = request;
     const { stop, minTokens } = sampling;
+    const number = this.#nextNumber++;
     const sequence = new Sequence(
       handle,
-      this.#nextNumber++,
+      number,
       request,
-      this.kv.createBlocks(),
+      this.kv.createBlocks(number),
       stop.length === 0 ? undefined : this.#tools.createStopChecker(stop, minTokens),
       this.#options.schedulingPolicy === "priority" ? request.priority : 0,
       this.#tools.now(),

@@ -4,6 +4,11 @@ export class TokenRuns {
   /** Start and end of each run, ascending, with gaps between them. */
   #ends: number[] = [];
 
+  /** Start and end of each run, in order: a copy. */
+  ends(): number[] {
+    return [...this.#ends];
+  }
+
   /** Positions in the set. */
   get size(): number {
     let size = 0;

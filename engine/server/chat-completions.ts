@@ -6,6 +6,7 @@ import { renderChat } from "../tokenizer/chat-template.ts";
 import { readJsonBody } from "./body.ts";
 import type { ChoiceDelta } from "./choice.ts";
 import type { AppContext, Env } from "./deps.ts";
+import { chatRendering, noteForExplain } from "./explain/endpoint.ts";
 import { Generation } from "./generation.ts";
 import { chatLogprobs, promptLogprobsJson } from "./logprobs.ts";
 import { type ChatRequest, parseChatRequest } from "./openai.ts";
@@ -27,6 +28,7 @@ export async function chatCompletions(context: AppContext, c: Context<Env>): Pro
     options: request,
     defaultMaxTokens: undefined,
   });
+  noteForExplain(context, c, generation, request.n, chatRendering(context, request.messages));
   const head: Head = {
     id: `chatcmpl-${requestId}`,
     created: Math.floor(Date.now() / 1000),

@@ -6,6 +6,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { readJsonBody } from "./body.ts";
 import type { Choice, ChoiceDelta } from "./choice.ts";
 import type { AppContext, Env } from "./deps.ts";
+import { noteForExplain } from "./explain/endpoint.ts";
 import { Generation } from "./generation.ts";
 import { answeredText, answeredTokens, echoedText } from "./echo.ts";
 import { CompletionLogprobs, type PromptLogprobsJson, promptLogprobsJson } from "./logprobs.ts";
@@ -30,6 +31,7 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
     options: request,
     defaultMaxTokens: DEFAULT_MAX_TOKENS,
   });
+  noteForExplain(context, c, generation, request.n, undefined);
   const head: Head = {
     id: `cmpl-${requestId}`,
     created: Math.floor(Date.now() / 1000),

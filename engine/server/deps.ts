@@ -3,6 +3,7 @@
 import type { EngineClient } from "../engine-client.ts";
 import type { KvEngineError } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
+import type { ExplainBook } from "./explain/explain-book.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 export interface ServedModel {
@@ -42,6 +43,8 @@ export interface AppDeps {
   readonly bodyLimit?: number | undefined;
   /** Most sequences that may wait before a request is refused with 429; default: no limit. */
   readonly maxQueued?: number | undefined;
+  /** Whether requests are remembered, so that they can be explained; default: yes. */
+  readonly explains?: boolean | undefined;
   /** Told of errors that are no client's fault. */
   readonly onError?: ((error: KvEngineError, requestId: string) => void) | undefined;
 }
@@ -51,6 +54,8 @@ export interface AppContext {
   readonly deps: AppDeps;
   readonly metrics: Metrics;
   readonly fingerprint: string;
+  /** Undefined where nothing is explained. */
+  readonly explainBook: ExplainBook | undefined;
   readonly bodyLimit: number;
   /** Seconds since the epoch at which the app was made. */
   readonly created: number;
@@ -70,5 +75,6 @@ export interface Bindings {
 
 export interface Env {
   Bindings: Bindings;
-  Variables: { requestId: string };
+  /** `isDrawnId`: the id is the server's own, drawn at random. */
+  Variables: { requestId: string; isDrawnId: boolean };
 }

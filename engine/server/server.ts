@@ -8,6 +8,8 @@ import { createMetrics } from "../metrics.ts";
 import { chatCompletions } from "./chat-completions.ts";
 import { completions } from "./completions.ts";
 import type { AppContext, AppDeps, Bindings, Env } from "./deps.ts";
+import { EXPLAIN_HEADER, explain } from "./explain/endpoint.ts";
+import { ExplainBook } from "./explain/explain-book.ts";
 import { errorResponse } from "./http-error.ts";
 import { health, listModels, metrics, resetPrefixCache, retrieveModel, version } from "./models.ts";
 import { nearest } from "../nearest.ts";
@@ -30,10 +32,11 @@ const ROUTES: readonly (readonly [method: "GET" | "POST", path: string, handler:
   ["GET", "/version", version],
   ["GET", "/metrics", metrics],
   ["POST", "/reset_prefix_cache", resetPrefixCache],
+  ["GET", "/kv/explain/*", explain],
 ];
 
 /** What asks for an API key where there are any. */
-const LOCKED = ["/v1/*", "/reset_prefix_cache"];
+const LOCKED = ["/v1/*", "/reset_prefix_cache", "/kv/*"];
 
 /** An app without a socket: `app.request()` and `serveHttp` both drive it. */
 export function createApp(deps: AppDeps): Hono<Env> {
@@ -41,8 +44,10 @@ export function createApp(deps: AppDeps): Hono<Env> {
   const app = new Hono<Env>();
   app.use(async (c, next) => {
     const given = c.req.header("x-request-id");
-    const requestId = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
+    const isDrawnId = given === undefined || !REQUEST_ID.test(given);
+    const requestId = isDrawnId ? randomUUID() : given;
     c.set("requestId", requestId);
+    c.set("isDrawnId", isDrawnId);
     c.header("x-request-id", requestId);
     await next();
   });
@@ -50,7 +55,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
     app.use(
       cors({
         origin: [...deps.corsOrigins],
-        exposeHeaders: ["x-request-id", "x-kvengine-warnings"],
+        exposeHeaders: ["x-request-id", "x-kvengine-warnings", EXPLAIN_HEADER],
       }),
     );
   }
@@ -91,6 +96,7 @@ function createContext(deps: AppDeps): AppContext {
     deps,
     metrics: deps.metrics ?? createMetrics(client, model.name),
     fingerprint: `fp_${createHash("sha256").update(identity).digest("hex").slice(0, 10)}`,
+    explainBook: deps.explains === false ? undefined : new ExplainBook(),
     bodyLimit: deps.bodyLimit ?? DEFAULT_BODY_LIMIT,
     created: Math.floor(Date.now() / 1000),
     nextId: () => ++lastId,

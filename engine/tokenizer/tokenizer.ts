@@ -16,6 +16,8 @@ export interface Tokenizer extends TokenBytes {
   encode(text: string, options: EncodeOptions): Int32Array;
   /** Text of a whole sequence; control tokens have none. */
   decode(ids: Iterable<number>): string;
+  /** The bytes that stand for a token in a prompt: of a control token its mark. */
+  writtenBytes(id: number): Uint8Array;
   /** Number of ids. */
   readonly vocabSize: number;
 }
@@ -59,6 +61,12 @@ class TokenizerOverNative implements Tokenizer {
 
   tokenText(id: number): string | undefined {
     return this.token(id).text;
+  }
+
+  writtenBytes(id: number): Uint8Array {
+    const bytes = this.tokenBytes(id);
+    const isPadding = !(id >= 0 && id < this.vocabSize);
+    return bytes.length > 0 || isPadding ? bytes : this.native.tokenBytes(id, true);
   }
 
   private token(id: number): Token {

@@ -29,6 +29,10 @@ export class ByteTokenizer implements Tokenizer {
     return id < 256 ? Uint8Array.of(id) : new Uint8Array();
   }
 
+  writtenBytes(id: number): Uint8Array {
+    return id < 256 ? this.tokenBytes(id) : new TextEncoder().encode(`<|${id}|>`);
+  }
+
   tokenText(id: number): string | undefined {
     return wholeText(this.tokenBytes(id));
   }

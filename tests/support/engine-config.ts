@@ -21,6 +21,7 @@ export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
   schedulingPolicy: "fcfs",
   tpotSlo: 0,
   enablePrefixCaching: true,
+  explain: true,
   prefixHashSeed: "0",
   speculative: "none",
   speculativeTokens: 8,

@@ -6,6 +6,7 @@
 import type { EngineClient, Observe, PrefixCacheReset } from "../../engine/engine-client.ts";
 import { epochMs } from "../../engine/epoch.ts";
 import { KvEngineError } from "../../engine/errors.ts";
+import type { ExplainQuery, PromptFacts } from "../../engine/explain/facts.ts";
 import type { StepsProfile } from "../../engine/runner/profile.ts";
 import type {
   EngineInfo,
@@ -191,6 +192,13 @@ export class FakeEngineClient implements EngineClient {
     this.externalResets.push(resetExternal);
     this.resets++;
     return Promise.resolve(this.resets);
+  }
+
+  /** What each explanation is made of. */
+  facts: (query: ExplainQuery) => PromptFacts | undefined = () => undefined;
+
+  explain(query: ExplainQuery): Promise<PromptFacts | undefined> {
+    return Promise.resolve(this.facts(query));
   }
 
   takeProfile(): Promise<StepsProfile> {

@@ -1,10 +1,11 @@
 /** A scheduler on the witness, step by step under the test's control, with what each request got. */
 
 import { expect } from "bun:test";
-import type { GroupSpec } from "../../engine/cache/kv-cache.ts";
+import type { GroupSpec, KvCache } from "../../engine/cache/kv-cache.ts";
 import { ConnectorHost } from "../../engine/connectors/connector-host.ts";
 import { joinScheduler } from "../../engine/connectors/join-scheduler.ts";
 import type { KvConnectors } from "../../engine/connectors/kv-connectors.ts";
+import { Explainer } from "../../engine/explain/explainer.ts";
 import {
   DEFAULT_SAMPLING,
   type Finish,
@@ -15,6 +16,7 @@ import {
 } from "../../engine/request.ts";
 import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import type { ScheduledBatch } from "../../engine/scheduler/batch.ts";
+import type { RequestLog } from "../../engine/scheduler/request-log.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 import type { StopChecker } from "../../engine/scheduler/sequence.ts";
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
@@ -140,6 +142,9 @@ export function answerOf({ tokens, finish }: Pick<Received, "tokens" | "finish">
 const MICROS_PER_STEP = 500;
 const MICROS_PER_TOKEN = 50;
 
+/** Milliseconds since the epoch at which a world's clock stands at 0. */
+export const EPOCH: number = 1_700_000_000_000;
+
 export class World {
   readonly scheduler: Scheduler;
   readonly runner: WitnessRunner;
@@ -149,6 +154,8 @@ export class World {
   readonly connectors: KvConnectors | undefined;
   readonly host: ConnectorHost | undefined;
   readonly desk: FlightDesk | undefined;
+  /** Where requests are remembered. */
+  readonly explainer: Explainer | undefined;
   commits: number = 0;
   /** Milliseconds that passed while nothing ran. */
   idleMs: number = 0;
@@ -162,9 +169,10 @@ export class World {
   private constructor(
     options: SchedulerOptions,
     runner: WitnessRunner,
-    { connectors, firstStepId }: Pick<WorldOptions, "connectors" | "firstStepId">,
+    { connectors, firstStepId, explains }: WorldOptions,
   ) {
     let joined: KvConnectors | undefined;
+    let explainer: Explainer | undefined;
     const now = (): number => this.now;
     const desk =
       connectors === undefined
@@ -189,6 +197,19 @@ export class World {
       noneHash: noneHash("0"),
       now,
       ...(firstStepId === undefined ? {} : { firstStepId }),
+      ...(explains === undefined
+        ? {}
+        : {
+            createLog: (kv: KvCache): RequestLog => {
+              const states = host === undefined ? {} : { connectors: () => host.states() };
+              explainer = new Explainer(kv, {
+                now: () => EPOCH + this.now,
+                ...states,
+                ...explains,
+              });
+              return explainer.log;
+            },
+          }),
       ...(host === undefined || desk === undefined
         ? {}
         : {
@@ -199,6 +220,10 @@ export class World {
                 desk,
                 {
                   ...CONNECTOR_OPTIONS,
+                  onEvents: (_, events) => {
+                    for (const { kind, keys } of events)
+                      if (kind === "removed") explainer?.dropped(keys);
+                  },
                   ...connectors?.options,
                   maxBatchedTokens: options.maxNumBatchedTokens,
                 },
@@ -207,6 +232,7 @@ export class World {
           }),
     });
     this.connectors = joined;
+    this.explainer = explainer;
     this.host = host;
     this.desk = desk;
     this.runner = runner;

@@ -4,6 +4,7 @@ import type { GroupSpec } from "../../engine/cache/kv-cache.ts";
 import type { NamedConnector } from "../../engine/connectors/connector-host.ts";
 import type { LogLine } from "../../engine/connectors/connector-log.ts";
 import type { KvConnectorsOptions } from "../../engine/connectors/kv-connectors.ts";
+import type { ExplainerOptions } from "../../engine/explain/explainer.ts";
 import type { RequestLimits } from "../../engine/request-limits.ts";
 import type { SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
 
@@ -34,6 +35,8 @@ export interface WorldOptions extends Partial<
   readonly vocabSize?: number;
   readonly connectors?: WorldConnectors;
   readonly firstStepId?: number;
+  /** Requests are remembered, to be explained. */
+  readonly explains?: Omit<ExplainerOptions, "now" | "connectors">;
 }
 
 /** Connectors in a world, and what they have to work with. */

@@ -7,10 +7,13 @@
 import type { CommandDef } from "citty";
 import type { EngineConfig } from "../../../engine/config.ts";
 import { engineConfig } from "../../../engine/config-values.ts";
+import type { KvCache } from "../../../engine/cache/kv-cache.ts";
 import type { ConnectorHost } from "../../../engine/connectors/connector-host.ts";
 import { createHookWord } from "../../../engine/connectors/hook-turn.ts";
+import { Explainer } from "../../../engine/explain/explainer.ts";
 import { openConnectors } from "../../../engine/connectors/open-connectors.ts";
 import { startConnectors } from "../../../engine/connectors/start-connectors.ts";
+import { epochMs } from "../../../engine/epoch.ts";
 import type { SamplingParams } from "../../../engine/request.ts";
 import { DEFAULT_SAMPLING } from "../../../engine/request.ts";
 import { hashBlocks, hashEach, memoryAvailable, noneHash } from "../../../engine/runner/native.ts";
@@ -55,15 +58,18 @@ interface StepCost {
 
 const command: CommandDef = defineOurCommand("bench scheduler", async ({ values, log }) => {
   const steps: StepCost[] = [];
+  const { explain: explains } = values;
   for (const running of values.numRunning) {
     log.debug(`${running} running requests: ${values.numSteps} steps`);
     const blocks = blocksOf(running, values.numSteps);
-    steps.push(await measureSteps({ ...EMPTY, running, blocks, numSteps: values.numSteps }));
+    steps.push(
+      await measureSteps({ ...EMPTY, explains, running, blocks, numSteps: values.numSteps }),
+    );
   }
   const most = steps.at(-1);
   if (most !== undefined) {
     const { running, blocks } = most;
-    const all = { ...EMPTY, running, numSteps: values.numSteps };
+    const all = { ...EMPTY, explains, running, numSteps: values.numSteps };
     // The same work in a pool ten times as large.
     steps.push(await measureSteps({ ...all, blocks: blocks * 10 }));
     if (values.kvConnector.length > 0) {
@@ -95,6 +101,8 @@ interface Measurement {
   readonly numSteps: number;
   /** Whether all blocks hold content when measuring begins, so that each one handed out is an eviction. */
   readonly isFull: boolean;
+  /** Whether what explanations need is remembered. */
+  readonly explains: boolean;
   readonly connector: string;
   readonly connectors?: { readonly config: EngineConfig; readonly host: ConnectorHost };
 }
@@ -109,7 +117,7 @@ function blocksOf(numRunning: number, numSteps: number): number {
 
 async function measureSteps(measurement: Measurement): Promise<StepCost> {
   const { running: numRunning, blocks: numBlocks, numSteps } = measurement;
-  const { isFull, connector, connectors } = measurement;
+  const { isFull, explains, connector, connectors } = measurement;
   const maxModelLen = Math.max(FILLER_TOKENS + 1, PROMPT_TOKENS + WARM_UP + numSteps + SLACK);
   const groups = [{ layers: 1, numKvHeads: 1, headDim: 16, kind: "full" as const, window: 0 }];
   const maxNumBatchedTokens = Math.max(512, numRunning);
@@ -184,6 +192,7 @@ async function measureSteps(measurement: Measurement): Promise<StepCost> {
       noneHash: noneHash("0"),
       now: () => performance.now(),
       ...(started === undefined ? {} : { createConnectors: started.create }),
+      ...(explains ? { createLog: (kv: KvCache) => new Explainer(kv, { now: epochMs }).log } : {}),
     },
   );
   if (isFull) await fillPool(scheduler, runner, numBlocks);

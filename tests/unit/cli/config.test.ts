@@ -252,6 +252,7 @@ describe("the engine's part", () => {
       schedulingPolicy: "fcfs",
       tpotSlo: 0,
       enablePrefixCaching: true,
+      explain: true,
       prefixHashSeed: "0",
       speculative: "none",
       speculativeTokens: 8,
