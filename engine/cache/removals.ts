@@ -15,6 +15,12 @@ import type { BlockPool } from "./block-pool.ts";
 export type RemovalCause = "evicted" | "reset" | "withdrawn" | "dropped";
 
 const CAUSES: readonly RemovalCause[] = ["evicted", "reset", "withdrawn", "dropped"];
+const CODES: Readonly<Record<RemovalCause, number>> = {
+  evicted: 0,
+  reset: 1,
+  withdrawn: 2,
+  dropped: 3,
+};
 
 export interface Removal {
   readonly cause: RemovalCause;
@@ -100,7 +106,7 @@ export class Removals {
 
   #next(cause: RemovalCause, at: number, by: number): number {
     const slot = this.total++ % this.capacity;
-    this.#causes[slot] = CAUSES.indexOf(cause);
+    this.#causes[slot] = CODES[cause];
     this.#by[slot] = by;
     this.#at[slot] = at;
     return slot;

@@ -57,9 +57,10 @@ export class Explainer {
     const removals = new Removals(maxRemovals);
     this.#removals = removals;
     if (options.connectors !== undefined) this.#drops = new Removals(maxRemovals);
-    this.log = new RecentRequests(kv, removals, this.#drops, bounds, now);
+    const log = new RecentRequests(kv, removals, this.#drops, bounds, now);
+    this.log = log;
     const { pool } = kv;
-    pool.onEvicted((id) => removals.add(pool, id, "evicted", now(), kv.taker));
+    pool.onEvicted((id) => removals.add(pool, id, "evicted", log.time, kv.taker));
     pool.onUnhashed((id, why) => removals.add(pool, id, why, now(), NOBODY));
   }
 

@@ -135,6 +135,8 @@ export class RecentRequests implements RequestLog {
   readonly #byId = new Map<string, RecentRequest>();
   #numTokens = 0;
   #numAdmitted = 0;
+  /** 0 = not looked at the clock since. */
+  #plannedAt = 0;
   /** Requests that were remembered once. */
   numForgotten = 0;
 
@@ -159,6 +161,16 @@ export class RecentRequests implements RequestLog {
 
   all(): IterableIterator<RecentRequest> {
     return this.#byId.values();
+  }
+
+  planning(): void {
+    this.#plannedAt = 0;
+  }
+
+  /** Milliseconds since the epoch, the same for all that a step's plan does: clocks cost more than what is noted with them. */
+  get time(): number {
+    if (this.#plannedAt === 0) this.#plannedAt = this.#now();
+    return this.#plannedAt;
   }
 
   added(sequence: Sequence): void {

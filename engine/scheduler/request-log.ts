@@ -17,6 +17,8 @@ export interface Found {
 }
 
 export interface RequestLog {
+  /** A step is about to be planned: what happens from here on happens at another time. */
+  planning(): void;
   /** A request joins the queue. */
   added(sequence: Sequence): void;
   /** It is about to take its first blocks, again after it gave up what it had. */

@@ -240,6 +240,7 @@ export class Scheduler {
     batch.stepId = this.#nextStepId;
     // In flight from here on: a sequence that gives way to one planned after it keeps its row, and its blocks until it commits.
     const { connectors, inFlight } = this.#live;
+    this.#live.log?.planning();
     connectors?.settle();
     inFlight.push(batch);
     this.#planner.plan(batch);

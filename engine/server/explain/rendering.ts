@@ -10,7 +10,7 @@ export interface Rendering {
   /** Names the template and what else went into it, to tell whether two prompts have the same. */
   readonly template: string;
   /** The prompt of a conversation like this one. Throws what the template throws. */
-  render(messages: Rendering["messages"], tools: readonly unknown[]): string;
+  readonly render: (messages: Rendering["messages"], tools: readonly unknown[]) => string;
 }
 
 /** A part of the prompt, from `start` up to `end` in UTF-16 units. */

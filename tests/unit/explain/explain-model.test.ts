@@ -1,7 +1,7 @@
 /** Whatever happens, nothing is claimed that is not so: each claim is held against a model that forgets nothing. */
 
 import { expect, test } from "bun:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import CpuOffload from "../../../connectors/cpu-offload.ts";
 import { ExplainModel } from "../../support/explain-model.ts";
 import { FEW_PROPERTY_RUNS, PROPERTY_LIMIT_MS, propertyRuns } from "../../support/property-runs.ts";
