@@ -1,6 +1,7 @@
 /** The faults that `mutate.ts` plants: small, plausible mistakes in what decides over blocks and steps. */
 
 import { CONNECTOR_FAULTS } from "./connector-faults.ts";
+import { EXPLAIN_FAULTS } from "./explain-faults.ts";
 import { HOLD_FAULTS } from "./hold-faults.ts";
 import { PACE_FAULTS } from "./pace-faults.ts";
 import type { Fault } from "./plan.ts";
@@ -255,6 +256,7 @@ export const FAULTS: readonly Fault[] = [
   ...CACHE_FAULTS,
   ...HOLD_FAULTS,
   ...CONNECTOR_FAULTS,
+  ...EXPLAIN_FAULTS,
   ...SCHEDULER_FAULTS,
   ...PACE_FAULTS,
 ];
