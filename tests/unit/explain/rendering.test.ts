@@ -1,6 +1,6 @@
 /** Which part of a conversation a place in its prompt belongs to: what is said fits letter by letter, or nothing is said. */
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Template } from "@huggingface/jinja";
 import * as fc from "fast-check";
 import { partsOf, type Rendering } from "../../../engine/server/explain/rendering.ts";
@@ -8,17 +8,28 @@ import { placeOf } from "../../../engine/server/explain/place.ts";
 import { renderChat } from "../../../engine/tokenizer/chat-template.ts";
 import { BOS_ID, ByteTokenizer } from "../../support/byte-tokenizer.ts";
 import { TOOL_TEMPLATE } from "../../support/explain-world.ts";
-import { propertyRuns } from "../../support/property-runs.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../../support/property-runs.ts";
 import smollm from "../tokenizer/vectors/smollm2-chat.json" with { type: "json" };
 
+setDefaultTimeout(PROPERTY_LIMIT_MS);
+
 type Message = Readonly<Record<string, unknown>>;
+
+const compiledTemplates = new Map<string, Template>();
+
+/** Each template is compiled once. */
+function compile(template: string): Template {
+  const compiled = compiledTemplates.get(template) ?? new Template(template);
+  compiledTemplates.set(template, compiled);
+  return compiled;
+}
 
 function rendering(
   template: string,
   messages: readonly Message[],
   tools: readonly unknown[] = [],
 ): Rendering {
-  const compiled = new Template(template);
+  const compiled = compile(template);
   return {
     messages,
     tools,
