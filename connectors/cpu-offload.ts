@@ -20,6 +20,7 @@ import {
   type TransferResult,
   type WantedBlocks,
 } from "./connector.ts";
+import { EvictionWindow } from "./eviction-window.ts";
 import type { ConnectorOptions, OptionValues } from "./options.ts";
 import { PageCache } from "./page-cache.ts";
 import { AutoMode, type StoreMode } from "./store-mode.ts";
@@ -29,16 +30,13 @@ const TIER = "host";
 const MOST_OF_LOAD = 16;
 /** Blocks of one store: all of them stay where they are until the last was copied, and each call costs. */
 const MOST_OF_STORE = 32;
-/** Steps that a block near eviction is stored ahead, beside the time that its copy takes. */
-const SPARE_STEPS = 2;
 /** Of the device's blocks: as many that never held content mean that nothing is evicted for a while. */
 const ROOMY = 1 / 16;
 /** Windows that one look at the blocks near eviction covers, so that not each step has to look. */
 const WINDOWS_OF_LOOK = 4;
 
-/** Weights of a new sample: of a step's time, and of the blocks that a step takes, of which the most count long. */
+/** Weight of a new step in the averages. */
 const STEP_WEIGHT = 0.1;
-const BURST_WEIGHT = 0.02;
 
 /** A transfer under way: what each of its blocks holds, or is to hold. */
 interface Moving {
@@ -74,8 +72,8 @@ export default class CpuOffload extends KvConnector {
   #lastStepAt = Number.NaN;
   #stepMs = 0;
   #tokensPerStep = 0;
-  #allocatedPerStep = 0;
-  /** See `#windowNow`: as of the last step. */
+  readonly #ahead = new EvictionWindow();
+  /** Blocks from the head of the free queue that are stored before they are handed out: as of the last step. */
   #window = 0;
   /** Nothing was computed in the last step. */
   #isIdle = true;
@@ -272,14 +270,6 @@ export default class CpuOffload extends KvConnector {
     return Math.min(numFree, room + this.#cache.size - this.#cache.numPinned);
   }
 
-  /** Blocks from the head of the free queue that are handed out before a copy begun later would have ended. */
-  #windowNow(): number {
-    const { groups, maxBatchedTokens, transfers } = this.#context;
-    const latency = this.#stepMs === 0 ? 0 : transfers.rates.storeMs / this.#stepMs;
-    const least = 2 * groups.length * Math.ceil(maxBatchedTokens / this.#view.blockSize);
-    return Math.max(least, Math.ceil(this.#allocatedPerStep * (latency + SPARE_STEPS)));
-  }
-
   /** The time that copying a block takes, by the time that computing it takes. */
   #copyCost(): number {
     if (this.#tokensPerStep === 0) return 0;
@@ -382,11 +372,12 @@ export default class CpuOffload extends KvConnector {
       this.#stepMs += STEP_WEIGHT * (now - this.#lastStepAt - this.#stepMs);
     this.#tokensPerStep += STEP_WEIGHT * (numScheduledTokens - this.#tokensPerStep);
     this.#lastStepAt = now;
-    // A burst counts at once, and is forgotten slowly.
-    this.#allocatedPerStep = Math.max(
+    const { groups, maxBatchedTokens, transfers } = this.#context;
+    this.#ahead.observe(
       numAllocatedBlocks,
-      this.#allocatedPerStep + BURST_WEIGHT * (numAllocatedBlocks - this.#allocatedPerStep),
+      this.#stepMs === 0 ? 0 : transfers.rates.storeMs / this.#stepMs,
     );
-    this.#window = this.#windowNow();
+    const least = 2 * groups.length * Math.ceil(maxBatchedTokens / this.#view.blockSize);
+    this.#window = Math.max(least, this.#ahead.blocks);
   }
 }
