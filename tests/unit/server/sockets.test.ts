@@ -3,7 +3,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { connect, type Socket } from "node:net";
 import type { AppDeps } from "../../../engine/server/deps.ts";
-import { type HttpServer, serveHttp } from "../../../engine/server/server.ts";
+import { type HttpServer, serveHttp } from "../../../engine/server/listen.ts";
 import { NO_TIMING, say } from "../../support/fake-engine-client.ts";
 import { refusal, testApp, type TestApp, USER } from "./test-app.ts";
 
