@@ -117,8 +117,7 @@ function doneEvents(item: OpenItem): ResponseEvent[] {
   const { text, id, index, logprobs } = item;
   if (item.kind === "call") {
     const type = "response.function_call_arguments.done";
-    const name = item.call?.name;
-    return [{ type, item_id: id, output_index: index, name, arguments: text }];
+    return [{ type, item_id: id, output_index: index, arguments: text }];
   }
   const done: ResponseEvent =
     item.kind === "reasoning"
