@@ -30,6 +30,8 @@ export class MessageReader {
   readonly #reasoning: ReasoningReader | undefined;
   readonly #calls: ToolCallReader | undefined;
   #reasoningTokens = 0;
+  /** Tokens that may have been the opening mark's. */
+  #undecided = 0;
 
   constructor({ reasoning, calls }: MessageForm) {
     this.#calls = calls === undefined ? undefined : new ToolCallReader(calls.format, calls);
@@ -43,15 +45,24 @@ export class MessageReader {
 
   /** The next text of the answer, and how many tokens it came with. */
   push(text: string, numTokens: number): MessagePiece[] {
-    const wasInside = this.#reasoning?.isInside ?? false;
+    const wasInside = this.#isInside();
     const pieces = this.#reader.push(text);
+    this.#undecided += numTokens;
+    if (this.#reasoning?.isUndecided === true) return pieces;
     // A step brings one token as a rule; those that came with the closing mark count as reasoning.
-    if (wasInside || this.#reasoning?.isInside === true) this.#reasoningTokens += numTokens;
+    const isReasoning = wasInside || this.#isInside();
+    if (isReasoning || pieces.some(({ kind }) => kind === "reasoning"))
+      this.#reasoningTokens += this.#undecided;
+    this.#undecided = 0;
     return pieces;
   }
 
   end(): MessagePiece[] {
     return this.#reader.end();
+  }
+
+  #isInside(): boolean {
+    return this.#reasoning?.isInside === true;
   }
 
   get reasoningTokens(): number {

@@ -63,6 +63,11 @@ export class ReasoningReader implements PieceReader {
     return this.#place === "inside";
   }
 
+  /** Whether what has come may still become the opening mark. */
+  get isUndecided(): boolean {
+    return this.#place === "start";
+  }
+
   push(text: string): MessagePiece[] {
     if (this.#place === "outside") return this.#rest.push(text);
     this.#held += text;
