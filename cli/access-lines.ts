@@ -3,6 +3,7 @@
 import type { ConsolaInstance } from "consola";
 import type { OptionValues } from "../engine/config.ts";
 import type { AccessEntry, AccessLog } from "../engine/server/access-log.ts";
+import { listOf } from "./serve-settings.ts";
 
 /** Characters of a prompt that are shown. */
 const MAX_PROMPT = 2000;
@@ -10,7 +11,8 @@ const MAX_PROMPT = 2000;
 /** Nothing where no access log is wanted. */
 export function accessLog(values: OptionValues, log: ConsolaInstance): AccessLog | undefined {
   if (!values.accessLog) return undefined;
-  const silent = new Set(values.disableAccessLogForEndpoints);
+  const flag = "--disable-access-log-for-endpoints";
+  const silent = new Set(listOf(values.disableAccessLogForEndpoints, flag));
   return (entry) => {
     if (silent.has(entry.path)) return;
     if (values.logFormat === "json") log.info({ message: "request", ...jsonEntry(entry) });

@@ -46,6 +46,25 @@ export function rootPath({ rootPath: path }: OptionValues): string {
   });
 }
 
+/** Texts that were given one by one, joined by commas, or as a list in JSON, as vLLM's flags take them. */
+export function listOf(texts: readonly string[], flag: string): string[] {
+  return texts.flatMap((text) => {
+    if (!text.startsWith("[")) return text.split(",").map((one) => one.trim());
+    try {
+      const list: unknown = JSON.parse(text);
+      if (Array.isArray(list) && list.every((one) => typeof one === "string")) return list;
+    } catch (cause) {
+      throw new KvEngineError("bad_config", `${flag}: ${text} is no JSON`, {
+        subject: flag,
+        cause,
+      });
+    }
+    throw new KvEngineError("bad_config", `${flag}: ${text} is no list of texts`, {
+      subject: flag,
+    });
+  });
+}
+
 async function readText(path: string, subject: string): Promise<string> {
   try {
     return await Bun.file(path).text();

@@ -15,7 +15,7 @@ import { readTls, watchTls } from "../engine/server/tls.ts";
 import { accessLog, promptLog } from "./access-lines.ts";
 import { defineOurCommand } from "./command.ts";
 import { errorText, EXIT, exitCodeOf, formatBytes } from "./output.ts";
-import { readApiKeys, rootPath, tlsFiles } from "./serve-settings.ts";
+import { listOf, readApiKeys, rootPath, tlsFiles } from "./serve-settings.ts";
 import { openSession, type Session } from "./session.ts";
 import { VERSION } from "./version.ts";
 
@@ -58,7 +58,7 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
       version: VERSION,
       isDraining: () => ending.begun,
       apiKeys,
-      corsOrigins: values.allowedOrigins,
+      corsOrigins: listOf(values.allowedOrigins, "--allowed-origins"),
       rootPath: root,
       bodyLimit: values.maxBodySize,
       explains: values.explain,
