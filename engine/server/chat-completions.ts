@@ -7,6 +7,7 @@ import { readJsonBody } from "./body.ts";
 import { ChatFrames } from "./chat-frames.ts";
 import { ChatGeneration } from "./chat-generation.ts";
 import type { AppContext, Env } from "./deps.ts";
+import { noteForExplain } from "./explain/endpoint.ts";
 import { chatLogprobs, promptLogprobsJson } from "./logprobs.ts";
 import { Message } from "./message/message.ts";
 import { parseChatRequest } from "./openai.ts";
@@ -20,6 +21,7 @@ export async function chatCompletions(context: AppContext, c: Context<Env>): Pro
   );
   checkModel(context, request.model);
   const chat = new ChatGeneration(context, c, request, "messages");
+  noteForExplain(context, c, chat.generation, request.n, chat.prompt.rendering);
   const head: Head = {
     id: `chatcmpl-${c.get("requestId")}`,
     created: Math.floor(Date.now() / 1000),

@@ -1,8 +1,9 @@
 /** From the messages of a chat to the tokens that the model reads, and how its answer is to be read. */
 
-import { renderChat } from "../tokenizer/chat-template.ts";
+import { type ChatTemplateMessage, renderChat } from "../tokenizer/chat-template.ts";
 import type { ChatPromptFields } from "./chat-fields.ts";
 import type { AppDeps } from "./deps.ts";
+import type { Rendering } from "./explain/rendering.ts";
 import { callFormatNamed, callFormatOf } from "./message/call-formats.ts";
 import type { MessageForm } from "./message/message-reader.ts";
 import {
@@ -19,26 +20,37 @@ export interface ChatPrompt {
   readonly form: MessageForm;
   /** Names of fields that the model's template reads past. */
   readonly ignored: readonly string[];
+  /** What the prompt was made of, for explanations. */
+  readonly rendering: Rendering;
 }
 
 /** Throws `invalid_request` with the template's own words where it refuses the conversation. */
 export function chatPrompt(deps: AppDeps, fields: ChatPromptFields): ChatPrompt {
   const { special, tokenizer, chatTemplate: template = "" } = deps;
   const { variables, ignored } = templateVariables(fields, template);
-  const { tools } = fields;
-  const text = renderChat(deps.chatTemplate, tellTools(fields.messages, tools, template), {
-    addGenerationPrompt: fields.addGenerationPrompt,
-    continueFinalMessage: fields.continueFinalMessage,
-    bosToken: special.bosToken,
-    eosToken: special.eosToken,
-    tools: tools.length === 0 ? undefined : tools.map(({ spec }) => spec),
-    variables,
-  });
+  const render = (messages: readonly ChatTemplateMessage[], tools: readonly object[]): string =>
+    renderChat(deps.chatTemplate, tellTools(messages, tools, template), {
+      addGenerationPrompt: fields.addGenerationPrompt,
+      continueFinalMessage: fields.continueFinalMessage,
+      bosToken: special.bosToken,
+      eosToken: special.eosToken,
+      tools: tools.length === 0 ? undefined : tools,
+      variables,
+    });
+  const tools = fields.tools.map(({ spec }) => spec);
+  const text = render(fields.messages, tools);
   const tokenIds = tokenizer.encode(text, {
     parseSpecial: true,
     addSpecial: fields.addSpecialTokens,
   });
-  return { text, tokenIds, form: formOf(deps, fields, text), ignored };
+  const rendering: Rendering = {
+    messages: fields.messages.map((message) => ({ ...message })),
+    tools,
+    template,
+    render: (those, theirTools) =>
+      render(those as unknown as readonly ChatTemplateMessage[], theirTools as readonly object[]),
+  };
+  return { text, tokenIds, form: formOf(deps, fields, text), ignored, rendering };
 }
 
 function formOf(deps: AppDeps, fields: ChatPromptFields, prompt: string): MessageForm {

@@ -101,6 +101,11 @@ export function readCommonFields(
     returnTokenIds: fields.return_token_ids ?? false,
     returnTiming: fields.return_timing ?? false,
     transferParams: fields.kv_transfer_params ?? undefined,
-    ignored,
+    ignored: [
+      ...ignored,
+      ...(fields.stream_options?.include_obfuscation === true
+        ? ["stream_options.include_obfuscation"]
+        : []),
+    ],
   };
 }

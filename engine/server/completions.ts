@@ -28,6 +28,7 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
   );
   checkModel(context, request.model);
   const generation = completionGeneration(context, c, request);
+  noteForExplain(context, c, generation, request.n, undefined);
   const head: Head = {
     id: `cmpl-${c.get("requestId")}`,
     created: Math.floor(Date.now() / 1000),

@@ -7,6 +7,7 @@ import { chatCompletions } from "./chat-completions.ts";
 import { completions } from "./completions.ts";
 import type { AppContext, Env } from "./deps.ts";
 import { DOCS_PAGE } from "./docs-page.ts";
+import { explain } from "./explain/endpoint.ts";
 import { health, listModels, metrics, resetPrefixCache, retrieveModel, version } from "./models.ts";
 import { describeApi } from "./openapi.ts";
 import { CHAT_SCHEMA, COMPLETION_SCHEMA } from "./openai.ts";
@@ -118,6 +119,12 @@ const API: readonly Route[] = [
     path: "/reset_prefix_cache",
     handler: resetPrefixCache,
     summary: "From here on nothing that was computed before is found",
+  },
+  {
+    method: "GET",
+    path: "/kv/explain/*",
+    handler: explain,
+    summary: "Why the prompt of a request was cached as far as it was",
   },
   {
     method: "GET",

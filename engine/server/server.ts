@@ -40,12 +40,11 @@ export function createApp(deps: AppDeps): Hono<Env> {
   const context = createContext(deps);
   const { rootPath = "" } = deps;
   // A proxy may or may not take off the path under which it offers the server.
-  const app = new Hono<Env>({
-    getPath: (request) => {
-      const { pathname } = new URL(request.url);
-      return pathname.startsWith(`${rootPath}/`) ? pathname.slice(rootPath.length) : pathname;
-    },
-  });
+  const getPath = (request: Request): string => {
+    const { pathname } = new URL(request.url);
+    return pathname.startsWith(`${rootPath}/`) ? pathname.slice(rootPath.length) : pathname;
+  };
+  const app = new Hono<Env>(rootPath === "" ? {} : { getPath });
   app.use(async (c, next) => {
     const given = c.req.header("x-request-id");
     const isDrawnId = given === undefined || !REQUEST_ID.test(given);

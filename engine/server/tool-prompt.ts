@@ -1,7 +1,6 @@
 /** Tools for models whose template knows none: told in words, as the family of Hermes is told them. */
 
 import type { ChatTemplateMessage } from "../tokenizer/chat-template.ts";
-import type { Tool } from "./chat-messages.ts";
 
 /**
  * The conversation with the tools in its first system message, and with calls of earlier answers and their results as text. Unchanged
@@ -9,7 +8,7 @@ import type { Tool } from "./chat-messages.ts";
  */
 export function tellTools(
   messages: readonly ChatTemplateMessage[],
-  tools: readonly Tool[],
+  tools: readonly object[],
   template: string,
 ): readonly ChatTemplateMessage[] {
   const told = template.includes("tool_calls") ? messages : messages.map(withCallsAsText);
@@ -20,8 +19,8 @@ export function tellTools(
   return [{ ...first, content: `${textOf(first)}\n\n${words}` }, ...rest];
 }
 
-function instructions(tools: readonly Tool[]): string {
-  const specs = tools.map(({ spec }) => JSON.stringify(spec)).join("\n");
+function instructions(tools: readonly object[]): string {
+  const specs = tools.map((tool) => JSON.stringify(tool)).join("\n");
   return (
     `You may call one or more of these functions:\n<tools>\n${specs}\n</tools>\n` +
     "For each call, answer with a JSON object with the function's name and its arguments:\n" +

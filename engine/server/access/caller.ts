@@ -43,15 +43,20 @@ export function createCaller(key: ApiKey, now: () => number = () => performance.
         ended = true;
       };
     },
-    priority: (asked) => Math.max(asked, key.priority ?? Number.MIN_SAFE_INTEGER),
+    priority(asked): number {
+      if (key.priority === undefined) return asked;
+      // 0 is also what a request has that asks for none.
+      return asked === 0 ? key.priority : Math.max(asked, key.priority);
+    },
     cacheSalt: (asked) =>
       key.cacheSalt === undefined ? asked : JSON.stringify(["key", key.cacheSalt, asked ?? null]),
   };
 }
 
-/** Fills up evenly; a minute's worth may be taken at once. */
+/** Fills up evenly; a minute's worth may be taken at once, and never less than one. */
 class TokenBucket {
   readonly #perMinute: number;
+  readonly #most: number;
   readonly #now: () => number;
   #tokens: number;
   #filledAt: number;
@@ -59,7 +64,8 @@ class TokenBucket {
   constructor(perMinute: number, now: () => number) {
     this.#perMinute = perMinute;
     this.#now = now;
-    this.#tokens = perMinute;
+    this.#most = Math.max(1, perMinute);
+    this.#tokens = this.#most;
     this.#filledAt = now();
   }
 
@@ -67,7 +73,7 @@ class TokenBucket {
   take(): number {
     const now = this.#now();
     const filled = ((now - this.#filledAt) / 60_000) * this.#perMinute;
-    this.#tokens = Math.min(this.#perMinute, this.#tokens + filled);
+    this.#tokens = Math.min(this.#most, this.#tokens + filled);
     this.#filledAt = now;
     if (this.#tokens < 1) return ((1 - this.#tokens) / this.#perMinute) * 60;
     this.#tokens--;

@@ -7,6 +7,7 @@ import { collect } from "../answers.ts";
 import { readJsonBody } from "../body.ts";
 import { ChatGeneration } from "../chat-generation.ts";
 import type { AppContext, Env } from "../deps.ts";
+import { noteForExplain } from "../explain/endpoint.ts";
 import { wrong } from "../field-checks.ts";
 import { jsonOrUndefined } from "../message/json-value.ts";
 import { checkModel, limitTime, respond, warn } from "../respond.ts";
@@ -25,6 +26,8 @@ export async function createResponse(context: AppContext, c: Context<Env>): Prom
   const messages = [...(before?.messages ?? []), ...request.chat.messages];
   const chat = new ChatGeneration(context, c, withInstructions(request, messages), "input");
   const response = new ModelResponse(context, request, chat);
+  const { generation, prompt } = chat;
+  noteForExplain(context, c, generation, 1, prompt.rendering, response.id.replace(/^resp_/, ""));
   const owner = c.get("caller").name;
   const inputBefore =
     before === undefined ? [] : [...before.input, ...before.response.output.items];
@@ -43,7 +46,8 @@ export async function createResponse(context: AppContext, c: Context<Env>): Prom
     writer: () => new ResponseFrames(response, keep),
     async whole() {
       await collect(chat.generation, (delta) => response.add(delta));
-      keep();
+      // Of a client that has gone nothing is kept.
+      if (response.status !== "in_progress") keep();
       return response;
     },
   });

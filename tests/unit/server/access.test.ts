@@ -52,6 +52,15 @@ describe("what a key allows", () => {
     expect(() => caller.checkRate()).toThrow();
   });
 
+  test("a rate below one a minute", async () => {
+    let now = 0;
+    const caller = createCaller({ name: "a", key: "k", rate: 0.5 }, () => now);
+    caller.checkRate();
+    expect(await thrownBy(() => caller.checkRate())).toMatchObject({ retryAfter: 120 });
+    now = 120_000;
+    caller.checkRate();
+  });
+
   test("so many at a time, counted from the start of a request to the end of its stream", async () => {
     const { post, client } = testApp({ apiKeys: [{ name: "a", key: "k", concurrency: 1 }] });
     client.script = undefined;
@@ -75,7 +84,9 @@ describe("what a key allows", () => {
 
   test("a priority no better than its own, and a salt that a request's is added to", () => {
     const caller = createCaller({ name: "a", key: "k", priority: 5, cacheSalt: "s" });
-    expect([caller.priority(0), caller.priority(9)]).toEqual([5, 9]);
+    expect([caller.priority(0), caller.priority(3), caller.priority(9)]).toEqual([5, 5, 9]);
+    const first = createCaller({ name: "c", key: "m", priority: -5 });
+    expect([first.priority(0), first.priority(-9), first.priority(3)]).toEqual([-5, -5, 3]);
     expect(caller.cacheSalt(undefined)).not.toBe(caller.cacheSalt("s"));
     expect(caller.cacheSalt("x")).toBe(caller.cacheSalt("x"));
     const free = createCaller({ name: "b", key: "l" });

@@ -227,6 +227,23 @@ describe("stored responses", () => {
     });
   });
 
+  test("of clients that have gone are none, and take no place", async () => {
+    const test = testApp({ maxStoredResponses: 1 });
+    test.client.script = undefined;
+    const leave = new AbortController();
+    const answer = test.app.request("/v1/responses", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ input: "hi" }),
+      signal: leave.signal,
+    });
+    await test.client.arrived(1);
+    leave.abort();
+    await test.client.abortsArrived(1);
+    await answer;
+    expect((await create(test, { background: true })).status).toBe(200);
+  });
+
   test("that were not in the background cannot be cancelled", async () => {
     const test = testApp();
     const { id } = await json(create(test, {}));
