@@ -35,7 +35,7 @@ export function defineOurCommand(
         env: process.env,
         ...file,
       });
-      const log = createLogger(values.logLevel);
+      const log = createLogger(values.logLevel, values.logFormat);
       for (const warning of warnings) log.warn(warning);
       return body({ values, positionals: line.positionals, log });
     },

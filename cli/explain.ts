@@ -14,7 +14,7 @@ const command: CommandDef = defineOurCommand("explain", async ({ values, positio
   const [id = ""] = positionals;
   const url = new URL(`/kv/explain/${encodeURIComponent(id)}`, readUrl(values.url));
   if (values.against !== "") url.searchParams.set("against", values.against);
-  const explanation = await ask(url, values.apiKey);
+  const explanation = await ask(url, values.apiKey[0] ?? "");
   process.stdout.write(
     `${values.json ? JSON.stringify(explanation, null, 2) : toText(explanation)}\n`,
   );

@@ -40,6 +40,17 @@ export function toCittyArgs(command: CommandName, positionals: readonly Position
   return args;
 }
 
+/** Flags of `vllm serve` that ask for what is always so here. */
+const ALWAYS_ON: ReadonlySet<string> = new Set([
+  "--async-scheduling",
+  "--disable-log-requests",
+  "--enable-auto-tool-choice",
+  "--enable-chunked-prefill",
+  "--enable-prompt-tokens-details",
+  "--enable-request-id-headers",
+  "--no-enable-log-requests",
+]);
+
 /** Reads what follows the command's name. Throws `bad_config` for whatever the command does not take. */
 export function parseCommandLine(
   command: CommandName,
@@ -60,6 +71,7 @@ export function parseCommandLine(
       rest.push(...args.slice(i + 1));
       break;
     }
+    if (command === "serve" && ALWAYS_ON.has(arg)) continue;
     if (!arg.startsWith("-") || arg === "-") {
       rest.push(arg);
       continue;

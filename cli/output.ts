@@ -1,7 +1,7 @@
 /** What the program says besides its answers: the logger, errors as text, progress. All of it on standard error. */
 
 import { MultiBar, type SingleBar } from "cli-progress";
-import { type ConsolaInstance, createConsola, LogLevels } from "consola";
+import { type ConsolaInstance, createConsola, LogLevels, type LogObject } from "consola";
 import { createConsola as createPlainConsola } from "consola/basic";
 import { KvEngineError, toKvEngineError } from "../engine/errors.ts";
 
@@ -18,11 +18,17 @@ export const EXIT = {
   terminated: 143,
 } as const;
 
-export function createLogger(level: LogLevel): ConsolaInstance {
+export function createLogger(
+  level: LogLevel,
+  format: "pretty" | "json" = "pretty",
+): ConsolaInstance {
+  const threshold = level === "silent" ? Number.NEGATIVE_INFINITY : LogLevels[level];
+  if (format === "json")
+    return createPlainConsola({ level: threshold, reporters: [{ log: writeJsonLine }] });
   // Marks and colours are for terminals; a log file gets plain lines.
   const create = process.stderr.isTTY ? createConsola : createPlainConsola;
   return create({
-    level: level === "silent" ? Number.NEGATIVE_INFINITY : LogLevels[level],
+    level: threshold,
     stdout: process.stderr,
     stderr: process.stderr,
     formatOptions: {
@@ -31,6 +37,13 @@ export function createLogger(level: LogLevel): ConsolaInstance {
       colors: process.stderr.isTTY && !process.env["NO_COLOR"],
     },
   });
+}
+
+/** One object a line: time, level, message, and the fields that the message came with. */
+function writeJsonLine({ date, type, args, level: _level, tag: _tag, ...fields }: LogObject): void {
+  const message = args.map((arg) => (typeof arg === "string" ? arg : Bun.inspect(arg))).join(" ");
+  const line = { time: date.toISOString(), level: type, message, ...fields };
+  process.stderr.write(`${JSON.stringify(line)}\n`);
 }
 
 /** An error as people read it. Causes are named; a stack is shown for our own bugs only. */

@@ -2,22 +2,39 @@
 
 import { basename } from "node:path";
 import type { CommandDef } from "citty";
+import type { ConsolaInstance } from "consola";
 import type { OptionValues } from "../engine/config.ts";
 import { KvEngineError } from "../engine/errors.ts";
 import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
 import { startRecording } from "../engine/recording/recording.ts";
 import { openTraceFile, type TraceFile } from "../engine/recording/trace-file.ts";
-import { createApp, serveHttp, stopWithin } from "../engine/server/server.ts";
+import { Gate } from "../engine/server/gate.ts";
+import { type HttpServer, serveHttp, stopWithin } from "../engine/server/listen.ts";
+import { createApp } from "../engine/server/server.ts";
+import { readTls, watchTls } from "../engine/server/tls.ts";
+import { accessLog, promptLog } from "./access-lines.ts";
 import { defineOurCommand } from "./command.ts";
 import { errorText, EXIT, exitCodeOf, formatBytes } from "./output.ts";
+import { listOf, readApiKeys, rootPath, tlsFiles } from "./serve-settings.ts";
 import { openSession, type Session } from "./session.ts";
 import { VERSION } from "./version.ts";
 
 const command: CommandDef = defineOurCommand("serve", async ({ values, positionals, log }) => {
   const start = performance.now();
   const spec = positionals[0] ?? DEFAULT_MODEL;
+  const apiKeys = await readApiKeys(values);
+  const root = rootPath(values);
   const trace = await openTrace(values);
-  const session = await openSession(spec, values, log);
+  const gate = new Gate();
+  const { server, stopWatching } = await listen(gate, values, log);
+  let session: Session;
+  try {
+    session = await openSession(spec, values, log);
+  } catch (error) {
+    stopWatching();
+    await server.stop(true);
+    throw error;
+  }
   const { tokenizer, special, chatTemplate } = session;
   const recording =
     trace === undefined
@@ -27,34 +44,44 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
           onTrouble: (error) => log.warn(errorText(error)),
         });
   const client = recording?.client ?? session.client;
-  const name = values.servedModelName || nameOf(spec);
+  const [name = nameOf(spec), ...names] = values.servedModelName;
   const ending = new Ending();
   try {
     const app = createApp({
       client,
-      model: { name, aliases: aliasesOf(session, spec, name) },
+      model: { name, aliases: aliasesOf(session, spec, name, names) },
       tokenizer,
       special,
       chatTemplate,
+      reasoningParser: values.reasoningParser,
+      toolCallParser: values.toolCallParser,
       version: VERSION,
       isDraining: () => ending.begun,
-      apiKeys: values.apiKey === "" ? [] : [values.apiKey],
+      apiKeys,
+      corsOrigins: listOf(values.allowedOrigins, "--allowed-origins"),
+      rootPath: root,
       bodyLimit: values.maxBodySize,
       explains: values.explain,
+      maxQueued: values.maxQueue === 0 ? undefined : values.maxQueue,
+      requestTimeout: values.requestTimeout,
+      streamTimes: { keepAlive: values.sseKeepAlive, slowReader: values.slowReaderTimeout },
+      maxStoredResponses: values.maxStoredResponses,
+      forceUsage: values.enableForceIncludeUsage,
+      onAccess: accessLog(values, log),
+      onPrompt: promptLog(values, log),
       onError: (error, requestId) => log.error(`request ${requestId}: ${errorText(error)}`),
     });
     client.onFatal((thrown) => ending.fail(thrown));
-    const server = serveHttp(app, { host: values.host, port: values.port });
+    gate.open(app);
     log.debug(describe(session));
     if (values.kvConnector.length > 0) log.info(describeConnectors(session, values.kvConnector));
     process.stdout.write(
-      greeting(
-        name,
-        server.url,
-        performance.now() - start,
-        chatTemplate !== undefined,
-        values.apiKey !== "",
-      ),
+      greeting(name, server.url, {
+        root,
+        ms: performance.now() - start,
+        chats: chatTemplate !== undefined,
+        locked: apiKeys.length > 0,
+      }),
     );
 
     const first = await ending.first;
@@ -78,6 +105,7 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
     return second === "SIGTERM" ? EXIT.terminated : EXIT.interrupted;
   } finally {
     ending.close();
+    stopWatching();
     if (!ending.begun) await client.shutdown(0);
     if (recording !== undefined) {
       await recording.close();
@@ -88,6 +116,29 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
     }
   }
 });
+
+interface Listening {
+  readonly server: HttpServer;
+  readonly stopWatching: () => void;
+}
+
+/** Listens before the model is loaded: who asks meanwhile is told so, and a port in use is noticed at once. */
+async function listen(gate: Gate, values: OptionValues, log: ConsolaInstance): Promise<Listening> {
+  const files = tlsFiles(values);
+  const tls = files === undefined ? undefined : await readTls(files);
+  const { host, port, uds } = values;
+  const server = serveHttp(gate, { host, port, uds: uds === "" ? undefined : uds, tls });
+  if (files === undefined || tls === undefined || !values.enableSslRefresh)
+    return { server, stopWatching: () => {} };
+  const stopWatching = watchTls(files, tls, {
+    onChange(changed) {
+      server.setTls(changed);
+      log.info(`${files.cert} has changed: new connections get it`);
+    },
+    onTrouble: (error) => log.warn(`the certificate stays as it was: ${error.message}`),
+  });
+  return { server, stopWatching };
+}
 
 /** The file of `--record`: opened before the model is loaded, which takes longer. */
 async function openTrace({ record, recordContent }: OptionValues): Promise<TraceFile | undefined> {
@@ -150,8 +201,13 @@ function nameOf(spec: string): string {
 }
 
 /** Other names that clients may know the model by. */
-function aliasesOf({ client }: Session, spec: string, name: string): string[] {
-  return [...new Set([spec, client.info.modelName])].filter((alias) => alias !== name);
+function aliasesOf(
+  { client }: Session,
+  spec: string,
+  name: string,
+  names: readonly string[],
+): string[] {
+  return [...new Set([...names, spec, client.info.modelName])].filter((alias) => alias !== name);
 }
 
 function describe({ client: { info } }: Session): string {
@@ -170,8 +226,15 @@ function describeConnectors({ client }: Session, names: readonly string[]): stri
   );
 }
 
+interface GreetingFacts {
+  readonly root: string;
+  readonly ms: number;
+  readonly chats: boolean;
+  readonly locked: boolean;
+}
+
 /** Standard output's only words: the address first, so that a script can wait for it. */
-function greeting(name: string, url: string, ms: number, chats: boolean, locked: boolean): string {
+function greeting(name: string, url: string, { root, ms, chats, locked }: GreetingFacts): string {
   const key = locked ? ` -H "authorization: Bearer $KVENGINE_API_KEY"` : "";
   const body = chats
     ? {
@@ -181,11 +244,14 @@ function greeting(name: string, url: string, ms: number, chats: boolean, locked:
         temperature: 0,
       }
     : { model: name, prompt: "Once upon a time", max_tokens: 64 };
-  const path = chats ? "/v1/chat/completions" : "/v1/completions";
+  const path = root + (chats ? "/v1/chat/completions" : "/v1/completions");
   const json = JSON.stringify(body).replaceAll("'", String.raw`'\''`);
+  const socket = /^unix:(.*)/.exec(url)?.[1];
+  const target =
+    socket === undefined ? url + path : `--unix-socket ${socket} http://localhost${path}`;
   return (
-    `kvengine ${VERSION} serves ${name} on ${url} (ready in ${(ms / 1000).toFixed(2)} s)\n\n` +
-    `  curl ${url}${path}${key} -H "content-type: application/json" -d '${json}'\n\n`
+    `kvengine ${VERSION} serves ${name} on ${url}${root} (ready in ${(ms / 1000).toFixed(2)} s)\n\n` +
+    `  curl ${target}${key} -H "content-type: application/json" -d '${json}'\n\n`
   );
 }
 

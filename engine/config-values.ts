@@ -103,7 +103,7 @@ function unknownVariables(env: ConfigSources["env"]): string[] {
 /** `written` as the option's type, or `bad_config` saying what is allowed. `subject` names where it was written. */
 export function parseValue(option: Option, written: unknown, subject: string): unknown {
   const refuse = (): never => {
-    const shown = option.type === "text" && option.secret ? "its value" : `\`${String(written)}\``;
+    const shown = "secret" in option && option.secret ? "its value" : `\`${String(written)}\``;
     throw new KvEngineError(
       "bad_config",
       `${subject}: ${shown} is not allowed; allowed is ${allowed(option)}`,

@@ -11,8 +11,10 @@ const STATUS = {
   model_not_found: 404,
   method_not_allowed: 405,
   payload_too_large: 413,
-  /** More requests wait than the queue may hold. */
+  /** More requests wait than the queue may hold, or more come than an API key may send. */
   too_many_requests: 429,
+  /** A request ran longer than the server lets it, or its client reads too slowly. */
+  timeout: 504,
   /** A flag, variable or config file is wrong; only at start-up. */
   bad_config: 400,
   /** A model file is missing, cut off or malformed. */
@@ -40,12 +42,15 @@ export interface ErrorDetails {
   /** What to do next. */
   readonly hint?: string;
   readonly cause?: unknown;
+  /** Seconds after which the same may be tried again. */
+  readonly retryAfter?: number;
 }
 
 export class KvEngineError extends Error {
   readonly code: ErrorCode;
   readonly subject: string | undefined;
   readonly hint: string | undefined;
+  readonly retryAfter: number | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -53,6 +58,7 @@ export class KvEngineError extends Error {
     this.code = code;
     this.subject = details.subject;
     this.hint = details.hint;
+    this.retryAfter = details.retryAfter;
   }
 
   get status(): number {

@@ -88,6 +88,8 @@ interface TextsOption extends OptionBase {
   readonly default: readonly string[];
   /** What one of them is called in `--help`. */
   readonly hint: string;
+  /** Never printed. */
+  readonly secret?: true;
 }
 
 interface BooleanOption extends OptionBase {

@@ -4,19 +4,21 @@ import type {
   CacheReceipt,
   GenerateRequest,
   PromptLogprobs,
+  Timing,
   TokenEvent,
   TopLogprobs,
   Usage,
 } from "../request.ts";
-import { Detokenizer } from "../tokenizer/detokenizer.ts";
+import { Detokenizer, type TokenBytes } from "../tokenizer/detokenizer.ts";
 import { StopMatcher } from "../tokenizer/stop-matcher.ts";
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 /** A piece of a choice's answer. The last one has `finish`. */
 export interface ChoiceDelta {
   readonly index: number;
   readonly text: string;
-  /** The tokens behind `text`, and those before it that made no text yet; empty unless log-probabilities were asked for. */
+  /** Tokens since the delta before, whether they are kept or not. */
+  readonly numTokens: number;
+  /** The tokens behind `text`, and those before it that made no text yet; empty unless they were asked for. */
   readonly tokens: ChoiceTokens;
   readonly finish?: ChoiceFinish;
 }
@@ -46,11 +48,15 @@ export class Choice {
   promptLogprobs: PromptLogprobs | undefined;
   /** What KV connectors have for the client, once it has finished. */
   transferParams: Readonly<Record<string, unknown>> | undefined;
+  /** Once it has finished. */
+  timing: Timing | undefined;
   readonly #detokenizer: Detokenizer;
   readonly #stops: StopMatcher | undefined;
   readonly #endIds: readonly number[];
   readonly #keepTokens: boolean;
   #numTokens = 0;
+  /** Those that deltas were told of. */
+  #toldTokens = 0;
   #cachedTokens = 0;
   #cacheReceipt: CacheReceipt | undefined;
   #usage: Usage | undefined;
@@ -64,13 +70,13 @@ export class Choice {
   constructor(
     index: number,
     request: GenerateRequest,
-    tokenizer: Tokenizer,
+    tokens: TokenBytes,
     endIds: readonly number[],
     keepTokens: boolean,
   ) {
     this.index = index;
     this.request = request;
-    this.#detokenizer = new Detokenizer(tokenizer);
+    this.#detokenizer = new Detokenizer(tokens);
     this.#stops =
       request.sampling.stop.length === 0 ? undefined : new StopMatcher(request.sampling.stop);
     this.#endIds = endIds;
@@ -108,11 +114,14 @@ export class Choice {
     const { index } = this;
     const tokens = this.#held;
     if (this.#keepTokens) this.#held = noTokens();
-    if (finish === undefined) return { index, text, tokens };
+    const numTokens = this.#numTokens - this.#toldTokens;
+    this.#toldTokens = this.#numTokens;
+    if (finish === undefined) return { index, text, numTokens, tokens };
     this.finished = true;
+    this.timing = finish.timing;
     const reason = finish.reason === "length" ? "length" : "stop";
     const stopReason = this.#stopReason(finish.stopReason);
-    return { index, text, tokens, finish: { reason, stopReason } };
+    return { index, text, numTokens, tokens, finish: { reason, stopReason } };
   }
 
   #text(ids: readonly number[], last: boolean): string {

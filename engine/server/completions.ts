@@ -1,6 +1,7 @@
 /** POST /v1/completions */
 
 import type { Context } from "hono";
+import type { KvEngineError } from "../errors.ts";
 import { NO_LOGPROBS } from "../request.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { readJsonBody } from "./body.ts";
@@ -8,32 +9,28 @@ import type { Choice, ChoiceDelta } from "./choice.ts";
 import type { AppContext, Env } from "./deps.ts";
 import { noteForExplain } from "./explain/endpoint.ts";
 import { Generation } from "./generation.ts";
-import { answeredText, answeredTokens, echoedText } from "./echo.ts";
+import { answeredIds, answeredText, answeredTokens, echoedText } from "./echo.ts";
 import { CompletionLogprobs, type PromptLogprobsJson, promptLogprobsJson } from "./logprobs.ts";
 import { type CompletionRequest, parseCompletionRequest } from "./openai.ts";
 import type { Prompt } from "./prompt-field.ts";
-import { checkModel, respond } from "./respond.ts";
-import { collect, type Head, lastFields, transferJson, usageJson } from "./responses.ts";
-import { type FrameWriter, frame } from "./sse.ts";
+import { asServed, checkModel, respond } from "./respond.ts";
+import { collect, type Head, lastFields, timingField, transferJson, usageJson } from "./answers.ts";
+import { DONE, failFrames, type FrameWriter, frame } from "./sse.ts";
 
 /** OpenAI's default of `max_tokens` here. */
 const DEFAULT_MAX_TOKENS = 16;
 
 export async function completions(context: AppContext, c: Context<Env>): Promise<Response> {
-  context.admit();
-  const request = parseCompletionRequest(await readJsonBody(c.req.raw, context.bodyLimit));
+  context.admit(c);
+  const request = asServed(
+    context,
+    parseCompletionRequest(await readJsonBody(c.req.raw, context.bodyLimit)),
+  );
   checkModel(context, request.model);
-  const requestId = c.get("requestId");
-  const generation = new Generation(context, {
-    requestId,
-    prompts: request.prompts.map((prompt) => encode(context, prompt)),
-    promptField: "prompt",
-    options: request,
-    defaultMaxTokens: DEFAULT_MAX_TOKENS,
-  });
+  const generation = completionGeneration(context, c, request);
   noteForExplain(context, c, generation, request.n, undefined);
   const head: Head = {
-    id: `cmpl-${requestId}`,
+    id: `cmpl-${c.get("requestId")}`,
     created: Math.floor(Date.now() / 1000),
     model: context.deps.model.name,
     fingerprint: context.fingerprint,
@@ -41,6 +38,22 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
   return respond(context, c, generation, request, {
     writer: () => new CompletionFrames(context, head, request, generation),
     whole: () => wholeAnswer(context, head, request, generation),
+  });
+}
+
+/** The sequences of a checked body; nothing is queued. */
+export function completionGeneration(
+  context: AppContext,
+  c: Context<Env>,
+  request: CompletionRequest,
+): Generation {
+  return new Generation(context, {
+    requestId: c.get("requestId"),
+    caller: c.get("caller"),
+    prompts: request.prompts.map((prompt) => encode(context, prompt)),
+    promptField: "prompt",
+    options: request,
+    defaultMaxTokens: DEFAULT_MAX_TOKENS,
   });
 }
 
@@ -62,6 +75,7 @@ async function wholeAnswer(
 ): Promise<object> {
   const answers = await collect(generation);
   const { tokenizer } = context.deps;
+  // JSON leaves out what is undefined.
   return {
     id: head.id,
     object: "text_completion",
@@ -80,14 +94,17 @@ async function wholeAnswer(
         finish_reason: answer.finish.reason,
         stop_reason: answer.finish.stopReason,
         prompt_logprobs: promptLogprobs(tokenizer, request, first),
+        prompt_token_ids: request.returnTokenIds ? [...first.request.promptTokenIds] : undefined,
+        token_ids: request.returnTokenIds ? answeredIds(request, answer.tokenIds) : undefined,
       };
     }),
     usage: usageJson(generation.usage()),
+    ...(request.returnTiming ? timingField(generation) : {}),
     ...transferJson(generation),
   };
 }
 
-/** Where it was asked for; JSON leaves out what is undefined. */
+/** Where it was asked for. */
 function promptLogprobs(
   tokenizer: Tokenizer,
   { answeredPromptLogprobs }: CompletionRequest,
@@ -126,11 +143,17 @@ class CompletionFrames implements FrameWriter {
   }
 
   start(): string {
-    if (!this.#request.echo) return "";
+    const { echo, returnTokenIds } = this.#request;
+    if (!echo && !returnTokenIds) return "";
     return this.#generation.choices
-      .map(({ index }) => {
+      .map(({ index, request }) => {
         const text = JSON.stringify(echoedText(this.#request, index, this.#tokenizer));
-        return this.#chunk(`"index":${index},"text":${text},"logprobs":null,"finish_reason":null`);
+        const ids = returnTokenIds
+          ? `,"prompt_token_ids":[${request.promptTokenIds.join(",")}],"token_ids":[]`
+          : "";
+        return this.#chunk(
+          `"index":${index},"text":${text},"logprobs":null,"finish_reason":null${ids}`,
+        );
       })
       .join("");
   }
@@ -141,12 +164,19 @@ class CompletionFrames implements FrameWriter {
     const stop = finish === undefined ? "" : `,"stop_reason":${JSON.stringify(finish.stopReason)}`;
     const own = JSON.stringify(answeredText(this.#request, text));
     const fields = `"text":${own},"logprobs":${JSON.stringify(logprobs)}`;
-    return this.#chunk(`"index":${index},${fields},"finish_reason":${reason}${stop}`);
+    const ids = this.#request.returnTokenIds
+      ? `,"token_ids":[${answeredIds(this.#request, tokens.tokenIds).join(",")}]`
+      : "";
+    return this.#chunk(`"index":${index},${fields},"finish_reason":${reason}${stop}${ids}`);
   }
 
   end(): string {
-    const fields = lastFields(this.#generation, this.#request.includeUsage);
-    return fields === "" ? "" : frame(`${this.#opening}]${fields}}`);
+    const fields = lastFields(this.#generation, this.#request);
+    return (fields === "" ? "" : frame(`${this.#opening}]${fields}}`)) + DONE;
+  }
+
+  fail(error: KvEngineError): string {
+    return failFrames(error);
   }
 
   #chunk(choice: string): string {

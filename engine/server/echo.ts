@@ -21,6 +21,11 @@ export function answeredText(request: CompletionRequest, text: string): string {
   return request.promptOnly ? "" : text;
 }
 
+/** The same of an answer's token ids. */
+export function answeredIds(request: CompletionRequest, ids: readonly number[]): readonly number[] {
+  return request.promptOnly ? [] : ids;
+}
+
 /** An answer's tokens with the prompt's before them where they are wanted. `first`: the choice that has the prompt's. */
 export function answeredTokens(request: CompletionRequest, first: Choice, answer: Tokens): Tokens {
   const own = request.promptOnly ? NO_TOKENS : answer;

@@ -1,4 +1,4 @@
-/** What checks of body fields are made of. Every error names the field, what was found and what is allowed. */
+/** What checks of body fields are made of. What a field may hold is also its description in `/openapi.json`. Every error names the field, what was found and what is allowed. */
 
 import { z } from "zod";
 import { KvEngineError } from "../errors.ts";
@@ -13,25 +13,20 @@ export const numberIn = (
   max: number,
   text: string,
 ): z.ZodType<number | null | undefined> =>
-  z.number(says(text)).min(min, says(text)).max(max, says(text)).nullish();
+  z.number(says(text)).min(min, says(text)).max(max, says(text)).nullish().describe(text);
 
 export const integerIn = (
   min: number,
   max: number,
   text: string,
 ): z.ZodType<number | null | undefined> =>
-  z
-    .number(says(text))
-    .refine((value) => Number.isInteger(value) && value >= min && value <= max, says(text))
-    .nullish();
+  z.int(says(text)).min(min, says(text)).max(max, says(text)).nullish().describe(text);
 
 export const flag: z.ZodType<boolean | null | undefined> = z
   .boolean(says("true or false"))
   .nullish();
 
-const tokenId = z
-  .number(says("a token id"))
-  .refine((id) => Number.isInteger(id) && id >= 0, says("a token id"));
+const tokenId = z.int(says("a token id")).min(0, says("a token id"));
 
 /** From `min` to `max` token ids; whether the vocabulary has them is asked later. */
 export const tokenIdList = (min: number, max: number): z.ZodType<number[] | null | undefined> => {

@@ -4,18 +4,18 @@
  */
 
 import { KvEngineError } from "../errors.ts";
-import { nearest } from "../nearest.ts";
+import { unknownField } from "./schema-check.ts";
 
 /** Fields that change nothing about the tokens of an answer. */
-const HARMLESS: ReadonlySet<string> = new Set([
+export const HARMLESS: ReadonlySet<string> = new Set([
   "user",
   "metadata",
   "store",
   "service_tier",
-  "parallel_tool_calls",
   "safety_identifier",
   "prompt_cache_key",
   "prompt_cache_retention",
+  "prompt_cache_options",
   "prediction",
   "cache_prompt",
   "session_id",
@@ -38,14 +38,6 @@ const EMPTY_LIST: Refused = {
   allowed: "[]",
   accepts: (given) => Array.isArray(given) && given.length === 0,
 };
-const EMPTY_OBJECT: Refused = {
-  allowed: "{}",
-  accepts: (given) =>
-    typeof given === "object" &&
-    given !== null &&
-    !Array.isArray(given) &&
-    Object.keys(given).length === 0,
-};
 const ABSENT: Refused = { allowed: "null", accepts: () => false };
 
 const REFUSED: Readonly<Record<string, Refused>> = {
@@ -56,7 +48,6 @@ const REFUSED: Readonly<Record<string, Refused>> = {
   early_stopping: only(false),
   include_stop_str_in_output: only(false),
   skip_special_tokens: only(true),
-  return_token_ids: only(false),
   return_tokens_as_token_ids: only(false),
   truncate_prompt_tokens: ABSENT,
   response_format: {
@@ -74,11 +65,6 @@ const REFUSED: Readonly<Record<string, Refused>> = {
 };
 
 const REFUSED_IN_CHAT: Readonly<Record<string, Refused>> = {
-  tools: EMPTY_LIST,
-  tool_choice: {
-    allowed: '"none" or "auto"',
-    accepts: (given) => given === "none" || given === "auto",
-  },
   functions: EMPTY_LIST,
   function_call: {
     allowed: '"none" or "auto"',
@@ -89,14 +75,9 @@ const REFUSED_IN_CHAT: Readonly<Record<string, Refused>> = {
     accepts: (given) => Array.isArray(given) && given.length === 1 && given[0] === "text",
   },
   audio: ABSENT,
-  reasoning_effort: ABSENT,
   verbosity: ABSENT,
   web_search_options: ABSENT,
-  add_generation_prompt: only(true),
-  continue_final_message: only(false),
-  add_special_tokens: only(false),
   chat_template: ABSENT,
-  chat_template_kwargs: EMPTY_OBJECT,
   documents: EMPTY_LIST,
   echo: only(false),
 };
@@ -107,6 +88,23 @@ const REFUSED_IN_COMPLETIONS: Readonly<Record<string, Refused>> = {
   add_special_tokens: only(true),
 };
 
+const REFUSED_IN_RESPONSES: Readonly<Record<string, Refused>> = {
+  conversation: ABSENT,
+  prompt: ABSENT,
+  max_tool_calls: ABSENT,
+  context_management: ABSENT,
+  moderation: ABSENT,
+  n: only(1),
+};
+
+const REFUSED_BY: Readonly<Record<Endpoint, Readonly<Record<string, Refused>>>> = {
+  chat: REFUSED_IN_CHAT,
+  completions: REFUSED_IN_COMPLETIONS,
+  responses: REFUSED_IN_RESPONSES,
+};
+
+type Endpoint = "chat" | "completions" | "responses";
+
 /**
  * Checks every field that no schema reads. `null` is the same as leaving a field out.
  * @returns the names of ignored fields.
@@ -114,12 +112,9 @@ const REFUSED_IN_COMPLETIONS: Readonly<Record<string, Refused>> = {
 export function checkOtherFields(
   fields: Readonly<Record<string, unknown>>,
   known: readonly string[],
-  endpoint: "chat" | "completions",
+  endpoint: Endpoint,
 ): readonly string[] {
-  const refused = {
-    ...REFUSED,
-    ...(endpoint === "chat" ? REFUSED_IN_CHAT : REFUSED_IN_COMPLETIONS),
-  };
+  const refused = { ...REFUSED, ...REFUSED_BY[endpoint] };
   const ignored: string[] = [];
   for (const [name, value] of Object.entries(fields)) {
     if (known.includes(name)) continue;
@@ -139,18 +134,7 @@ export function checkOtherFields(
       if (value !== null) ignored.push(name);
       continue;
     }
-    const near = nearest(name, [...known, ...Object.keys(refused), ...HARMLESS]);
-    throw new KvEngineError(
-      "invalid_request",
-      `there is no field ${shorten(name)}${near === undefined ? "" : `; the nearest is ${near}`}`,
-      {
-        subject: shorten(name),
-      },
-    );
+    throw unknownField([], name, [...known, ...Object.keys(refused), ...HARMLESS]);
   }
   return ignored;
-}
-
-function shorten(name: string): string {
-  return name.length > 64 ? `${name.slice(0, 64)}…` : name;
 }

@@ -3,17 +3,22 @@
 import { KvEngineError, toKvEngineError } from "../errors.ts";
 import { type GenerateRequest, NO_LOGPROBS, type SamplingParams } from "../request.ts";
 import { checkRequest, longestSequence } from "../request-limits.ts";
+import type { TokenBytes } from "../tokenizer/detokenizer.ts";
+import type { Caller } from "./access/caller.ts";
 import { badWordIds } from "./bad-words.ts";
 import type { AppContext } from "./deps.ts";
 import { wrong } from "./field-checks.ts";
-import type { CompletionOptions } from "./openai.ts";
+import type { CompletionOptions } from "./common-fields.ts";
 
 export interface GenerationInput {
   readonly requestId: string;
+  readonly caller: Caller;
   readonly prompts: readonly Int32Array[];
   /** The body's field that the prompts came from, for errors. */
   readonly promptField: string;
   readonly options: CompletionOptions;
+  /** What tokens stand for in the answer's text; default: as the tokenizer has it. */
+  readonly tokens?: TokenBytes | undefined;
   /** `max_tokens` where the client gave none; `undefined` = all that fits. */
   readonly defaultMaxTokens: number | undefined;
 }
@@ -25,11 +30,12 @@ export interface GenerationInput {
 export function makeRequests(context: AppContext, input: GenerationInput): GenerateRequest[] {
   const { options } = input;
   checkOptions(context, options);
+  const cacheSalt = input.caller.cacheSalt(options.cacheSalt);
   const common = {
     sampling: commonSampling(context, options),
     arrivalTime: Date.now(),
-    priority: options.priority,
-    ...(options.cacheSalt === undefined ? {} : { cacheSalt: options.cacheSalt }),
+    priority: input.caller.priority(options.priority),
+    ...(cacheSalt === undefined ? {} : { cacheSalt }),
     ...(options.transferParams === undefined ? {} : { transferParams: options.transferParams }),
   };
   const requests: GenerateRequest[] = [];

@@ -7,10 +7,12 @@ import {
   type CacheReceipt,
   type Finish,
   NO_LOGPROBS,
+  type Timing,
   type TokenEvent,
   type Usage,
 } from "../request.ts";
 import { sumOfReceipts } from "./cache-receipt.ts";
+import type { Caller } from "./access/caller.ts";
 import { Choice, type ChoiceDelta } from "./choice.ts";
 import type { AppContext } from "./deps.ts";
 import { type GenerationInput, makeRequests } from "./generate-requests.ts";
@@ -27,10 +29,15 @@ export class Generation {
   /** The choice whose turn it is. */
   #turn = 0;
   #aborted = false;
+  readonly #caller: Caller;
+  #cutBy: KvEngineError | undefined;
+  readonly #onEnd: (() => void)[] = [];
+  #hasEnded = false;
 
   /** Checks everything before anything is queued. Throws `invalid_request` and `context_length_exceeded`. */
   constructor(context: AppContext, input: GenerationInput) {
     this.#context = context;
+    this.#caller = input.caller;
     this.#n = input.options.n;
     const arrivedAt = epochMs();
     this.choices = makeRequests(context, input).map(
@@ -38,9 +45,9 @@ export class Generation {
         new Choice(
           index,
           request,
-          context.deps.tokenizer,
+          input.tokens ?? context.deps.tokenizer,
           context.deps.special.endIds.filter((id) => !input.options.stopTokenIds.includes(id)),
-          input.options.topLogprobs !== NO_LOGPROBS,
+          input.options.topLogprobs !== NO_LOGPROBS || input.options.returnTokenIds,
         ),
     );
     const { metrics } = context;
@@ -49,14 +56,28 @@ export class Generation {
     );
   }
 
-  /** Queues the sequences. May be called once. Throws what the engine says at once, with none of them left running. */
+  /**
+   * Queues the sequences. May be called once. Throws `too_many_requests` where the caller has too many, and what the engine says at once,
+   * with none of them left running.
+   */
   start(): void {
-    const { client } = this.#context.deps;
+    const { places, deps } = this.#context;
+    this.onEnd(this.#caller.begin());
+    if (deps.onPrompt !== undefined)
+      for (const { request, index } of this.choices)
+        if (index % this.#n === 0)
+          deps.onPrompt(request.id, deps.tokenizer.decode(request.promptTokenIds));
     this.#context.metrics.requested(this.#n);
+    this.onEnd(() => this.choices.forEach((choice) => places.leave(choice)));
     try {
-      for (const [index, { request }] of this.choices.entries()) {
+      for (const [index, choice] of this.choices.entries()) {
         const clock = this.#clocks[index] as SequenceClock;
-        this.#sources.push(client.generate(request, (event, at) => clock.came(event, at)));
+        places.enter(choice);
+        const source = deps.client.generate(choice.request, (event, at) => {
+          places.leave(choice);
+          clock.came(event, at);
+        });
+        this.#sources.push(source);
       }
     } catch (error) {
       this.abort("error");
@@ -66,7 +87,30 @@ export class Generation {
 
   /** Whether no delta will come any more. */
   get ended(): boolean {
-    return this.#aborted || this.choices.every(({ finished }) => finished);
+    if (this.#aborted) return true;
+    return this.#cutBy === undefined && this.choices.every(({ finished }) => finished);
+  }
+
+  /** Called once when nothing more is taken: everything was, or the rest was given up. At once if that has been. */
+  onEnd(callback: () => void): void {
+    if (this.#hasEnded) callback();
+    else this.#onEnd.push(callback);
+  }
+
+  /** Whoever takes next gets this error, unless all has ended. */
+  cut(error: KvEngineError): void {
+    if (this.ended) return;
+    this.#cutBy = error;
+    for (const source of this.#sources) source.leave();
+  }
+
+  /** The place in the queue of the choice that is last in it; `undefined` = all have tokens. */
+  get queuePlace(): number | undefined {
+    const queued = this.#context.deps.client.stats().waiting;
+    const places = this.choices.flatMap(
+      (choice) => this.#context.places.placeOf(choice, queued) ?? [],
+    );
+    return places.length === 0 ? undefined : Math.max(...places);
   }
 
   /** `tell` is called when there is something to take, and after an abort; it replaces the one given before. */
@@ -79,6 +123,10 @@ export class Generation {
    * reports, after the other sequences have been aborted.
    */
   take(): ChoiceDelta | undefined {
+    if (this.#cutBy !== undefined) {
+      this.abort("error");
+      throw this.#cutBy;
+    }
     const { length } = this.choices;
     for (let waiting = 0; waiting < length;) {
       const choice = this.choices[this.#turn] as Choice;
@@ -102,6 +150,7 @@ export class Generation {
       this.#clocks[index]?.gaveUp(reason);
       source.leave();
     }
+    this.#end();
   }
 
   /** A prompt counts once, however many choices it has. */
@@ -118,6 +167,14 @@ export class Generation {
     return receipts.length === 0 ? total : { ...total, cacheReceipt: sumOfReceipts(receipts) };
   }
 
+  /** Where the time of the slowest choice went, part by part; `undefined` before one has finished. */
+  get timing(): Timing | undefined {
+    const timings = this.choices.flatMap(({ timing }) => timing ?? []);
+    if (timings.length === 0) return undefined;
+    const most = (part: keyof Timing): number => Math.max(...timings.map((one) => one[part]));
+    return { queued: most("queued"), prefill: most("prefill"), decode: most("decode") };
+  }
+
   /** What KV connectors have for the client: of the first choice. */
   get transferParams(): Readonly<Record<string, unknown>> | undefined {
     return this.choices[0]?.transferParams;
@@ -128,10 +185,18 @@ export class Generation {
     return this.choices[choice - (choice % this.#n)] as Choice;
   }
 
+  #end(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    for (const callback of this.#onEnd) callback();
+  }
+
   #deltaOf(choice: Choice, event: TokenEvent): ChoiceDelta | undefined {
     try {
       if (event.finish !== undefined) checkFinish(event.finish);
-      return choice.push(event);
+      const delta = choice.push(event);
+      if (this.ended) this.#end();
+      return delta;
     } catch (error) {
       this.abort("error");
       throw toKvEngineError(error);

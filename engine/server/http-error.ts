@@ -33,7 +33,9 @@ export function errorResponse(
   headers: Readonly<Record<string, string>> = {},
 ): Response {
   const wait: Record<string, string> =
-    error.status === 503 || error.status === 429 ? { "retry-after": "1" } : {};
+    error.status === 503 || error.status === 429
+      ? { "retry-after": String(error.retryAfter ?? 1) }
+      : {};
   const challenge: Record<string, string> =
     error.status === 401 ? { "www-authenticate": "Bearer" } : {};
   return Response.json(errorBody(error), {

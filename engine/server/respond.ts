@@ -1,10 +1,11 @@
-/** What both completion endpoints do once their sequences are checked. */
+/** What the endpoints that generate do once their sequences are checked. */
 
 import type { Context } from "hono";
 import { KvEngineError } from "../errors.ts";
+import { timingHeader } from "./answers.ts";
 import type { AppContext, Env } from "./deps.ts";
 import type { Generation } from "./generation.ts";
-import type { CompletionOptions } from "./openai.ts";
+import type { CompletionOptions } from "./common-fields.ts";
 import { type FrameWriter, streamResponse, whenGone } from "./sse.ts";
 
 export interface Forms {
@@ -17,26 +18,69 @@ export async function respond(
   context: AppContext,
   c: Context<Env>,
   generation: Generation,
-  options: CompletionOptions,
+  options: Pick<CompletionOptions, "stream" | "ignored">,
   forms: Forms,
 ): Promise<Response> {
   c.env?.keepOpen?.();
-  if (options.ignored.length > 0)
-    c.header("x-kvengine-warnings", `ignored: ${options.ignored.join(", ")}`);
+  warn(c, options.ignored);
   const { signal } = c.req.raw;
+  const record = c.get("access");
   generation.start();
+  limitTime(context, generation);
+  generation.onEnd(() => (record.entry.usage = generation.usage()));
   if (options.stream) {
-    const response = streamResponse(generation, forms.writer(), signal, (error) => {
-      if (error.status >= 500) context.deps.onError?.(error, c.get("requestId"));
+    record.isStream = true;
+    const response = streamResponse(generation, forms.writer(), signal, {
+      times: context.streamTimes,
+      onError: (error) => {
+        if (error.status >= 500) context.deps.onError?.(error, c.get("requestId"));
+      },
+      onEnd: (outcome) => {
+        if (outcome === "slow") c.env?.closeIdle?.();
+        record.entry.outcome = outcome;
+        record.write();
+      },
     });
     return c.newResponse(response.body, response);
   }
   const release = whenGone(signal, () => generation.abort());
   try {
-    return c.json(await forms.whole());
+    const answer = await forms.whole();
+    if (generation.timing !== undefined)
+      c.header("x-kvengine-timing", timingHeader(generation.timing));
+    return c.json(answer);
   } finally {
     release();
   }
+}
+
+/** Ends a request that runs for too long. */
+export function limitTime(
+  { deps: { requestTimeout = 0 } }: AppContext,
+  generation: Generation,
+): void {
+  if (requestTimeout === 0) return;
+  const timer = setTimeout(() => {
+    const message = `the request has run for ${requestTimeout} s, which is all it gets`;
+    generation.cut(new KvEngineError("timeout", message, { hint: "ask for fewer tokens" }));
+  }, requestTimeout * 1000);
+  generation.onEnd(() => clearTimeout(timer));
+}
+
+/** Names in a header the fields that were read past. */
+export function warn(c: Context<Env>, ignored: readonly string[]): void {
+  if (ignored.length > 0)
+    c.header("x-kvengine-warnings", `ignored: ${ignored.map(printable).join(", ")}`);
+}
+
+/** A field's name may hold what a header may not. */
+function printable(name: string): string {
+  return name.replace(/[^\x20-\x7e]/g, "?");
+}
+
+/** A request with what the server's own settings add. */
+export function asServed<T extends CompletionOptions>({ deps }: AppContext, request: T): T {
+  return deps.forceUsage === true ? { ...request, includeUsage: true } : request;
 }
 
 /** Throws `model_not_found`. A body without a model means the one that is served. */

@@ -20,7 +20,7 @@ import { integerText } from "./json.ts";
 export interface SamplingFields {
   readonly maxTokens: number | undefined;
   /** The field that `maxTokens` came from, for errors. */
-  readonly maxTokensField: "max_tokens" | "max_completion_tokens";
+  readonly maxTokensField: "max_tokens" | "max_completion_tokens" | "max_output_tokens";
   readonly minTokens: number;
   readonly temperature: number;
   readonly topP: number;

@@ -1,80 +1,88 @@
-/** The HTTP side: a Hono app over an engine client, and the one place that listens. */
+/** The HTTP side: a Hono app over an engine client. */
 
-import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import { KvEngineError, toKvEngineError } from "../errors.ts";
 import { createMetrics } from "../metrics.ts";
-import { chatCompletions } from "./chat-completions.ts";
-import { completions } from "./completions.ts";
-import type { AppContext, AppDeps, Bindings, Env } from "./deps.ts";
-import { EXPLAIN_HEADER, explain } from "./explain/endpoint.ts";
+import { AccessRecord } from "./access-log.ts";
+import { KeyRing } from "./access/api-keys.ts";
+import { ANYBODY } from "./access/caller.ts";
+import type { AppContext, AppDeps, Env } from "./deps.ts";
+import { EXPLAIN_HEADER } from "./explain/endpoint.ts";
 import { ExplainBook } from "./explain/explain-book.ts";
 import { errorResponse } from "./http-error.ts";
-import { health, listModels, metrics, resetPrefixCache, retrieveModel, version } from "./models.ts";
-import { nearest } from "../nearest.ts";
+import { QueuePlaces } from "./queue-places.ts";
+import { ResponseStore } from "./responses/store.ts";
+import { methodsOf, nearestPath, ROUTES } from "./routes.ts";
 
 export type { AppDeps, ServedModel, SpecialTokens } from "./deps.ts";
 
 const DEFAULT_BODY_LIMIT = 16 * 1024 * 1024;
+const DEFAULT_STORED_RESPONSES = 1000;
+/** Characters of all stored responses together. */
+const MAX_STORED_CHARACTERS = 64 * 1024 * 1024;
+const DEFAULT_STREAM_TIMES = { keepAlive: 15, slowReader: 120 };
 /** Ids of clients are echoed only in this form: a header's and a log's safe characters. */
 const REQUEST_ID = /^[\w.:/+=@-]{1,128}$/;
-
-type Handler = (context: AppContext, c: Context<Env>) => Response | Promise<Response>;
-
-const ROUTES: readonly (readonly [method: "GET" | "POST", path: string, handler: Handler])[] = [
-  ["POST", "/v1/chat/completions", chatCompletions],
-  ["POST", "/v1/completions", completions],
-  ["GET", "/v1/models", listModels],
-  ["GET", "/v1/models/*", retrieveModel],
-  ["GET", "/health", health],
-  ["GET", "/ping", health],
-  ["GET", "/version", version],
-  ["GET", "/metrics", metrics],
-  ["POST", "/reset_prefix_cache", resetPrefixCache],
-  ["GET", "/kv/explain/*", explain],
+/** Headers that browsers may show to a page. */
+const EXPOSED = [
+  "x-request-id",
+  "x-kvengine-warnings",
+  "x-kvengine-timing",
+  EXPLAIN_HEADER,
+  "x-kvengine-queue-position",
+  "retry-after",
 ];
-
-/** What asks for an API key where there are any. */
-const LOCKED = ["/v1/*", "/reset_prefix_cache", "/kv/*"];
 
 /** An app without a socket: `app.request()` and `serveHttp` both drive it. */
 export function createApp(deps: AppDeps): Hono<Env> {
   const context = createContext(deps);
-  const app = new Hono<Env>();
+  const { rootPath = "" } = deps;
+  // A proxy may or may not take off the path under which it offers the server.
+  const getPath = (request: Request): string => {
+    const { pathname } = new URL(request.url);
+    return pathname.startsWith(`${rootPath}/`) ? pathname.slice(rootPath.length) : pathname;
+  };
+  const app = new Hono<Env>(rootPath === "" ? {} : { getPath });
   app.use(async (c, next) => {
     const given = c.req.header("x-request-id");
     const isDrawnId = given === undefined || !REQUEST_ID.test(given);
     const requestId = isDrawnId ? randomUUID() : given;
     c.set("requestId", requestId);
     c.set("isDrawnId", isDrawnId);
+    c.set("caller", ANYBODY);
     c.header("x-request-id", requestId);
+    const record = new AccessRecord(deps.onAccess, requestId, c.req.method, c.req.path);
+    c.set("access", record);
     await next();
+    record.entry.status = c.res.status;
+    if (!record.isStream) record.write();
   });
-  if (deps.corsOrigins !== undefined && deps.corsOrigins.length > 0) {
-    app.use(
-      cors({
-        origin: [...deps.corsOrigins],
-        exposeHeaders: ["x-request-id", "x-kvengine-warnings", EXPLAIN_HEADER],
-      }),
-    );
-  }
-  const checkKey = keyCheck(deps.apiKeys ?? []);
-  for (const path of LOCKED) {
-    app.use(path, async (c, next) => {
-      checkKey(c.req.header("authorization"));
-      await next();
+  if (deps.corsOrigins !== undefined && deps.corsOrigins.length > 0)
+    app.use(cors({ origin: [...deps.corsOrigins], exposeHeaders: EXPOSED }));
+  const keys = new KeyRing(deps.apiKeys ?? []);
+  for (const { method, path, handler, isOpen } of ROUTES) {
+    app.on(method, path, (c) => {
+      if (isOpen !== true && !keys.isEmpty) {
+        const caller = keys.find(c.req.header("authorization"));
+        c.set("caller", caller);
+        c.get("access").entry.key = caller.name;
+      }
+      return handler(context, c);
     });
   }
-  for (const [method, path, handler] of ROUTES) app.on(method, path, (c) => handler(context, c));
-
-  app.notFound((c) => fail(context, c, noRoute(c.req.method, c.req.path)));
+  app.notFound((c) => {
+    // Who has no key does not learn what there is.
+    if (!keys.isEmpty && c.req.path.startsWith("/v1/")) keys.find(c.req.header("authorization"));
+    throw noRoute(c.req.method, c.req.path);
+  });
   app.onError((thrown, c) => fail(context, c, toKvEngineError(thrown)));
   return app;
 }
 
 function createContext(deps: AppDeps): AppContext {
-  const { client, model } = deps;
+  const { client, model, maxQueued = Number.POSITIVE_INFINITY } = deps;
   let stopped: KvEngineError | undefined;
   client.onFatal(({ message }) => {
     stopped = new KvEngineError("unavailable", `the engine has stopped: ${message}`, {
@@ -99,135 +107,47 @@ function createContext(deps: AppDeps): AppContext {
     explainBook: deps.explains === false ? undefined : new ExplainBook(),
     bodyLimit: deps.bodyLimit ?? DEFAULT_BODY_LIMIT,
     created: Math.floor(Date.now() / 1000),
+    responses: new ResponseStore({
+      maxResponses: deps.maxStoredResponses ?? DEFAULT_STORED_RESPONSES,
+      maxCharacters: MAX_STORED_CHARACTERS,
+    }),
+    places: new QueuePlaces(),
+    streamTimes: deps.streamTimes ?? DEFAULT_STREAM_TIMES,
     nextId: () => ++lastId,
     checkServing,
-    admit(): void {
+    admit(c): void {
       checkServing();
-      if (deps.maxQueued !== undefined && client.stats().waiting >= deps.maxQueued) {
-        throw new KvEngineError(
-          "too_many_requests",
-          `${client.stats().waiting} requests are waiting already`,
-        );
-      }
+      c.get("caller").checkRate();
+      const { waiting } = client.stats();
+      if (waiting < maxQueued) return;
+      c.header("x-kvengine-queue-position", String(waiting + 1));
+      throw new KvEngineError(
+        "too_many_requests",
+        `${waiting} requests are waiting already, and at most ${maxQueued} may; this one would be number ${waiting + 1}`,
+      );
     },
-  };
-}
-
-/** Digests are compared, so that the time tells neither a key's length nor how much of it was right. */
-function keyCheck(apiKeys: readonly string[]): (authorization: string | undefined) => void {
-  const digest = (key: string): Buffer => createHash("sha256").update(key).digest();
-  if (apiKeys.includes(""))
-    throw new KvEngineError("bad_config", "an API key is empty", { subject: "api-key" });
-  const digests = apiKeys.map(digest);
-  return (authorization) => {
-    if (digests.length === 0) return;
-    const given = digest(/^Bearer +(.*)$/i.exec(authorization ?? "")?.[1] ?? "");
-    const matches = digests.filter((known) => timingSafeEqual(known, given));
-    if (matches.length > 0) return;
-    throw new KvEngineError(
-      "unauthorized",
-      authorization === undefined ? "no API key was given" : "this API key is not valid",
-      {
-        hint: "send the header Authorization: Bearer <key>",
-      },
-    );
   };
 }
 
 /** An error for a request that no route takes: a wrong method, or no such path. */
 function noRoute(method: string, path: string): KvEngineError {
   const shown = path.length > 100 ? `${path.slice(0, 100)}…` : path;
-  const allowed = allowedMethods(path);
-  if (allowed !== "") {
+  const methods = methodsOf(path);
+  if (methods.length > 0) {
+    const allowed = methods.join(", ");
     return new KvEngineError(
       "method_not_allowed",
       `${method} is not allowed on ${shown}; allowed is ${allowed}`,
     );
   }
-  const paths = ROUTES.map(([, route]) => route).filter((route) => !route.endsWith("*"));
-  const near = nearest(path, paths);
-  const hint = near === undefined ? `there are ${paths.join(", ")}` : `the nearest is ${near}`;
-  return new KvEngineError("not_found", `there is no ${shown}`, { hint });
-}
-
-function allowedMethods(path: string): string {
-  return ROUTES.filter(
-    ([, route]) => route === path || (route.endsWith("*") && path.startsWith(route.slice(0, -1))),
-  )
-    .map(([method]) => method)
-    .join(", ");
+  return new KvEngineError("not_found", `there is no ${shown}`, { hint: nearestPath(path) });
 }
 
 /** Middleware's headers stay: a browser reads an error only with the CORS ones. */
 function fail(context: AppContext, c: Context<Env>, error: KvEngineError): Response {
   if (error.code === "internal") context.deps.onError?.(error, c.get("requestId"));
   const allow: Record<string, string> =
-    error.code === "method_not_allowed" ? { allow: allowedMethods(c.req.path) } : {};
+    error.code === "method_not_allowed" ? { allow: methodsOf(c.req.path).join(", ") } : {};
   const response = errorResponse(error, allow);
   return c.newResponse(response.body, response);
-}
-
-export interface HttpServer {
-  readonly url: string;
-  /** Stops listening; with `force`, open connections are cut, else they may end. */
-  stop(force?: boolean): Promise<void>;
-}
-
-/** Stops listening; answers under way have `ms` to reach their clients before connections are cut. */
-export async function stopWithin(server: HttpServer, ms: number): Promise<void> {
-  const { promise: passed, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  await Promise.race([server.stop(), passed]);
-  clearTimeout(timer);
-  await server.stop(true);
-}
-
-export interface ListenOptions {
-  readonly host: string;
-  /** 0 = any free one. */
-  readonly port: number;
-}
-
-/** Listens. Throws `port_in_use`, or `bad_config` for an address that is not this machine's. */
-export function serveHttp(
-  app: Pick<Hono<Env>, "fetch">,
-  { host, port }: ListenOptions,
-): HttpServer {
-  try {
-    const server = Bun.serve({
-      hostname: host,
-      port,
-      // Seconds; for connections between requests and for bodies that stop coming. A request under way lifts it.
-      idleTimeout: 60,
-      // The app bounds bodies itself, with an answer that says so.
-      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-      fetch(request, listener) {
-        const bindings: Bindings = { keepOpen: () => listener.timeout(request, 0) };
-        return app.fetch(request, bindings);
-      },
-    });
-    return {
-      url: server.url.href.replace(/\/$/, ""),
-      stop: (force = false) => server.stop(force),
-    };
-  } catch (error) {
-    throw listenError(error, host, port);
-  }
-}
-
-function listenError(error: unknown, host: string, port: number): KvEngineError {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  if (code === "EADDRINUSE") {
-    return new KvEngineError("port_in_use", `port ${port} of ${host} is in use`, {
-      subject: "port",
-      hint: "stop the other program, or choose another with --port (0 = any free one)",
-      cause: error,
-    });
-  }
-  const message = error instanceof Error ? error.message : String(error);
-  return new KvEngineError("bad_config", `cannot listen on ${host}:${port}: ${message}`, {
-    subject: "host",
-    hint: "use an address of this machine: 127.0.0.1, or 0.0.0.0 for every network",
-    cause: error,
-  });
 }

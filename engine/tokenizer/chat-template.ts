@@ -21,6 +21,12 @@ export interface ChatTemplateOptions {
   /** Texts of the vocabulary's BOS and EOS tokens; empty where it has none. */
   readonly bosToken: string;
   readonly eosToken: string;
+  /** End inside the last message, whose text goes on. */
+  readonly continueFinalMessage?: boolean;
+  /** Tools that the model may call, as their JSON. */
+  readonly tools?: readonly object[] | undefined;
+  /** Further variables of the template. */
+  readonly variables?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /**
@@ -41,13 +47,18 @@ export function renderChat(
   }
   const compiled = compile(template);
   const variables = {
+    ...options.variables,
+    // Templates ask whether there is none, which what is left out is not.
+    tools: options.tools ?? null,
+    documents: null,
     messages: messages.map((message) => ({ ...message, content: joinContent(message.content) })),
     add_generation_prompt: options.addGenerationPrompt,
     bos_token: options.bosToken,
     eos_token: options.eosToken,
   };
   try {
-    return compiled.render(variables);
+    const text = compiled.render(variables);
+    return options.continueFinalMessage === true ? cutAfter(text, messages.at(-1)) : text;
   } catch (error) {
     throw new KvEngineError(
       "invalid_request",
@@ -58,6 +69,19 @@ export function renderChat(
       },
     );
   }
+}
+
+/** A prompt without what the template writes behind its last message. */
+function cutAfter(prompt: string, last: ChatTemplateMessage | undefined): string {
+  const whole = joinContent(last?.content).trimStart();
+  const text = whole.trimEnd();
+  const at = prompt.lastIndexOf(text);
+  if (text === "" || at < 0)
+    throw new Error(
+      "it does not write the last message as it is, so that nothing can go on from it",
+    );
+  // Templates may trim; where this one does not, white space at the end stays.
+  return prompt.slice(0, at + (prompt.startsWith(whole, at) ? whole.length : text.length));
 }
 
 /** The last template compiled: a server has one. */

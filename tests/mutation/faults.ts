@@ -1,5 +1,6 @@
 /** The faults that `mutate.ts` plants: small, plausible mistakes in what decides over blocks and steps. */
 
+import { API_FAULTS } from "./api-faults.ts";
 import { CONNECTOR_FAULTS } from "./connector-faults.ts";
 import { EXPLAIN_FAULTS } from "./explain-faults.ts";
 import { HOLD_FAULTS } from "./hold-faults.ts";
@@ -257,6 +258,7 @@ export const FAULTS: readonly Fault[] = [
   ...HOLD_FAULTS,
   ...CONNECTOR_FAULTS,
   ...EXPLAIN_FAULTS,
+  ...API_FAULTS,
   ...SCHEDULER_FAULTS,
   ...PACE_FAULTS,
 ];

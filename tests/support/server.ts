@@ -120,7 +120,7 @@ async function readUrl(stdout: ReadableStream<Uint8Array>): Promise<string | und
     let text = "";
     for await (const chunk of stdout) {
       text += decoder.decode(chunk, { stream: true });
-      const url = / on (http:\/\/\S+) .*\n/.exec(text)?.[1];
+      const url = / on ((?:https?:\/\/|unix:)\S+) .*\n/.exec(text)?.[1];
       if (url !== undefined) resolve(url);
     }
     resolve(undefined);

@@ -11,7 +11,7 @@ type Hooks = Pick<RunOptions, "signal" | "observer" | "countTokens">;
 /** Throws `bad_config` for headers and bodies that are none. */
 export function runOptions(values: OptionValues, hooks: Hooks): RunOptions {
   return {
-    model: values.servedModelName,
+    model: values.servedModelName[0] ?? "",
     headers: headersOf(values),
     extraBody: { ...samplingFields(values), ...extraBody(values.extraBody) },
     countChunks: values.continuousUsage,
@@ -53,7 +53,7 @@ const HEADER = /^([\w!#$%&'*+.^`|~-]+)=([^\r\n]*)$/;
 
 function headersOf({ header, apiKey }: OptionValues): Record<string, string> {
   const headers: Record<string, string> = {};
-  const key = apiKey || process.env["OPENAI_API_KEY"];
+  const key = apiKey[0] || process.env["OPENAI_API_KEY"];
   if (key !== undefined && key !== "") headers["authorization"] = `Bearer ${key}`;
   for (const text of header) {
     const [, name, value] = HEADER.exec(text) ?? [];

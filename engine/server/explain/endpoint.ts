@@ -1,12 +1,9 @@
 /** GET /kv/explain/{id}: why a prompt was cached as far as it was. Told to those who have the request's id, which nobody can guess. */
 
-import { createHash } from "node:crypto";
 import type { Context } from "hono";
 import { KvEngineError } from "../../errors.ts";
-import { renderChat } from "../../tokenizer/chat-template.ts";
 import type { AppContext, Env } from "../deps.ts";
 import type { Generation } from "../generation.ts";
-import type { ChatMessage } from "../openai.ts";
 import type { ExplainBook, Noted } from "./explain-book.ts";
 import { explainPrompt, forgottenPrompt } from "./explain-prompt.ts";
 import type { Explanation, PromptExplanation } from "./explanation.ts";
@@ -17,37 +14,19 @@ export const EXPLAIN_HEADER = "x-kvengine-explain";
 /** What answers' ids begin with. */
 const ID_PREFIX = /^(?:chatcmpl-|cmpl-|resp[-_])/;
 
-/** Notes a request that is about to start, and tells its client the id to ask by. */
+/** Notes a request that is about to start, and tells its client the id to ask by: `drawnId`, where it is the server's own. */
 export function noteForExplain(
-  { explainBook, deps }: AppContext,
+  { explainBook }: AppContext,
   c: Context<Env>,
   { choices }: Pick<Generation, "choices">,
   n: number,
   rendering: Rendering | undefined,
+  drawnId: string | undefined = c.get("isDrawnId") ? c.get("requestId") : undefined,
 ): void {
   if (explainBook === undefined) return;
   const engineIds = choices.map(({ request }) => request.id);
-  const noted: Noted = { party: partyOf(deps.apiKeys, c), engineIds, n, rendering };
-  const drawn = c.get("isDrawnId") ? c.get("requestId") : undefined;
-  c.header(EXPLAIN_HEADER, explainBook.add(noted, drawn));
-}
-
-export function chatRendering(
-  { deps: { chatTemplate, special } }: AppContext,
-  messages: readonly ChatMessage[],
-): Rendering {
-  const { bosToken, eosToken } = special;
-  return {
-    messages: messages.map((message) => ({ ...message })),
-    tools: [],
-    template: chatTemplate ?? "",
-    render: (those) =>
-      renderChat(chatTemplate, those as unknown as readonly ChatMessage[], {
-        addGenerationPrompt: true,
-        bosToken,
-        eosToken,
-      }),
-  };
+  const noted: Noted = { party: c.get("caller").name, engineIds, n, rendering };
+  c.header(EXPLAIN_HEADER, explainBook.add(noted, drawnId));
 }
 
 export async function explain(context: AppContext, c: Context<Env>): Promise<Response> {
@@ -62,7 +41,7 @@ export async function explain(context: AppContext, c: Context<Env>): Promise<Res
     );
   }
   const id = c.req.path.slice("/kv/explain/".length).replace(ID_PREFIX, "");
-  const party = partyOf(deps.apiKeys, c);
+  const party = c.get("caller").name;
   const noted = find(book, id, party, "id");
   const otherId = c.req.query("against")?.replace(ID_PREFIX, "");
   const other = otherId === undefined ? undefined : find(book, otherId, party, "against");
@@ -106,12 +85,4 @@ function find(book: ExplainBook, id: string, party: string, subject: string): No
       "the last 256 are, since the server started: take the `id` of an answer, " +
       `or its header ${EXPLAIN_HEADER} where the request had an X-Request-Id of its own, which others might guess`,
   });
-}
-
-/** Requests of one API key belong together; without keys all do. */
-function partyOf(apiKeys: readonly string[] | undefined, c: Context<Env>): string {
-  if (apiKeys === undefined || apiKeys.length === 0) return "";
-  return createHash("sha256")
-    .update(c.req.header("authorization") ?? "")
-    .digest("hex");
 }

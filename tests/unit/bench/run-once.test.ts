@@ -5,7 +5,7 @@ import { PATIENCE } from "../../../cli/bench/http/failure.ts";
 import { createRunOnce } from "../../../cli/bench/run-once.ts";
 import type { RunObserver, RunOptions } from "../../../cli/bench/run-options.ts";
 import type { Side } from "../../../cli/bench/servers/side.ts";
-import { serveHttp } from "../../../engine/server/server.ts";
+import { serveHttp } from "../../../engine/server/listen.ts";
 import { planWith, shapedWorkload, singleTurns } from "../../support/bench-workload.ts";
 import { say } from "../../support/fake-engine-client.ts";
 import { thrownBy } from "../../support/thrown.ts";

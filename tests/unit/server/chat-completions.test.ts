@@ -37,6 +37,7 @@ describe("POST /v1/chat/completions", () => {
         completion_tokens: 6,
         total_tokens: 25,
         prompt_tokens_details: { cached_tokens: 16 },
+        completion_tokens_details: { reasoning_tokens: 0 },
       },
     });
   });
@@ -282,11 +283,11 @@ describe("POST /v1/chat/completions", () => {
       user: "u",
       metadata: { a: "b" },
       store: null,
-      parallel_tool_calls: true,
+      service_tier: "auto",
     });
     expect(response.status).toBe(200);
     expect(response.headers.get("x-kvengine-warnings")).toBe(
-      "ignored: user, metadata, parallel_tool_calls",
+      "ignored: user, metadata, service_tier",
     );
     expect((await chat({})).headers.get("x-kvengine-warnings")).toBeNull();
   });

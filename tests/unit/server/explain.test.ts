@@ -1,5 +1,6 @@
 /** GET /kv/explain/{id}: who is told, by which id, and what of. */
 
+import { apiKeys } from "../../support/api-keys.ts";
 import { describe, expect, test } from "bun:test";
 import type { ExplainQuery, PromptFacts } from "../../../engine/explain/facts.ts";
 import { ExplainBook } from "../../../engine/server/explain/explain-book.ts";
@@ -207,7 +208,7 @@ describe("an explanation", () => {
 
 describe("with API keys", () => {
   test("nobody without one is told anything, and each key sees its own requests alone", async () => {
-    const { post, get, queries } = app({ apiKeys: ["one", "two"] });
+    const { post, get, queries } = app({ apiKeys: apiKeys("one", "two") });
     const as = (key: string): Record<string, string> => ({ authorization: `Bearer ${key}` });
     const send = async (key: string): Promise<string> =>
       idOf(await post("/v1/completions", { prompt: "hi" }, as(key)));

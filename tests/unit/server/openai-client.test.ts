@@ -7,12 +7,13 @@ import OpenAI, {
   InternalServerError,
   NotFoundError,
 } from "openai";
-import { serveHttp } from "../../../engine/server/server.ts";
+import { serveHttp } from "../../../engine/server/listen.ts";
 import { NO_TIMING, say } from "../../support/fake-engine-client.ts";
+import { apiKeys } from "../../support/api-keys.ts";
 import { testApp, USER } from "./test-app.ts";
 
 let draining = false;
-const { app, client } = testApp({ apiKeys: ["right"], isDraining: () => draining });
+const { app, client } = testApp({ apiKeys: apiKeys("right"), isDraining: () => draining });
 const server = serveHttp(app, { host: "127.0.0.1", port: 0 });
 const openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "right", maxRetries: 0 });
 const messages = [...USER];
@@ -63,6 +64,7 @@ describe("the openai client", () => {
         completion_tokens: 6,
         total_tokens: 25,
         prompt_tokens_details: { cached_tokens: 0 },
+        completion_tokens_details: { reasoning_tokens: 0 },
       },
     ]);
   });

@@ -1,3 +1,4 @@
+import { apiKeys } from "../../support/api-keys.ts";
 import { describe, expect, test } from "bun:test";
 import { NO_TIMING } from "../../support/fake-engine-client.ts";
 import { json, refusal, testApp } from "./test-app.ts";
@@ -66,7 +67,7 @@ describe("GET routes", () => {
 
 describe("POST /reset_prefix_cache", () => {
   test("resets, whatever the body, also while draining, and asks for the key", async () => {
-    const { app, post, client } = testApp({ apiKeys: ["k"], isDraining: () => true });
+    const { app, post, client } = testApp({ apiKeys: apiKeys("k"), isDraining: () => true });
     expect((await post("/reset_prefix_cache", {})).status).toBe(401);
     expect(client.resets).toBe(0);
     const key = { authorization: "Bearer k" };
@@ -138,7 +139,7 @@ describe("X-Request-Id", () => {
 
 describe("API keys", () => {
   test("guard /v1 and leave /health open", async () => {
-    const { app, post, client } = testApp({ apiKeys: ["one", "two"] });
+    const { app, post, client } = testApp({ apiKeys: apiKeys("one", "two") });
     expect((await app.request("/health")).status).toBe(200);
     const none = await post("/v1/completions", { prompt: "a" });
     expect(none.headers.get("www-authenticate")).toBe("Bearer");
@@ -169,7 +170,7 @@ describe("API keys", () => {
   });
 
   test("an empty key is never served", async () => {
-    expect(() => testApp({ apiKeys: [""] })).toThrow("empty");
+    expect(() => testApp({ apiKeys: apiKeys("") })).toThrow("empty");
   });
 });
 
@@ -179,7 +180,7 @@ describe("CORS", () => {
       headers: { origin: "http://a.example" },
     });
     expect(plain.headers.get("access-control-allow-origin")).toBeNull();
-    const { app } = testApp({ corsOrigins: ["http://a.example"], apiKeys: ["k"] });
+    const { app } = testApp({ corsOrigins: ["http://a.example"], apiKeys: apiKeys("k") });
     const answer = await app.request("/health", { headers: { origin: "http://a.example" } });
     expect(answer.headers.get("access-control-allow-origin")).toBe("http://a.example");
     const other = await app.request("/health", { headers: { origin: "http://b.example" } });

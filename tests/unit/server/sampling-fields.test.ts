@@ -151,6 +151,7 @@ describe("choices", () => {
       completion_tokens: 4,
       total_tokens: 23,
       prompt_tokens_details: { cached_tokens: 16 },
+      completion_tokens_details: { reasoning_tokens: 0 },
     });
   });
 });

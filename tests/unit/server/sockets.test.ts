@@ -3,7 +3,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { connect, type Socket } from "node:net";
 import type { AppDeps } from "../../../engine/server/deps.ts";
-import { type HttpServer, serveHttp } from "../../../engine/server/server.ts";
+import { type HttpServer, serveHttp } from "../../../engine/server/listen.ts";
 import { NO_TIMING, say } from "../../support/fake-engine-client.ts";
 import { refusal, testApp, type TestApp, USER } from "./test-app.ts";
 
@@ -199,6 +199,23 @@ describe("streams over sockets", () => {
     await client.abortsArrived(1);
   });
 });
+
+test("a socket that is not read for too long is cut, and others go on", async () => {
+  const { url, client, errors } = listen({ streamTimes: { keepAlive: 0, slowReader: 0.1 } });
+  client.info = { ...client.info, maxModelLen: 400_000, numBlocks: 100_000 };
+  client.script = say("x".repeat(200_000));
+  const slow = dial(url);
+  await slow.connected;
+  slow.socket.pause();
+  const body = JSON.stringify({ messages: USER, stream: true });
+  slow.socket.write(
+    `POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+  );
+  await client.abortsArrived(1);
+  expect(errors.map(({ code }) => code)).toEqual(["timeout"]);
+  expect((await fetch(`${url}/health`)).status).toBe(200);
+  slow.socket.destroy();
+}, 30_000);
 
 describe("bodies over sockets", () => {
   test("a declared length over the limit is refused before the body is sent", async () => {

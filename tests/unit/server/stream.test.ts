@@ -50,7 +50,7 @@ describe("a chat stream", () => {
       `data: ${CHAT_HEAD}{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null}\n\n` +
         `data: ${CHAT_HEAD}{"index":0,"delta":{"content":"H"},"logprobs":{"content":[{"token":"H","logprob":-0.125,"bytes":[72],"top_logprobs":[]}],"refusal":null},"finish_reason":null}],"usage":null}\n\n` +
         `data: ${CHAT_HEAD}{"index":0,"delta":{},"logprobs":null,"finish_reason":"length","stop_reason":null}],"usage":null}\n\n` +
-        `data: ${CHAT_HEAD}],"usage":{"prompt_tokens":19,"completion_tokens":1,"total_tokens":20,"prompt_tokens_details":{"cached_tokens":0}}}\n\n` +
+        `data: ${CHAT_HEAD}],"usage":{"prompt_tokens":19,"completion_tokens":1,"total_tokens":20,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}\n\n` +
         "data: [DONE]\n\n",
     );
   });

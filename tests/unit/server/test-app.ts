@@ -58,6 +58,13 @@ export function testApp(deps: Partial<AppDeps> = {}): TestApp {
   };
 }
 
+/** With place for long prompts. */
+export function roomy(deps: Partial<AppDeps> = {}): TestApp {
+  const test = testApp(deps);
+  test.client.info = { ...test.client.info, maxModelLen: 2000, numBlocks: 200 };
+  return test;
+}
+
 /** The parsed body. */
 // oxlint-disable-next-line typescript/no-explicit-any -- tests reach into many shapes
 export async function json(response: Response | Promise<Response>): Promise<any> {

@@ -1,0 +1,61 @@
+/** A chat on its way: the sequences behind it, and the readers of their answers. */
+
+import type { Context } from "hono";
+import type { ChatPrompt } from "./chat-prompt.ts";
+import { chatPrompt } from "./chat-prompt.ts";
+import type { ChoiceDelta } from "./choice.ts";
+import type { AppContext, Env } from "./deps.ts";
+import { Generation } from "./generation.ts";
+import { MessageReader, tokensOf } from "./message/message-reader.ts";
+import type { MessagePiece } from "./message/piece.ts";
+import type { ChatRequest } from "./openai.ts";
+
+export class ChatGeneration {
+  readonly generation: Generation;
+  readonly prompt: ChatPrompt;
+  readonly request: ChatRequest;
+  /** One for each choice; none where answers are nothing but text. */
+  readonly #readers: readonly MessageReader[];
+
+  /** Checks everything before anything is queued. `promptField`: where the messages came from, for errors. */
+  constructor(context: AppContext, c: Context<Env>, request: ChatRequest, promptField: string) {
+    this.request = request;
+    this.prompt = chatPrompt(context.deps, request);
+    const { form, tokenIds } = this.prompt;
+    this.generation = new Generation(context, {
+      requestId: c.get("requestId"),
+      caller: c.get("caller"),
+      prompts: [tokenIds],
+      promptField,
+      options: request,
+      tokens: tokensOf(form, context.deps.tokenizer),
+      defaultMaxTokens: undefined,
+    });
+    const isPlain = form.reasoning === undefined && form.calls === undefined;
+    this.#readers = isPlain ? [] : this.generation.choices.map(() => new MessageReader(form));
+  }
+
+  /** Names of fields that were read past. */
+  get ignored(): readonly string[] {
+    return [...this.request.ignored, ...this.prompt.ignored];
+  }
+
+  /** What a delta adds to its choice's message; the last delta adds what was kept back. */
+  piecesOf({ index, text, numTokens, finish }: ChoiceDelta): readonly MessagePiece[] {
+    const reader = this.#readers[index];
+    if (reader === undefined) return text === "" ? [] : [{ kind: "content", text }];
+    const pieces = reader.push(text, numTokens);
+    if (finish !== undefined) pieces.push(...reader.end());
+    if (this.request.includeReasoning) return pieces;
+    return pieces.filter(({ kind }) => kind !== "reasoning");
+  }
+
+  /** Once the choice has finished. */
+  finishReason(index: number, reason: "stop" | "length"): "stop" | "length" | "tool_calls" {
+    return reason === "stop" && this.#readers[index]?.hasCalled === true ? "tool_calls" : reason;
+  }
+
+  get reasoningTokens(): number {
+    return this.#readers.reduce((sum, reader) => sum + reader.reasoningTokens, 0);
+  }
+}

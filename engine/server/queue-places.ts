@@ -1,0 +1,27 @@
+/** Where requests stand that have no token yet: what the HTTP side knows of the engine's queue. */
+
+export class QueuePlaces {
+  /** In the order of their arrival. */
+  readonly #waiting = new Set<object>();
+
+  enter(sequence: object): void {
+    this.#waiting.add(sequence);
+  }
+
+  leave(sequence: object): void {
+    this.#waiting.delete(sequence);
+  }
+
+  /**
+   * Its place in the queue, from 1, where requests go in order of arrival; 0 = it is being computed; `undefined` = it has tokens or has
+   * ended. `queued`: how many the engine says wait: those that came first are the others.
+   */
+  placeOf(sequence: object, queued: number): number | undefined {
+    let index = 0;
+    for (const one of this.#waiting) {
+      index++;
+      if (one === sequence) return Math.max(0, index - Math.max(0, this.#waiting.size - queued));
+    }
+    return undefined;
+  }
+}

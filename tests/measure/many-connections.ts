@@ -1,0 +1,112 @@
+/**
+ * Many connections on one server, over the null backend: idle ones, streams, and readers that stop reading. Says whether every stream had all
+ * its tokens, how long `/health` took meanwhile, and how much memory the server took.
+ *
+ *   bun tests/measure/many-connections.ts MODEL.gguf [--idle 1500] [--streams 450] [--slow 50] [--tokens 400]
+ */
+import { connect, type Socket } from "node:net";
+import { parseArgs } from "node:util";
+import { KVENGINE, startServer } from "./load-client.ts";
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    idle: { type: "string", default: "1500" },
+    streams: { type: "string", default: "450" },
+    slow: { type: "string", default: "50" },
+    tokens: { type: "string", default: "400" },
+  },
+});
+const [model] = positionals;
+if (model === undefined) throw new Error("usage: many-connections.ts MODEL.gguf");
+const tokens = Number(values.tokens);
+const numStreams = Number(values.streams);
+const numSlow = Number(values.slow);
+
+const server = await startServer([
+  ...KVENGINE,
+  ...["serve", model, "--port", "PORT", "--backend", "null", "--max-num-seqs", "256"],
+  ...["--slow-reader-timeout", "5", "--no-access-log"],
+]);
+const { hostname, port } = new URL(server.url);
+
+/** A raw connection, so that no client's pool limits how many there are. */
+function open(): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(Number(port), hostname, () => resolve(socket));
+    socket.on("error", reject);
+  });
+}
+
+function ask(socket: Socket, maxTokens: number): void {
+  const fields = { prompt: "Hello", max_tokens: maxTokens, ignore_eos: true, stream: true };
+  const body = JSON.stringify({ ...fields, return_token_ids: true });
+  socket.write(
+    `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+  );
+}
+
+/** Tokens of a stream that is read to its end. */
+function readAll(socket: Socket): Promise<number> {
+  return new Promise((resolve) => {
+    let text = "";
+    socket.on("data", (bytes) => {
+      text += bytes.toString("latin1");
+      if (!text.includes("data: [DONE]")) return;
+      const ids = [...text.matchAll(/"token_ids":\[([\d,]+)\]/g)].map((match) => match[1] ?? "");
+      resolve(ids.join(",").split(",").length);
+      socket.destroy();
+    });
+  });
+}
+
+async function memoryMiB(): Promise<number> {
+  const status = await Bun.file(`/proc/${server.pid}/status`).text();
+  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
+}
+
+const idle = await Promise.all(Array.from({ length: Number(values.idle) }, open));
+const before = await memoryMiB();
+const sockets = await Promise.all(Array.from({ length: numStreams + numSlow }, open));
+const slow = sockets.slice(numStreams);
+for (const socket of slow) socket.pause();
+const streams = sockets.slice(0, numStreams).map((socket) => {
+  const all = readAll(socket);
+  ask(socket, tokens);
+  return all;
+});
+// As much as the model's length lets one ask for, so that no buffer takes it all.
+for (const socket of slow) ask(socket, 7000);
+
+const latencies: number[] = [];
+let mostMemory = before;
+let streaming = true;
+const probe = async (): Promise<void> => {
+  while (streaming) {
+    const start = performance.now();
+    await (await fetch(`${server.url}/health`)).text();
+    latencies.push(performance.now() - start);
+    mostMemory = Math.max(mostMemory, await memoryMiB());
+    await Bun.sleep(20);
+  }
+};
+const probing = probe();
+const start = performance.now();
+const counts = await Promise.all(streams);
+const seconds = (performance.now() - start) / 1000;
+streaming = false;
+await probing;
+
+latencies.sort((a, b) => a - b);
+const p99 = latencies[Math.ceil(latencies.length * 0.99) - 1] ?? Number.NaN;
+const whole = counts.filter((count) => count === tokens).length;
+console.log(
+  `${idle.length} idle connections, ${numStreams} streams of ${tokens} tokens, ${numSlow} readers that stop reading`,
+);
+console.log(`${whole} of ${numStreams} streams had all their tokens, in ${seconds.toFixed(1)} s`);
+console.log(
+  `/health: median ${latencies[latencies.length >> 1]?.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms of ${latencies.length}`,
+);
+console.log(`memory: ${before.toFixed(0)} MiB before, at most ${mostMemory.toFixed(0)} MiB`);
+for (const socket of [...idle, ...slow]) socket.destroy();
+await server.stop();

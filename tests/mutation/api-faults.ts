@@ -1,0 +1,156 @@
+/** Faults of the HTTP side: somebody would see what is another's, be refused in vain, or read what the model did not say. */
+
+import type { Fault } from "./plan.ts";
+
+const ACCESS = "tests/unit/server/access.test.ts";
+const RESPONSES = "tests/unit/server/responses.test.ts";
+const MESSAGE = "tests/unit/server/message/message-reader.test.ts";
+const CHAT = "tests/unit/server/chat-fields.test.ts";
+const WATCH = "tests/unit/server/stream-watch.test.ts";
+
+export const API_FAULTS: readonly Fault[] = [
+  {
+    name: "keys-compared-until-one-fits",
+    breaks: "the time of an answer tells which of the keys was right",
+    file: "engine/server/access/api-keys.ts",
+    from: "if (this.#compare(digest, given)) found = caller;",
+    to: "if (found === undefined && this.#compare(digest, given)) found = caller;",
+    tests: [ACCESS],
+  },
+  {
+    name: "salt-of-the-key-alone",
+    breaks: "a request's own salt does not keep its KV apart",
+    file: "engine/server/access/caller.ts",
+    from: 'JSON.stringify(["key", key.cacheSalt, asked ?? null])',
+    to: "key.cacheSalt",
+    tests: [ACCESS],
+  },
+  {
+    name: "place-is-never-given-back",
+    breaks: "a key may send as many requests as it may have at a time, and then none",
+    file: "engine/server/access/caller.ts",
+    from: "if (!ended) running--;",
+    to: "",
+    tests: [ACCESS],
+  },
+  {
+    name: "bucket-never-fills",
+    breaks: "a key is refused for ever after its first minute's worth",
+    file: "engine/server/access/caller.ts",
+    from: "this.#tokens + filled",
+    to: "this.#tokens",
+    tests: [ACCESS],
+  },
+  {
+    name: "place-without-those-that-run",
+    breaks: "the first that waits is told a place behind all that are computed",
+    file: "engine/server/queue-places.ts",
+    from: "this.#waiting.size - queued",
+    to: "0",
+    tests: [ACCESS],
+  },
+  {
+    name: "responses-of-others",
+    breaks: "who has the id of a response reads it with any key",
+    file: "engine/server/responses/store.ts",
+    from: "return entry?.owner === owner ? entry : undefined;",
+    to: "return entry;",
+    tests: [RESPONSES],
+  },
+  {
+    name: "store-without-end",
+    breaks: "responses are kept until the memory is full",
+    file: "engine/server/responses/store.ts",
+    from: 'if (old.response.status !== "in_progress") this.delete(oldest);',
+    to: "",
+    tests: [RESPONSES],
+  },
+  {
+    name: "cancel-leaves-it-running",
+    breaks: "a response that was cancelled is computed to its end",
+    file: "engine/server/responses/response.ts",
+    from: "    this.chat.generation.abort();\n",
+    to: "",
+    tests: [RESPONSES],
+  },
+  {
+    name: "call-of-any-name",
+    breaks: "a client is told to call a tool that it does not have",
+    file: "engine/server/message/tool-calls.ts",
+    from: "return name === undefined || this.#options.tools.has(name);",
+    to: "return true;",
+    tests: [MESSAGE],
+  },
+  {
+    name: "name-told-at-the-end-of-a-piece",
+    breaks: "whether a broken call is told depends on how its text was cut",
+    file: "engine/server/message/tool-calls.ts",
+    from: "if (this.#told === undefined && this.#isWanted(call)) this.#tell(call, pieces);",
+    to: "",
+    tests: [MESSAGE],
+  },
+  {
+    name: "beginning-of-a-mark-leaks",
+    breaks: "the first characters of a mark are told as text",
+    file: "engine/server/message/marks.ts",
+    from: "if (marks.some((mark) => mark.length > end.length && mark.startsWith(end))) return at;",
+    to: "",
+    tests: [MESSAGE],
+  },
+  {
+    name: "calls-after-the-only-one",
+    breaks: "parallel_tool_calls: false is not kept",
+    file: "engine/server/message/tool-calls.ts",
+    from: 'this.#options.parallel ? "row" : "ended"',
+    to: '"row"',
+    tests: [MESSAGE],
+  },
+  {
+    name: "opening-mark-is-no-token",
+    breaks: "reasoning_tokens lack those of the opening mark",
+    file: "engine/server/message/message-reader.ts",
+    from: "    this.#undecided += numTokens;\n",
+    to: "    this.#undecided = numTokens;\n",
+    tests: [CHAT],
+  },
+  {
+    name: "read-past-in-silence",
+    breaks: "a field that changes nothing is not named to the client",
+    file: "engine/server/respond.ts",
+    from: "if (ignored.length > 0)",
+    to: "if (ignored.length < 0)",
+    tests: [CHAT],
+  },
+  {
+    name: "arguments-as-text",
+    breaks: "templates write the arguments of earlier calls as JSON within JSON",
+    file: "engine/server/chat-messages.ts",
+    from: "function: { name, arguments: args },",
+    to: "function: { name, arguments: JSON.stringify(args) },",
+    tests: [CHAT],
+  },
+  {
+    name: "slow-readers-stay",
+    breaks: "who reads nothing holds its tokens in memory for ever",
+    file: "engine/server/sse.ts",
+    from: "if (wanted || ended) return;\n      const error",
+    to: "if (!ended) return;\n      const error",
+    tests: [WATCH],
+  },
+  {
+    name: "waiting-is-slow",
+    breaks: "who waits for its first token is cut as a slow reader",
+    file: "engine/server/sse.ts",
+    from: "if (wanted || ended) return;\n      const error",
+    to: "if (ended) return;\n      const error",
+    tests: [WATCH],
+  },
+  {
+    name: "cut-ends-as-if-whole",
+    breaks: "a request that took too long ends like one that said all it had to",
+    file: "engine/server/generation.ts",
+    from: "    this.#cutBy = error;\n",
+    to: "    this.#aborted = true;\n",
+    tests: [WATCH],
+  },
+];
