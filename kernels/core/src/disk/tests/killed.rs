@@ -23,8 +23,8 @@ fn a_process_that_stores_until_it_is_killed() {
     let (Ok(folder), Ok(seed)) = (std::env::var(FOLDER), std::env::var(SEED)) else { return };
     let seed: u64 = seed.parse().unwrap();
     let store = DiskStore::open(&options(folder.as_ref())).unwrap();
+    let turns = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        let turns = AtomicU64::new(0);
         for thread in 0..2 {
             let (store, turns, page_bytes) = (&store, &turns, store.page_bytes());
             scope.spawn(move || {
