@@ -68,7 +68,7 @@ mod writes;
 mod writing;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
