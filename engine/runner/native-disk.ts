@@ -34,7 +34,8 @@ export class NativeDisk implements DiskStore {
   }
 
   has(keys: readonly BlockKey[]): boolean[] {
-    return flags(callNative(() => this.#native.has(packBlockKeys(keys))));
+    const packed = packBlockKeys(keys);
+    return flags(callNative(() => this.#native.has(packed)));
   }
 
   store(flight: number, keys: readonly BlockKey[], pages: Int32Array): void {
@@ -46,7 +47,8 @@ export class NativeDisk implements DiskStore {
   }
 
   remove(keys: readonly BlockKey[]): number {
-    return callNative(() => this.#native.remove(packBlockKeys(keys)));
+    const packed = packBlockKeys(keys);
+    return callNative(() => this.#native.remove(packed));
   }
 
   clear(): void {
@@ -54,11 +56,13 @@ export class NativeDisk implements DiskStore {
   }
 
   pin(keys: readonly BlockKey[], untilSeconds: number): boolean[] {
-    return flags(callNative(() => this.#native.pin(packBlockKeys(keys), untilSeconds)));
+    const packed = packBlockKeys(keys);
+    return flags(callNative(() => this.#native.pin(packed, untilSeconds)));
   }
 
   unpin(keys: readonly BlockKey[]): number {
-    return callNative(() => this.#native.unpin(packBlockKeys(keys)));
+    const packed = packBlockKeys(keys);
+    return callNative(() => this.#native.unpin(packed));
   }
 
   list(): DiskPage[] {
