@@ -25,7 +25,7 @@ export class NativeDisk implements DiskStore {
    */
   static async open(transfers: NativeTransfers, options: DiskOptions): Promise<NativeDisk> {
     const { path, sizeBytes, pageBytes, fingerprint } = options;
-    const { ttlSeconds = 0, pinShare = DEFAULT_PIN_SHARE, directIo = false } = options;
+    const { ttlSeconds = 0, pinShare = DEFAULT_PIN_SHARE, directIo = true } = options;
     const native = await openDisk({
       ...{ path, sizeBytes, pageBytes, fingerprint },
       ...{ ttlSeconds, pinShare, directIo },

@@ -109,7 +109,8 @@ pub struct DiskOptions {
     pub ttl_seconds: f64,
     /// Share of the limit that pinned pages may take, 0 to 1.
     pub pin_share: f64,
-    /// Whether pages go past the system's page cache, where memory and file system allow it.
+    /// Whether pages go past the system's page cache, where memory and file system allow it: slots begin and end at multiples of 4096, so
+    /// pages of such a size can be read and written in place.
     pub direct_io: bool,
 }
 

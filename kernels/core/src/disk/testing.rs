@@ -31,7 +31,9 @@ impl Drop for TestFolder {
 pub(crate) fn key(number: u64) -> Key {
     let mut bytes = [0; KEY_BYTES];
     let mut random = Random(number);
-    bytes.iter_mut().for_each(|byte| *byte = random.next() as u8);
+    for byte in &mut bytes {
+        *byte = random.next() as u8;
+    }
     Key(bytes)
 }
 

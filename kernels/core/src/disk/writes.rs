@@ -107,10 +107,10 @@ impl Store {
             writes.push(Write { entry, place, segment, stored_at, checksum: 0, error: None });
         }
         // What keeps segments from being made keeps a pause of its own.
-        if let (Err(error), true) = (room, results.iter().any(Result::is_err)) {
-            if error.code != PAUSED {
-                state.writes.failed(error.clone(), now);
-            }
+        if let (Err(error), true) = (room, results.iter().any(Result::is_err))
+            && error.code != PAUSED
+        {
+            state.writes.failed(error.clone(), now);
         }
         (writes, others)
     }
@@ -125,7 +125,9 @@ impl Store {
         }
         if let Err(error) = run[0].segment.write_pages(run[0].place.slot, &bytes) {
             let error = DiskError::of("pages cannot be written", &error);
-            run.iter_mut().for_each(|write| write.error = Some(error.clone()));
+            for write in run {
+                write.error = Some(error.clone());
+            }
         }
     }
 

@@ -29,7 +29,7 @@ fn folder_bytes(path: &Path) -> u64 {
 fn load_and_store(store: &DiskStore, seed: u64, rounds: usize) -> usize {
     let (mut random, mut arrived) = (Random(seed), 0);
     for _ in 0..rounds {
-        let numbers: Vec<u64> = (0..1 + random.below(6)).map(|_| random.below(200) as u64).collect();
+        let numbers: Vec<u64> = (0..=random.below(6)).map(|_| random.below(200) as u64).collect();
         let mut pages: Vec<Vec<u8>> = numbers.iter().map(|&number| content(number, PAGE)).collect();
         match random.below(8) {
             0..4 => {
@@ -41,7 +41,9 @@ fn load_and_store(store: &DiskStore, seed: u64, rounds: usize) -> usize {
             }
             4 => drop(store.remove(&[key(numbers[0])])),
             _ => {
-                pages.iter_mut().for_each(|page| page.fill(0));
+                for page in &mut pages {
+                    page.fill(0);
+                }
                 let mut asked: Vec<_> =
                     numbers.iter().zip(&mut pages).map(|(&n, page)| (key(n), &mut page[..])).collect();
                 let results = store.read(&mut asked);

@@ -30,8 +30,7 @@ fn a_process_that_stores_until_it_is_killed() {
             scope.spawn(move || {
                 let mut random = Random(2 * seed + thread);
                 loop {
-                    let numbers: Vec<u64> =
-                        (0..1 + random.below(8)).map(|_| random.below(400) as u64).collect();
+                    let numbers: Vec<u64> = (0..=random.below(8)).map(|_| random.below(400) as u64).collect();
                     let pages: Vec<_> = numbers.iter().map(|&number| content(number, page_bytes)).collect();
                     let pages: Vec<_> =
                         numbers.iter().zip(&pages).map(|(&n, page)| (key(n), &page[..])).collect();
@@ -73,7 +72,7 @@ fn a_process_killed_fifty_times_under_load_leaves_only_right_pages() {
         let mut child = start(&test, seed);
         let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut stored = Vec::new();
-        for _ in 0..1 + Random(seed).below(60) {
+        for _ in 0..=Random(seed).below(60) {
             stored.push(said.next().expect("it runs until it is killed").unwrap());
         }
         child.kill().unwrap();

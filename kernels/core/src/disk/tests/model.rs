@@ -209,6 +209,6 @@ proptest! {
         pin_share in 0.0..=1.0,
         ttl in prop::sample::select(vec![0, TTL]),
     ) {
-        play(&Spec { pin_share, ttl, ..spec(segments, 4) }, &actions);
+        play(&Spec { ttl, pin_share, ..spec(segments, 4) }, &actions);
     }
 }

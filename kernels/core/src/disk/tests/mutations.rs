@@ -115,7 +115,7 @@ fn no_mutation_of_the_files_makes_a_panic_or_a_wrong_page() {
     for seed in 0..MUTATIONS {
         let mut random = Random(seed);
         let mut files = whole.clone();
-        for _ in 0..1 + random.below(3) {
+        for _ in 0..=random.below(3) {
             mutate(&mut random, &mut files);
         }
         let (disk, clock) = (SimulatedDisk::of(files, u64::MAX), TestClock::new());

@@ -11,8 +11,8 @@ fn world(spec: &Spec) -> (SimulatedDisk, TestClock) {
     (SimulatedDisk::new(spec.limit), TestClock::new())
 }
 
-fn codes_of(results: Vec<Result<(), DiskError>>) -> Vec<String> {
-    codes(&results).into_iter().map(str::to_owned).collect()
+fn codes_of(results: &[Result<(), DiskError>]) -> Vec<String> {
+    codes(results).into_iter().map(str::to_owned).collect()
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_page_that_is_being_written_is_served_from_memory() {
         assert_eq!(store.remove(&[key(3)]), 1);
         assert_eq!(store.stats().pages, 1);
         // Others who store them wait: only what is on the disk is reported as stored.
-        let others = scope.spawn(|| codes_of(write(&store, &[2, 2])));
+        let others = scope.spawn(|| codes_of(&write(&store, &[2, 2])));
         assert!(!others.is_finished());
         disk.release();
         assert_eq!(others.join().unwrap(), ["ok", "ok"]);
