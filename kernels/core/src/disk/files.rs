@@ -83,6 +83,11 @@ impl OsFolder {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the folder is there and nobody else's: one that was deleted may have been made anew by another process.
+    fn is_ours(&self) -> bool {
+        self.lock().as_ref().is_some_and(FolderLock::holds)
+    }
+
     fn file(&self, id: u64) -> PathBuf {
         self.path.join(format!("{id:016x}.kvpages"))
     }
@@ -124,7 +129,7 @@ impl Folder for OsFolder {
     }
 
     fn create(&self, id: u64, bytes: u64) -> io::Result<Box<dyn SegmentFile>> {
-        if !self.lock().as_ref().is_some_and(FolderLock::holds) {
+        if !self.is_ours() {
             let message =
                 format!("{} was deleted while it was in use; a restart makes it anew", self.path.display());
             return Err(io::Error::new(ErrorKind::NotFound, message));
@@ -147,6 +152,9 @@ impl Folder for OsFolder {
     }
 
     fn remove(&self, id: u64) -> io::Result<()> {
+        if !self.is_ours() {
+            return Err(ErrorKind::NotFound.into());
+        }
         std::fs::remove_file(self.file(id))
     }
 
@@ -181,7 +189,7 @@ impl OsFile {
 
 impl SegmentFile for OsFile {
     fn read(&self, mut offset: u64, mut slices: &mut [IoSliceMut<'_>]) -> io::Result<()> {
-        let file = self.way(offset, slices.iter().map(|slice| (slice.as_ptr().addr(), slice.len())));
+        let mut file = self.way(offset, slices.iter().map(|slice| (slice.as_ptr().addr(), slice.len())));
         while !slices.is_empty() {
             let most = slices.len().min(MOST_SLICES);
             match preadv(file, &mut slices[..most], offset) {
@@ -191,6 +199,8 @@ impl SegmentFile for OsFile {
                     offset += read as u64;
                 }
                 Err(Errno::INTR) => {}
+                // A device may want more than this alignment.
+                Err(Errno::INVAL) if !std::ptr::eq(file, &self.file) => file = &self.file,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -198,7 +208,7 @@ impl SegmentFile for OsFile {
     }
 
     fn write(&self, mut offset: u64, slices: &[IoSlice<'_>]) -> io::Result<()> {
-        let file = self.way(offset, slices.iter().map(|slice| (slice.as_ptr().addr(), slice.len())));
+        let mut file = self.way(offset, slices.iter().map(|slice| (slice.as_ptr().addr(), slice.len())));
         let mut slices = slices.to_vec();
         let mut slices = slices.as_mut_slice();
         while !slices.is_empty() {
@@ -210,6 +220,8 @@ impl SegmentFile for OsFile {
                     offset += written as u64;
                 }
                 Err(Errno::INTR) => {}
+                // A device may want more than this alignment.
+                Err(Errno::INVAL) if !std::ptr::eq(file, &self.file) => file = &self.file,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -231,6 +243,8 @@ mod tests {
     use crate::disk::testing::TestFolder;
     use std::os::unix::fs::PermissionsExt;
 
+    const BLOCK: usize = DIRECT_ALIGNMENT;
+
     #[test]
     fn what_was_written_in_slices_is_read_in_others() {
         let test = TestFolder::new("files");
@@ -251,6 +265,39 @@ mod tests {
         assert!(written.iter().all(|&byte| byte == b'x') && *last == 0);
         let beyond = file.read(3 * 4096 - 1, &mut [IoSliceMut::new(&mut b)]).unwrap_err();
         assert_eq!(beyond.kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn memory_at_any_place_goes_the_way_that_it_can() {
+        let test = TestFolder::new("direct");
+        let file = OsFolder::open(&test.path, true).unwrap().create(1, 8 * BLOCK as u64).unwrap();
+        let memory: Vec<u8> = (0..4 * BLOCK).map(|i| (i % 251) as u8).collect();
+        let aligned = memory.as_ptr().align_offset(BLOCK);
+        for (offset, place) in [(BLOCK, aligned), (BLOCK + 1, aligned), (2 * BLOCK, aligned + 1)] {
+            let page = &memory[place..place + 2 * BLOCK];
+            file.write(offset as u64, &[IoSlice::new(page)]).unwrap();
+            let mut read = vec![0; 4 * BLOCK];
+            for at in [read.as_ptr().align_offset(BLOCK), read.as_ptr().align_offset(BLOCK) + 3] {
+                let read = &mut read[at..at + 2 * BLOCK];
+                file.read(offset as u64, &mut [IoSliceMut::new(read)]).unwrap();
+                assert!(*read == *page, "memory {at} after {place}, at {offset} of the file");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_or_deleted_in_a_folder_that_is_not_ours_any_more() {
+        let test = TestFolder::new("not-ours");
+        let path = test.path.join("folder");
+        let folder = OsFolder::open(&path, false).unwrap();
+        folder.create(1, 4096).unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+        assert_eq!(folder.create(2, 4096).unwrap_err().kind(), ErrorKind::NotFound);
+        let other = OsFolder::open(&path, false).unwrap();
+        other.create(1, 4096).unwrap();
+        assert_eq!(folder.remove(1).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(folder.create(2, 4096).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(other.list().unwrap().len(), 1);
     }
 
     #[test]

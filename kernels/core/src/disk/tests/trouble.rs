@@ -222,6 +222,39 @@ fn with_a_ttl_unused_pages_of_all_models_go() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_keeps_no_page_for_longer() {
+    let spec = Spec { ttl: 10 * SECOND, ..spec(1, 4) };
+    let (disk, clock) = world(&spec);
+    let ahead = TestClock::new();
+    ahead.advance(1_000_000 * SECOND);
+    let store = open(&disk, &spec, &ahead);
+    write(&store, &[1]);
+    store.end();
+    let store = open(&disk, &spec, &clock);
+    clock.advance(9 * SECOND);
+    assert_eq!(has(&store, &[1]), [true]);
+    clock.advance(SECOND);
+    assert_eq!(has(&store, &[1]), [false]);
+}
+
+#[test]
+fn pins_beyond_a_smaller_share_end_with_those_that_would_end_first() {
+    let wide = Spec { pin_share: 1.0, ..spec(1, 4) };
+    let (disk, clock) = world(&wide);
+    let store = open(&disk, &wide, &clock);
+    write(&store, &[1, 2, 3, 4]);
+    for (number, seconds) in [(1, 40), (2, 10), (3, 30), (4, 20)] {
+        assert_eq!(store.pin(&[key(number)], clock.now() + seconds * SECOND), [true]);
+    }
+    assert_eq!(codes(&write(&store, &[5])), ["full"]);
+    store.end();
+    let store = open(&disk, &Spec { pin_share: 0.3, ..wide }, &clock);
+    assert_eq!(store.stats().pinned_pages, 2);
+    write(&store, &[5, 6]);
+    assert_eq!(has(&store, &[1, 2, 3, 4, 5, 6]), [true, false, true, false, true, true]);
+}
+
+#[test]
 fn a_closed_store_takes_nothing_more() {
     let spec = spec(1, 4);
     let (disk, clock) = world(&spec);
