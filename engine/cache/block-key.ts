@@ -5,6 +5,8 @@ import { RefusedError } from "../../connectors/errors.ts";
 import { HASH_WORDS } from "./block-hash.ts";
 
 const DIGITS = HASH_WORDS * 8;
+/** Words of a key in a list of words: the hash and the group. */
+const PACKED_WORDS = HASH_WORDS + 1;
 /** Nine digits are always a group that a 32-bit word holds. */
 const FORM = /^[0-9a-f]{64}:(?:0|[1-9][0-9]{0,8})$/;
 const MOST_SHOWN = 80;
@@ -49,6 +51,23 @@ export function readBlockKey(key: unknown, into: Int32Array): number {
 
 export function isBlockKey(key: unknown): key is BlockKey {
   return typeof key === "string" && FORM.test(key);
+}
+
+/** The keys as words, one behind the other: 8 of the hash, then the group. Throws `invalid` unless all are keys. */
+export function packBlockKeys(keys: readonly BlockKey[]): Int32Array {
+  const packed = new Int32Array(PACKED_WORDS * keys.length);
+  for (const [i, key] of keys.entries()) {
+    const one = packed.subarray(PACKED_WORDS * i, PACKED_WORDS * (i + 1));
+    one[HASH_WORDS] = readBlockKey(key, one);
+  }
+  return packed;
+}
+
+/** The keys of `packBlockKeys`. */
+export function unpackBlockKeys(packed: Int32Array): BlockKey[] {
+  return Array.from({ length: packed.length / PACKED_WORDS }, (_, i) =>
+    blockKey(packed, PACKED_WORDS * i, packed[PACKED_WORDS * i + HASH_WORDS] as number),
+  );
 }
 
 /** Throws `invalid` unless it is a key. */

@@ -10,7 +10,7 @@
 export interface FlightError {
   /**
    * `checksum` (the page is not what was stored), `empty` (it holds nothing), `conflict` (another flight uses the page or block:
-   * the caller's bug), `device_lost` and `internal` (what the device says of a copy), `panic`, `short_read`, `injected` (`ManualTransfers.run`), `deadline` (still under way when `stop` gave
+   * the caller's bug), `device_lost` and `internal` (what the device says of a copy), `panic`, `short_read`, `missing`, `full`, `paused` and `closed` (of a disk store, see `DiskStore`), `injected` (`ManualTransfers.run`), `deadline` (still under way when `stop` gave
    * up), or the name of a system error: `ENOSPC`, `EROFS`, `ENOENT` and so on.
    */
   readonly code: string;

@@ -1,7 +1,7 @@
 /** The native transfer threads as the cache speaks to them. What the native side throws becomes a `KvEngineError` here. */
 
 import type { FlightResult, ManualTransfers, TransferStats } from "../cache/page-transfers.ts";
-import { callNative, fromNative, type RawTransfers, type Runner } from "./native.ts";
+import { callNative, fromNative, type RawDisk, type RawTransfers, type Runner } from "./native.ts";
 import type { TransferOptions } from "./native.ts";
 
 /** Called with flights that have ended, in order. */
@@ -54,6 +54,16 @@ export class NativeTransfers implements ManualTransfers {
 
   readPages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void {
     callNative(() => this.#native.readPages(id, path, offsets, pages));
+  }
+
+  /** See `DiskStore.store`. */
+  writeDisk(id: number, disk: RawDisk, keys: Int32Array, pages: Int32Array): void {
+    callNative(() => this.#native.writeDisk(id, disk, keys, pages));
+  }
+
+  /** See `DiskStore.load`. */
+  readDisk(id: number, disk: RawDisk, keys: Int32Array, pages: Int32Array): void {
+    callNative(() => this.#native.readDisk(id, disk, keys, pages));
   }
 
   cancel(id: number): boolean {

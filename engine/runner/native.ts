@@ -8,6 +8,7 @@ import { type Binding, loadAddon } from "./addon.ts";
 
 import type {
   CudaStatus,
+  DiskOptions,
   Factors,
   FlightResult,
   Profile,
@@ -38,6 +39,7 @@ const HASH_WORDS = 8;
 
 type NativeRunner = InstanceType<Binding["Runner"]>;
 export type RawTransfers = InstanceType<Binding["Transfers"]>;
+export type RawDisk = InstanceType<Binding["DiskStore"]>;
 
 const binding: Binding = await loadAddon();
 
@@ -145,6 +147,15 @@ export class Runner {
     } catch (thrown) {
       throw fromNative(thrown);
     }
+  }
+}
+
+/** The native disk store as it is: `NativeDisk` wraps its calls. */
+export async function openDisk(options: DiskOptions): Promise<RawDisk> {
+  try {
+    return await binding.DiskStore.open(options);
+  } catch (thrown) {
+    throw fromNative(thrown);
   }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod block_hash;
 pub mod device;
+pub mod disk;
 mod error;
 pub mod limits;
 pub mod runner;

@@ -1,6 +1,7 @@
 //! Transfers of pages: convert, call, convert.
 #![expect(clippy::needless_pass_by_value, reason = "what napi hands over is owned")]
 
+use crate::disk::DiskStore;
 use crate::error::to_js;
 use crate::runner::Runner;
 use kvengine_core::transfer as core;
@@ -208,6 +209,24 @@ impl Transfers {
     #[napi]
     pub fn read_pages(&self, id: i64, path: String, offsets: &[f64], pages: &[i32]) -> napi::Result<()> {
         self.core.read_pages(id, PathBuf::from(path), offsets, pages).map_err(to_js)
+    }
+
+    /// Stores pages in a disk store under these keys, 9 words each.
+    ///
+    /// # Errors
+    /// The core's, as JSON `{code, message}` in the message.
+    #[napi]
+    pub fn write_disk(&self, id: i64, disk: &DiskStore, keys: &[i32], pages: &[i32]) -> napi::Result<()> {
+        self.core.write_disk(id, &disk.core, keys, pages).map_err(to_js)
+    }
+
+    /// Loads pages from a disk store.
+    ///
+    /// # Errors
+    /// The core's, as JSON `{code, message}` in the message.
+    #[napi]
+    pub fn read_disk(&self, id: i64, disk: &DiskStore, keys: &[i32], pages: &[i32]) -> napi::Result<()> {
+        self.core.read_disk(id, &disk.core, keys, pages).map_err(to_js)
     }
 
     /// What has ended since results were given away last.

@@ -5,6 +5,8 @@ use std::any::Any;
 /// What went wrong, in the words of the TypeScript side's error codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
+    /// What was configured cannot be had: a folder, a size.
+    BadConfig,
     /// A file from outside is missing, cut off or malformed.
     BadModel,
     /// The backend has no kernel for an op, a dtype or a shape.
@@ -21,6 +23,7 @@ impl Code {
     /// The code as TypeScript spells it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::BadConfig => "bad_config",
             Self::BadModel => "bad_model",
             Self::Unsupported => "unsupported",
             Self::OutOfMemory => "out_of_memory",
@@ -44,6 +47,10 @@ pub struct Failure {
 pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
+    /// What was configured cannot be had.
+    pub fn bad_config(message: impl Into<String>) -> Self {
+        Self { code: Code::BadConfig, message: message.into() }
+    }
     /// A model file is wrong.
     pub fn bad_model(message: impl Into<String>) -> Self {
         Self { code: Code::BadModel, message: message.into() }

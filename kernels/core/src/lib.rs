@@ -10,6 +10,7 @@ pub mod backend;
 pub mod block_hash;
 pub mod cpu_features;
 pub mod dequant;
+pub mod disk;
 pub mod dtype;
 pub mod error;
 pub mod limits;

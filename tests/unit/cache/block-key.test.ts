@@ -1,6 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { blockKey, readBlockKey } from "../../../engine/cache/block-key.ts";
+import {
+  blockKey,
+  packBlockKeys,
+  readBlockKey,
+  unpackBlockKeys,
+} from "../../../engine/cache/block-key.ts";
 import { hexOf, noneHash } from "../../support/sha256-cbor.ts";
 import { propertyRuns } from "../../support/property-runs.ts";
 import { refusalOf } from "../../support/connector-blocks.ts";
@@ -24,6 +29,9 @@ describe("a block's key", () => {
           const into = new Int32Array(9);
           expect(readBlockKey(blockKey(Int32Array.from(words), 0, group), into)).toBe(group);
           expect([...into]).toEqual([...words, 0]);
+          const keys = [blockKey(Int32Array.from(words), 0, group), blockKey(into, 0, 1)];
+          expect([...packBlockKeys(keys)]).toEqual([...words, group, ...words, 1]);
+          expect(unpackBlockKeys(packBlockKeys(keys))).toEqual(keys);
         },
       ),
       propertyRuns(300),

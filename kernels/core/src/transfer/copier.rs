@@ -6,6 +6,7 @@ use super::flight::{Far, FlightError, Plan};
 use super::host_pool::HostPool;
 use super::queue::Piece;
 use super::stream_copy::stream_copy;
+use crate::disk::{DiskStore, Key};
 use crate::error::{Failure, panic_text};
 use crate::pages::{Pages, RemotePages};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +32,9 @@ impl Copier {
         let run = || {
             if let Some(device) = device {
                 return self.run_remote(device.as_ref(), piece);
+            }
+            if let Far::Disk(disk, keys) = &piece.plan.far {
+                return self.run_disk(disk, keys, piece);
             }
             let entry = |i: usize| self.entry(piece, i).err().map(|error| (i as u32, error));
             piece.entries.clone().filter_map(entry).collect()
@@ -95,6 +99,46 @@ impl Copier {
         failed
     }
 
+    /// Moves the pages of a piece between the host and a disk store, all of them in one call.
+    fn run_disk(&self, disk: &DiskStore, keys: &[Key], piece: &Piece) -> Failed {
+        let Plan { pages, .. } = &*piece.plan;
+        let seals = &self.host.seals;
+        let (mut writes, mut reads, mut moved, mut failed) = (vec![], vec![], vec![], vec![]);
+        for i in piece.entries.clone() {
+            let injected = piece.injected.contains(&(i as u32));
+            let ready = self.host_page(piece, i).and_then(|host| match host {
+                Host::Write(page) if injected => Err(spoil(page)),
+                Host::Read(_) if injected => Err(injection()),
+                Host::Read(page) => seals.check(pages[i], page).map(|()| writes.push((keys[i], &*page))),
+                Host::Write(page) => {
+                    reads.push((keys[i], page));
+                    Ok(())
+                }
+            });
+            match ready {
+                Ok(()) => moved.push(i),
+                Err(error) => failed.push((i as u32, error)),
+            }
+        }
+        // A piece reads or writes: its entries are those of one list.
+        let results = if reads.is_empty() { disk.write(&writes) } else { disk.read(&mut reads) };
+        let mut arrived = 0;
+        for (entry, (&i, result)) in moved.iter().zip(results).enumerate() {
+            match result {
+                Ok(()) => {
+                    arrived += 1;
+                    if let Some((_, page)) = reads.get(entry) {
+                        seals.close(pages[i], seals.of(page));
+                    }
+                }
+                Err(error) => failed.push((i as u32, error.into())),
+            }
+        }
+        self.copied.add(arrived * self.device.page_bytes());
+        failed.sort_by_key(|(entry, _)| *entry);
+        failed
+    }
+
     fn entry(&self, piece: &Piece, i: usize) -> Result<(), FlightError> {
         let Plan { pages, far, .. } = &*piece.plan;
         let page = pages[i];
@@ -143,6 +187,7 @@ impl Copier {
                 seals.close(page, seals.of(page_bytes));
                 Ok(())
             }
+            (_, Far::Disk(..)) => unreachable!("pages of a disk store are moved in one call"),
         }
     }
 

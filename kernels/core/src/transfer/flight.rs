@@ -1,8 +1,10 @@
-//! A flight: pages on their way between the host pool and the other end, which is the device or a file. Entry i of one list
+//! A flight: pages on their way between the host pool and the other end, which is the device, a file or a disk store. Entry i of one list
 //! goes with entry i of the other.
 
 use super::page_file::PageFile;
+use crate::disk::{DiskError, DiskStore, Key};
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a flight does. In the order of urgency: who waits for a load waits now, a store is for later.
@@ -12,9 +14,9 @@ pub enum Kind {
     Load,
     /// Device blocks to host pages.
     Store,
-    /// A file to host pages.
+    /// A file or a disk store to host pages.
     Read,
-    /// Host pages to a file.
+    /// Host pages to a file or a disk store.
     Write,
 }
 
@@ -59,6 +61,8 @@ pub(super) enum Far {
     Blocks(Vec<u32>),
     /// Bytes from the start of a file.
     File(PageFile, Vec<u64>),
+    /// Keys of a disk store.
+    Disk(Arc<DiskStore>, Vec<Key>),
 }
 
 impl Far {
@@ -67,6 +71,7 @@ impl Far {
         match self {
             Self::Blocks(blocks) => blocks.len(),
             Self::File(_, offsets) => offsets.len(),
+            Self::Disk(_, keys) => keys.len(),
         }
     }
 }
@@ -85,11 +90,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The device blocks; none for a file.
+    /// The device blocks; none elsewhere.
     pub(super) fn blocks(&self) -> &[u32] {
         match &self.far {
             Far::Blocks(blocks) => blocks,
-            Far::File(..) => &[],
+            Far::File(..) | Far::Disk(..) => &[],
         }
     }
 }
@@ -108,6 +113,12 @@ impl FlightError {
     /// An error with a code of ours.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code: Cow::Borrowed(code), message: message.into() }
+    }
+}
+
+impl From<DiskError> for FlightError {
+    fn from(DiskError { code, message }: DiskError) -> Self {
+        Self { code, message }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Pages on the move: between the device and the host pool, and between the host pool and files, by threads of their own. Which
+//! Pages on the move: between the device and the host pool, and between the host pool and files or a disk store, by threads of their own. Which
 //! pages and blocks hold what is the business of the TypeScript side, which names them and keeps those in flight
 //! referenced; here every index is checked once, and each flight ends in exactly one result.
 //!
@@ -22,6 +22,7 @@ pub use flight::{FlightError, FlightResult, Kind};
 pub use stats::{KindStats, TransferStats};
 pub use threads::OnResults;
 
+use crate::disk::{DiskStore, Key};
 use crate::error::{Failure, Result};
 use crate::memory;
 use crate::pages::Pages;
@@ -206,6 +207,43 @@ impl Transfers {
         let offsets = offsets.iter().map(offset).collect::<Result<Vec<u64>>>()?;
         self.start_files()?;
         self.submit(Plan { id, kind, pages, far: Far::File(PageFile::new(path), offsets) }, -1)
+    }
+
+    /// Stores host pages in a disk store under these keys; those that are there already count as arrived.
+    ///
+    /// # Errors
+    /// As [`Self::store`], and for a store of other pages.
+    pub fn write_disk(&self, id: i64, disk: &Arc<DiskStore>, keys: &[i32], pages: &[i32]) -> Result<()> {
+        self.move_disk(id, Kind::Write, disk, keys, pages)
+    }
+
+    /// Loads host pages from a disk store; a page that is not there has failed as `missing`.
+    ///
+    /// # Errors
+    /// As [`Self::write_disk`].
+    pub fn read_disk(&self, id: i64, disk: &Arc<DiskStore>, keys: &[i32], pages: &[i32]) -> Result<()> {
+        self.move_disk(id, Kind::Read, disk, keys, pages)
+    }
+
+    fn move_disk(
+        &self,
+        id: i64,
+        kind: Kind,
+        disk: &Arc<DiskStore>,
+        keys: &[i32],
+        pages: &[i32],
+    ) -> Result<()> {
+        let pages = indices(pages, 0, self.num_ready(), "host page").map_err(of_flight(id))?;
+        let keys = Key::all_of(keys).map_err(of_flight(id))?;
+        if disk.page_bytes() != self.page_bytes() {
+            return Err(of_flight(id)(Failure::internal(format!(
+                "the disk store has pages of {} bytes, the host pool of {}",
+                disk.page_bytes(),
+                self.page_bytes()
+            ))));
+        }
+        self.start_files()?;
+        self.submit(Plan { id, kind, pages, far: Far::Disk(Arc::clone(disk), keys) }, -1)
     }
 
     fn start_files(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use super::claims::{Claims, StepBlocks};
 use super::copier::Failed;
-use super::flight::{Crew, FlightError, FlightResult, Kind, Plan};
+use super::flight::{Crew, Far, FlightError, FlightResult, Kind, Plan};
 use super::pace::{Pace, Start};
 use super::stats::{Meter, TransferStats};
 use std::collections::{BTreeSet, HashMap};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const PIECE_BYTES: usize = 256 << 10;
 /// The same where a device copies by itself: its copies are faster, and who waits for a piece sleeps.
 const DEVICE_PIECE_BYTES: usize = 4 << 20;
+/// The same for a disk store, which moves neighbours in one call.
+const DISK_PIECE_BYTES: usize = 2 << 20;
 
 /// Entries of a flight that a thread is to copy.
 #[derive(Debug)]
@@ -245,8 +247,10 @@ impl Queue {
         if self.flights.get(&id)?.started.is_none() && !self.start(id, now) {
             return None;
         }
-        let most = (self.piece_bytes / self.page_bytes).max(1);
         let flight = self.flights.get_mut(&id)?;
+        let piece_bytes =
+            if matches!(flight.plan.far, Far::Disk(..)) { DISK_PIECE_BYTES } else { self.piece_bytes };
+        let most = (piece_bytes / self.page_bytes).max(1);
         let entries = flight.given..flight.plan.pages.len().min(flight.given + most);
         flight.given = entries.end;
         flight.under_way += entries.len();
