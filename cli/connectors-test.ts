@@ -1,15 +1,20 @@
-/** `kvengine connectors test`: a connector against the rules of its interface. */
+/** `kvengine connectors test`: a connector or a tier against the rules of its interface. */
 
 import type { CommandDef } from "citty";
 import { type RuleResult, testConnector } from "../connectors/conformance.ts";
 import { RULES } from "../connectors/conformance-rules.ts";
 import { SERVING_RULES, type ServingHarness } from "../connectors/serving-rules.ts";
-import type { ConnectorDescription } from "../connectors/connector-class.ts";
+import { type ConnectorDescription, describeConnector } from "../connectors/connector-class.ts";
 import type { KvConnector } from "../connectors/connector.ts";
 import { notesOn, showCounts, sumCounts, type TrialCounts } from "../connectors/trial-counts.ts";
 import { createEmptyEngine } from "../connectors/empty-engine.ts";
+import { importTiered } from "../connectors/registry.ts";
+import { NUM_TIER_RULES, testTier } from "../connectors/test-tier.ts";
+import type { TierDescription } from "../connectors/tier-class.ts";
+import { drivingOf } from "../connectors/tier-options.ts";
 import { optionsOf, parseGivenOptions } from "../engine/connectors/given-options.ts";
-import { loadConnectorClass, readOptions } from "../engine/connectors/load-connector.ts";
+import { type Exported, loadExport, readOptions } from "../engine/connectors/load-connector.ts";
+import type { LoadedTier } from "../engine/connectors/tiers/js-tier-port.ts";
 import { serveTrial } from "../engine/connectors/trial/serve-trial.ts";
 import { defineOurCommand } from "./command.ts";
 import { EXIT } from "./output.ts";
@@ -17,42 +22,85 @@ import { EXIT } from "./output.ts";
 /** How long a promise of a connector is waited for. */
 const PATIENCE_MS = 5000;
 
+type Given = Readonly<Record<string, unknown>>;
+
+/** What the rules have found, and how many there are. */
+interface Findings {
+  readonly results: readonly RuleResult[];
+  readonly numRules: number;
+}
+
 const command: CommandDef = defineOurCommand("connectors test", async ({ values, positionals }) => {
   const [spec = ""] = positionals;
-  const description = await loadConnectorClass(spec, process.cwd());
-  const given = optionsOf(parseGivenOptions(values.kvConnectorOptions, 1), description.name);
+  const exported = await loadExport(spec, process.cwd());
+  const { name, apiVersion } = exported.description;
+  const given = optionsOf(parseGivenOptions(values.kvConnectorOptions, 1), name);
   // Refused before any rule runs: it is the command line that is wrong then.
-  readOptions(spec, description, given);
+  readOptions(spec, exported.description, given);
   const trials: TrialCounts[] = [];
-  const harness = createHarness(spec, description, given, trials);
-  const rules = [...RULES, ...SERVING_RULES];
-  const results = await testConnector(harness, rules);
+  const findings =
+    exported.kind === "tier"
+      ? await tryTier(spec, exported.description, given, trials)
+      : await tryConnector(spec, exported.description, given, trials);
+  const { results } = findings;
   const failed = results.filter(({ failure }) => failure !== undefined).length;
-  const { name, apiVersion } = description;
   const counts = sumCounts(trials);
   const notes = trials.length === 0 ? [] : notesOn(counts);
-  const report = { name, apiVersion, results, trials: counts, notes };
+  const report = { kind: exported.kind, name, apiVersion, results, trials: counts, notes };
   const said = trials.length === 0 ? [] : [showCounts(counts), ...notes];
   const text = values.json
     ? JSON.stringify(report, null, 2)
-    : toText(spec, description, results, rules.length, said);
+    : toText(spec, exported, findings, said);
   process.stdout.write(`${text}\n`);
   return failed === 0 ? EXIT.ok : EXIT.failed;
 });
 
-function createHarness(
+async function tryConnector(
   spec: string,
   description: ConnectorDescription,
-  given: Readonly<Record<string, unknown>>,
+  given: Given,
+  trials: TrialCounts[],
+): Promise<Findings> {
+  const create = (options?: Given): KvConnector =>
+    new description.connectorClass(readOptions(spec, description, { ...given, ...options }));
+  const harness = createHarness(description, create, () => [], trials);
+  const rules = [...RULES, ...SERVING_RULES];
+  return { results: await testConnector(harness, rules), numRules: rules.length };
+}
+
+/** A tier alone, and then below host pages that are far too few. */
+async function tryTier(
+  spec: string,
+  description: TierDescription,
+  given: Given,
+  trials: TrialCounts[],
+): Promise<Findings> {
+  const { name, tierClass } = description;
+  const numRules = NUM_TIER_RULES + SERVING_RULES.length;
+  const alone = await testTier(tierClass, { options: given, patienceMs: PATIENCE_MS });
+  // Where it cannot even be constructed, no other rule was tried.
+  if (alone.length < NUM_TIER_RULES) return { results: alone, numRules };
+  const tiers = (): readonly LoadedTier[] => {
+    const values = readOptions(spec, description, given);
+    return [{ name, tier: new tierClass(values), driving: drivingOf(values), path: undefined }];
+  };
+  const tiered = describeConnector(await importTiered());
+  const create = (): KvConnector => new tiered.connectorClass(readOptions(spec, tiered, {}));
+  const harness = createHarness(tiered, create, tiers, trials);
+  return { results: [...alone, ...(await testConnector(harness, SERVING_RULES))], numRules };
+}
+
+function createHarness(
+  description: ConnectorDescription,
+  create: (options?: Given) => KvConnector,
+  tiers: () => readonly LoadedTier[],
   trials: TrialCounts[],
 ): ServingHarness {
-  const create = (options?: Readonly<Record<string, unknown>>): KvConnector =>
-    new description.connectorClass(readOptions(spec, description, { ...given, ...options }));
   return {
     description,
     create,
     serve: async (options) => {
-      const report = await serveTrial(description.name, create(), options);
+      const report = await serveTrial(description.name, create(), options, tiers());
       trials.push(report.counts);
       return report;
     },
@@ -73,15 +121,14 @@ async function settles(promise: Promise<unknown>): Promise<boolean> {
 
 function toText(
   spec: string,
-  { name, apiVersion }: ConnectorDescription,
-  results: readonly RuleResult[],
-  numRules: number,
+  { kind, description: { name, apiVersion } }: Exported,
+  { results, numRules }: Findings,
   notes: readonly string[],
 ): string {
   const failed = results.filter(({ failure }) => failure !== undefined);
   const untried = numRules - results.length;
   return [
-    `${name}, version ${apiVersion} of the interface (${spec}): a connector`,
+    `${name}, version ${apiVersion} of the interface (${spec}): a ${kind}`,
     ...results.flatMap(({ rule, failure }) =>
       failure === undefined ? [`  ok    ${rule}`] : [`  FAIL  ${rule}`, `        ${failure}`],
     ),

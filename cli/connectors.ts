@@ -1,15 +1,17 @@
 /** `kvengine connectors`: which KV connectors are built in, or the one of a file, and what their options are. */
 
 import type { CommandDef } from "citty";
-import { type ConnectorDescription, describeConnector } from "../connectors/connector-class.ts";
+import { describeConnector } from "../connectors/connector-class.ts";
 import { optionLines } from "../connectors/option-text.ts";
 import type { ConnectorOptions } from "../connectors/options.ts";
-import { CONNECTOR_NAMES, importConnector } from "../connectors/registry.ts";
-import { loadConnectorClass } from "../engine/connectors/load-connector.ts";
+import { CONNECTOR_NAMES, importConnector, importTier, TIER_NAMES } from "../connectors/registry.ts";
+import { describeTier } from "../connectors/tier-class.ts";
+import { type Exported, loadExport } from "../engine/connectors/load-connector.ts";
 import { defineOurCommand } from "./command.ts";
 import { EXIT, formatBytes } from "./output.ts";
 
 interface Listed {
+  readonly kind: "connector" | "tier";
   readonly name: string;
   readonly apiVersion: number;
   readonly options: ConnectorOptions;
@@ -19,24 +21,30 @@ const command: CommandDef = defineOurCommand("connectors", async ({ values, posi
   const [spec] = positionals;
   const listed =
     spec === undefined
-      ? await Promise.all(CONNECTOR_NAMES.map(describeBuiltIn))
-      : [listedOf(await loadConnectorClass(spec, process.cwd()))];
+      ? await describeBuiltIn()
+      : [listedOf(await loadExport(spec, process.cwd()))];
   process.stdout.write(`${values.json ? JSON.stringify(listed, null, 2) : toText(listed)}\n`);
   return EXIT.ok;
 });
 
-async function describeBuiltIn(name: string): Promise<Listed> {
-  return listedOf(describeConnector(await importConnector(name)));
+async function describeBuiltIn(): Promise<readonly Listed[]> {
+  const connectors = CONNECTOR_NAMES.map(async (name) =>
+    listedOf({ kind: "connector", description: describeConnector(await importConnector(name)) }),
+  );
+  const tiers = TIER_NAMES.map(async (name) =>
+    listedOf({ kind: "tier", description: describeTier(await importTier(name)) }),
+  );
+  return Promise.all([...connectors, ...tiers]);
 }
 
-function listedOf({ name, apiVersion, options }: ConnectorDescription): Listed {
-  return { name, apiVersion, options };
+function listedOf({ kind, description: { name, apiVersion, options } }: Exported): Listed {
+  return { kind, name, apiVersion, options };
 }
 
 function toText(listed: readonly Listed[]): string {
-  const lines = listed.flatMap(({ name, apiVersion, options }) => {
+  const lines = listed.flatMap(({ kind, name, apiVersion, options }) => {
     const rows = optionLines(options, formatBytes);
-    const head = `${name} (version ${apiVersion} of the interface)`;
+    const head = `${name} (${kind === "tier" ? "a tier, " : ""}version ${apiVersion} of the interface)`;
     if (rows.length === 0) return [`${head}: no options`];
     return [`${head}:`, ...rows.map((row) => `  ${row}`)];
   });

@@ -52,7 +52,7 @@ function construct(harness: Harness, options?: Readonly<Record<string, unknown>>
 }
 
 /** Both ends of what an option allows; a text has none. */
-function endsOf(option: ConnectorOption): readonly (number | boolean | string)[] {
+export function endsOf(option: ConnectorOption): readonly (number | boolean | string)[] {
   switch (option.type) {
     case "boolean":
       return [false, true];

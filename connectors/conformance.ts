@@ -18,8 +18,8 @@ export interface Harness {
   settles(promise: Promise<unknown>): Promise<boolean>;
 }
 
-export interface Rule<H extends Harness = Harness> {
-  /** What holds, after "a connector". */
+export interface Rule<H = Harness> {
+  /** What holds, after "a connector" or "a tier". */
   readonly name: string;
   /** Throws what does not hold. */
   readonly run: (harness: H) => void | Promise<void>;
@@ -38,7 +38,7 @@ export class Broken extends Error {}
 export class Unusable extends Broken {}
 
 /** All rules in order, whatever becomes of those before; none after one that finds the connector unusable. Never throws. */
-export async function testConnector<H extends Harness>(
+export async function testConnector<H>(
   harness: H,
   rules: readonly Rule<H>[],
 ): Promise<readonly RuleResult[]> {

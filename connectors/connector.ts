@@ -11,6 +11,7 @@
 
 import type { BlockId, BlockKey, GpuBlockPoolView } from "./block-pool-view.ts";
 import type { ConnectorOptions, OptionValues } from "./options.ts";
+import type { TierPort } from "./tier-port.ts";
 
 export type {
   BlockId,
@@ -21,6 +22,11 @@ export type {
   LeaseOptions,
 } from "./block-pool-view.ts";
 export { RefusedError, type RefusalCode } from "./errors.ts";
+export { KvTier, TIER_API_VERSION } from "./tier.ts";
+export { testTier, type TestTierOptions } from "./test-tier.ts";
+export type { RuleResult } from "./conformance.ts";
+export type { Answer, TierClass, TierContext, TierLog } from "./tier.ts";
+export type { TierOutcome, TierPort, TierResult } from "./tier-port.ts";
 export type { ConnectorOption, ConnectorOptions, OptionValues } from "./options.ts";
 
 /** Major version of this interface. One binary runs connectors of its own major, whatever their age. */
@@ -154,6 +160,13 @@ export interface Transfers {
    * begun or ended.
    */
   cancel(id: FlightId): boolean;
+  /**
+   * Whether a block is in an open plan of this connector, to be filled with this content, and no load of it was begun: what begins a load
+   * later than the plan came must ask, since a plan ends with the requests that it is for.
+   */
+  isAwaited(block: BlockId, key: BlockKey): boolean;
+  /** Blocks of open plans that will not be brought after all: they are computed at once. Throws `notHeld` for one that is not awaited. */
+  giveUp(blocks: readonly BlockId[]): void;
   readonly rates: TransferRates;
   /**
    * Blocks of this connector that may still be stored now; 0 while requests lack blocks. Loads do not use it up. One flight of several
@@ -202,14 +215,19 @@ export interface SchedulerContext {
   readonly groups: readonly KvGroupInfo[];
   readonly transfers: Transfers;
   readonly pages: HostPages;
+  /** Tiers below the host's memory that this connector drives, in the order in which they were named; most connectors have none. */
+  readonly tiers: readonly TierPort[];
   readonly log: ConnectorLog;
   readonly metrics: ConnectorMetrics;
   /** Most tokens of a step. */
   readonly maxBatchedTokens: number;
   /** Milliseconds, monotonic. Decisions that depend on time use this clock, so that a trace can be replayed. */
   now(): number;
-  /** Asks for one more `schedule()`: there is news. It comes later, never inside this call; calls before it are one. Good anywhere. */
-  wake(): void;
+  /**
+   * Asks for one more `schedule()`: there is news. It comes later, never inside this call; calls before it are one. Good anywhere. With
+   * `at` (of this clock) it comes then.
+   */
+  wake(at?: number): void;
   /** A live request's blocks of each group, 0 where a position left the window. Throws `closed` outside a hook. */
   blocksOf(requestId: string): readonly (readonly BlockId[])[] | undefined;
 }

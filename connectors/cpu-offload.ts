@@ -21,8 +21,9 @@ import {
   type WantedBlocks,
 } from "./connector.ts";
 import { EvictionWindow } from "./eviction-window.ts";
+import { HostLevel } from "./host-level.ts";
+import type { LowerTiers } from "./lower-tiers.ts";
 import type { ConnectorOptions, OptionValues } from "./options.ts";
-import { PageCache } from "./page-cache.ts";
 import { AutoMode, type StoreMode } from "./store-mode.ts";
 
 const TIER = "host";
@@ -58,14 +59,14 @@ export default class CpuOffload extends KvConnector {
 
   readonly #fixedMode: StoreMode | undefined;
   readonly #auto = new AutoMode(() => this.#copyCost());
-  readonly #cache = new PageCache();
+  readonly #below: LowerTiers | undefined;
   readonly #stores = new Map<FlightId, Moving>();
   readonly #loads = new Map<FlightId, Moving>();
   /** Complete blocks that are not stored yet, in eager mode. */
   #backlog: BlockId[] = [];
   /** All complete blocks, while there is room for many more: nothing was evicted yet, and copies would only cost. */
   #roomy: BlockId[] | undefined = [];
-  #events: KvEvent[] = [];
+  #host!: HostLevel;
   #view!: GpuBlockPoolView;
   #context!: SchedulerContext;
   /** When the last step was scheduled, and how long steps take: a moving average. */
@@ -82,8 +83,10 @@ export default class CpuOffload extends KvConnector {
   /** Blocks from the head of the free queue of which none is left to store: they are stored, on their way, or have no content. */
   #numCovered = 0;
 
-  constructor(options: OptionValues) {
+  /** `below`: where what leaves host pages is kept. */
+  constructor(options: OptionValues, below?: LowerTiers) {
     super();
+    this.#below = below;
     const { mode } = options;
     this.#fixedMode = mode === "eager" || mode === "lazy" ? mode : undefined;
     if (this.#fixedMode !== undefined) this.#roomy = undefined;
@@ -95,33 +98,39 @@ export default class CpuOffload extends KvConnector {
 
   override onSchedulerReady(context: SchedulerContext): void {
     this.#context = context;
+    const onForgotten = (keys: readonly BlockKey[]): void => this.#below?.forgotten(keys);
+    const onUnsafe = (): void => void (this.#numCovered = 0);
+    this.#host = new HostLevel(this.#view, context, { onForgotten, onUnsafe });
+    this.#below?.start(context, {
+      host: this.#host,
+      load: (keys, blocks) => this.#load(keys, blocks),
+    });
   }
 
-  override findBlocks(_request: RequestView, hashes: BlockHashes, wanted: WantedBlocks): undefined {
-    if (this.#cache.size === 0) return;
+  override findBlocks(
+    _request: RequestView,
+    hashes: BlockHashes,
+    wanted: WantedBlocks,
+  ): "pending" | undefined {
+    const { cache } = this.#host;
+    if (cache.size === 0) return this.#below?.find(hashes, wanted);
     for (let block = 0; block < wanted.numBlocks; block++) {
       for (let group = 0; group < wanted.numGroups; group++) {
-        if (this.#cache.ready(hashes.keyOf(block, group)) !== undefined)
-          wanted.mark(block, group, TIER);
+        if (cache.ready(hashes.keyOf(block, group)) !== undefined) wanted.mark(block, group, TIER);
       }
     }
+    return this.#below?.find(hashes, wanted);
   }
 
   override updateStateAfterAlloc(_request: RequestView, plan: LoadPlan): void {
-    for (let from = 0; from < plan.blocks.length; from += MOST_OF_LOAD) {
-      const some = plan.blocks.slice(from, from + MOST_OF_LOAD);
-      const there = some.filter(({ key }) => this.#cache.ready(key) !== undefined);
-      const keys = there.map(({ key }) => key);
-      const blocks = there.map(({ id }) => id);
-      const pages = keys.map((key) => this.#cache.ready(key) as PageId);
-      if (pages.length === 0) continue;
-      const flight = this.#context.transfers.load(pages, blocks);
-      this.#loads.set(flight, { keys, blocks });
-      for (const key of keys) {
-        this.#cache.pin(key);
-        this.#cache.touch(key);
-      }
-    }
+    const { cache } = this.#host;
+    const there = plan.blocks.filter(({ key }) => cache.ready(key) !== undefined);
+    this.#load(
+      there.map(({ key }) => key),
+      there.map(({ id }) => id),
+    );
+    if (there.length < plan.blocks.length)
+      this.#below?.bring(plan.blocks.filter(({ key }) => cache.ready(key) === undefined));
     this.#auto.reused(plan.blocks.length);
     // Of the free queue it may have taken any.
     this.#numCovered = 0;
@@ -134,6 +143,7 @@ export default class CpuOffload extends KvConnector {
     if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog);
     this.#isIdle = output.stepId < 0;
     if (this.#mode === "lazy") this.#storeNearEviction(this.#isIdle);
+    this.#below?.work();
   }
 
   override requestFinished(
@@ -162,26 +172,31 @@ export default class CpuOffload extends KvConnector {
     // The next step may be a long time off.
     if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog);
     if (this.#mode === "lazy") this.#storeNearEviction(this.#isIdle);
+    this.#below?.work();
   }
 
   override takeEvents(): readonly KvEvent[] {
-    const events = this.#events;
-    if (events.length > 0) this.#events = [];
-    return events;
+    const events = this.#host.takeEvents();
+    return this.#below === undefined ? events : [...events, ...this.#below.takeEvents()];
   }
 
   override resetCache(): void {
-    this.#context.pages.free(this.#cache.clear());
+    this.#host.clear();
+    this.#below?.reset();
     this.#stores.clear();
     this.#loads.clear();
     this.#backlog = [];
     if (this.#fixedMode === undefined) this.#roomy = [];
     this.#numCovered = 0;
-    this.#events.push({ kind: "cleared", keys: [], medium: TIER });
   }
 
   override stats(): Readonly<Record<string, number>> {
-    return { pages: this.#cache.size, eager: this.#mode === "eager" ? 1 : 0 };
+    this.#below?.report();
+    return { pages: this.#host.cache.size, eager: this.#mode === "eager" ? 1 : 0 };
+  }
+
+  override shutdown(deadline: number): void | Promise<void> {
+    return this.#below?.shutdown(deadline);
   }
 
   get #mode(): StoreMode {
@@ -219,8 +234,8 @@ export default class CpuOffload extends KvConnector {
     for (const [i, id] of ids.entries()) {
       const key = this.#view.hashOf(id);
       if (key === undefined || wanted.has(key)) continue;
-      if (this.#cache.has(key)) {
-        if (this.#cache.ready(key) !== undefined) this.#view.markSafe([id]);
+      if (this.#host.cache.has(key)) {
+        if (this.#host.cache.ready(key) !== undefined) this.#view.markSafe([id]);
         continue;
       }
       if (blocks.length >= most) {
@@ -250,8 +265,8 @@ export default class CpuOffload extends KvConnector {
         covered = distance;
         break;
       }
-      if (this.#cache.has(hash)) {
-        if (this.#cache.ready(hash) !== undefined) this.#view.markSafe([id]);
+      if (this.#host.cache.has(hash)) {
+        if (this.#host.cache.ready(hash) !== undefined) this.#view.markSafe([id]);
       } else if (!keys.has(hash)) {
         blocks.push(id);
         keys.add(hash);
@@ -267,7 +282,7 @@ export default class CpuOffload extends KvConnector {
     const { numFree } = transfers;
     const room = pages.numFree;
     if (numFree <= room || !mayForget || pages.isGrowing) return Math.min(numFree, room);
-    return Math.min(numFree, room + this.#cache.size - this.#cache.numPinned);
+    return Math.min(numFree, this.#host.numAvailable);
   }
 
   /** The time that copying a block takes, by the time that computing it takes. */
@@ -279,42 +294,40 @@ export default class CpuOffload extends KvConnector {
   }
 
   #store(blocks: readonly BlockId[], keys: readonly BlockKey[]): void {
-    const { pages, transfers } = this.#context;
-    if (blocks.length > pages.numFree) this.#forget(blocks.length - pages.numFree);
-    const count = Math.min(blocks.length, pages.numFree);
-    for (let from = 0; from < count; from += MOST_OF_STORE) {
-      const some = blocks.slice(from, Math.min(count, from + MOST_OF_STORE));
-      const theirs = keys.slice(from, from + some.length);
-      const to = pages.alloc(some.length);
-      if (to === undefined) return;
-      const flight = transfers.store(some, to);
-      for (const [i, key] of theirs.entries()) this.#cache.add(key, to[i] as PageId);
-      this.#stores.set(flight, { keys: theirs, blocks: some });
+    const pages = this.#host.take(keys);
+    for (let from = 0; from < pages.length; from += MOST_OF_STORE) {
+      const to = pages.slice(from, from + MOST_OF_STORE);
+      const some = blocks.slice(from, from + to.length);
+      const flight = this.#context.transfers.store(some, to);
+      this.#stores.set(flight, { keys: keys.slice(from, from + to.length), blocks: some });
     }
-    this.#auto.stored(count);
+    this.#auto.stored(pages.length);
   }
 
-  /** Forgets the least recently used pages. */
-  #forget(count: number): void {
-    const { keys, pages } = this.#cache.evict(count);
-    if (keys.length === 0) return;
-    this.#context.pages.free(pages);
-    this.#clearSafe(keys);
-    this.#events.push({ kind: "removed", keys, medium: TIER });
+  /** Begins loads of blocks that are ready in host pages. */
+  #load(keys: readonly BlockKey[], blocks: readonly BlockId[]): void {
+    const { cache } = this.#host;
+    for (let from = 0; from < keys.length; from += MOST_OF_LOAD) {
+      const some = keys.slice(from, from + MOST_OF_LOAD);
+      const theirs = blocks.slice(from, from + MOST_OF_LOAD);
+      const pages = some.map((key) => cache.ready(key) as PageId);
+      this.#loads.set(this.#context.transfers.load(pages, theirs), { keys: some, blocks: theirs });
+      for (const key of some) {
+        cache.pin(key);
+        cache.touch(key);
+      }
+    }
   }
 
   #stored({ keys, blocks }: Moving, { failedBlockIds }: TransferResult): void {
     const failed = new Set(failedBlockIds);
     const stored: BlockKey[] = [];
     for (const [i, key] of keys.entries()) {
-      if (failed.has(blocks[i] as BlockId)) {
-        this.#dropKey(key);
-      } else {
-        this.#cache.filled(key);
-        stored.push(key);
-      }
+      if (failed.has(blocks[i] as BlockId)) this.#host.drop(key);
+      else stored.push(key);
     }
-    if (stored.length > 0) this.#events.push({ kind: "stored", keys: stored, medium: TIER });
+    this.#host.filled(stored);
+    this.#below?.stored(stored);
   }
 
   #loaded({ keys, blocks }: Moving, { failedBlockIds, cancelled }: TransferResult): void {
@@ -323,27 +336,13 @@ export default class CpuOffload extends KvConnector {
     for (const [i, key] of keys.entries()) {
       const block = blocks[i] as BlockId;
       // A page that could not be read is not offered again.
-      if (!cancelled && failed.has(block)) this.#dropKey(key);
-      else this.#cache.unpin(key);
-      if (!failed.has(block) && this.#cache.has(key)) arrived.push(block);
+      if (!cancelled && failed.has(block)) this.#host.drop(key);
+      else this.#host.cache.unpin(key);
+      if (!failed.has(block) && this.#host.cache.has(key)) arrived.push(block);
+      this.#below?.landed(key);
     }
     // What has just been brought is there twice: it is not stored again.
     this.#view.markSafe(arrived);
-  }
-
-  #dropKey(key: BlockKey): void {
-    const page = this.#cache.drop(key);
-    if (page === undefined) return;
-    this.#context.pages.free([page]);
-    this.#clearSafe([key]);
-  }
-
-  /** Their copies are gone: blocks of the device with this content are to be stored again. */
-  #clearSafe(keys: readonly BlockKey[]): void {
-    const onDevice = keys.filter((key) => this.#view.blockOfHash(key) !== undefined);
-    if (onDevice.length === 0) return;
-    this.#view.clearSafe(onDevice);
-    this.#numCovered = 0;
   }
 
   /** Blocks that were handed out before they could be stored. */
@@ -352,7 +351,7 @@ export default class CpuOffload extends KvConnector {
     const lost = numLost - this.#numLost;
     if (lost === 0) return;
     this.#numLost = numLost;
-    const isFull = this.#context.pages.numFree === 0 && this.#cache.numPinned === this.#cache.size;
+    const isFull = this.#host.numAvailable === 0;
     if (!isFull) this.#auto.outrun(lost);
     const reason = isFull ? "full" : "outrun";
     this.#context.metrics.count("stores_declined", lost, { reason });

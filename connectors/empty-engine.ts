@@ -68,6 +68,7 @@ function createContext(name: string, now: () => number): SchedulerContext {
     blocksOf: () => undefined,
     log: { info(): void {}, warn(): void {}, error(): void {} },
     metrics: { count(): void {}, set(): void {} },
+    tiers: [],
     pages: {
       pageBytes: 1024,
       layout: "",
@@ -89,6 +90,10 @@ function createContext(name: string, now: () => number): SchedulerContext {
         throw new RefusedError("budget", "no transfer may begin", 0);
       },
       cancel: () => false,
+      isAwaited: () => false,
+      giveUp(blocks): void {
+        if (blocks.length > 0) throw new RefusedError("notHeld", "there is no open plan");
+      },
     },
   };
 }

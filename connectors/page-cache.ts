@@ -82,6 +82,25 @@ export class PageCache {
     this.#append(entry);
   }
 
+  /** Makes an entry the next to be evicted. */
+  cool(key: BlockKey): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined || entry === this.#oldest) return;
+    this.#unlink(entry);
+    entry.newer = this.#oldest;
+    if (this.#oldest !== undefined) this.#oldest.older = entry;
+    else this.#newest = entry;
+    this.#oldest = entry;
+  }
+
+  /** The `count` least recently used entries whose content is there, or fewer when there are not as many. */
+  coldest(count: number): BlockKey[] {
+    const keys: BlockKey[] = [];
+    for (let entry = this.#oldest; entry !== undefined && keys.length < count; entry = entry.newer)
+      if (entry.isReady) keys.push(entry.key);
+    return keys;
+  }
+
   /** Forgets an entry, pinned or not. Answers its page. */
   drop(key: BlockKey): PageId | undefined {
     const entry = this.#entries.get(key);

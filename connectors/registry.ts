@@ -1,21 +1,45 @@
-/** The connectors that come with kvengine, by the name that `--kv-connector` takes. Each is loaded when it is asked for. */
+/** The connectors and tiers that come with kvengine, by the name that `--kv-connector` takes. Each is loaded when it is asked for. */
 
 import type { ConnectorClass } from "./connector.ts";
 import { RefusedError } from "./errors.ts";
+import type { TierClass } from "./tier.ts";
 
-const CONNECTORS: Readonly<Record<string, () => Promise<{ readonly default: ConnectorClass }>>> = {
+type Built<T> = Readonly<Record<string, () => Promise<{ readonly default: T }>>>;
+
+const CONNECTORS: Built<ConnectorClass> = {
   "cpu-offload": () => import("./cpu-offload.ts"),
   null: () => import("./null.ts"),
 };
 
+const TIERS: Built<TierClass> = {
+  memory: () => import("./memory.ts"),
+};
+
 export const CONNECTOR_NAMES: readonly string[] = Object.keys(CONNECTORS);
+export const TIER_NAMES: readonly string[] = Object.keys(TIERS);
+/** Of both. */
+export const BUILT_IN_NAMES: readonly string[] = [...CONNECTOR_NAMES, ...TIER_NAMES];
 
 /** Throws `invalid`, listing the names, for one that is not built in. */
 export async function importConnector(name: string): Promise<ConnectorClass> {
-  const load = Object.hasOwn(CONNECTORS, name) ? CONNECTORS[name] : undefined;
+  return pick(CONNECTORS, name, "connector")();
+}
+
+/** As `importConnector`. */
+export async function importTier(name: string): Promise<TierClass> {
+  return pick(TIERS, name, "tier")();
+}
+
+/** What drives tiers. */
+export async function importTiered(): Promise<ConnectorClass> {
+  return (await import("./tiered.ts")).default;
+}
+
+function pick<T>(built: Built<T>, name: string, what: string): () => Promise<T> {
+  const load = Object.hasOwn(built, name) ? built[name] : undefined;
   if (load === undefined) {
-    const names = CONNECTOR_NAMES.join(", ");
-    throw new RefusedError("invalid", `there is no connector \`${name}\`; built in are ${names}`);
+    const names = Object.keys(built).join(", ");
+    throw new RefusedError("invalid", `there is no ${what} \`${name}\`; built in are ${names}`);
   }
-  return (await load()).default;
+  return async () => (await load()).default;
 }

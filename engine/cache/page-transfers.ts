@@ -96,6 +96,33 @@ export interface PageTransfers {
   /** Reads host pages from a file. Throws as `store`. */
   readPages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void;
 
+  /** Bytes of a copy: a page's, and what it is known by when it comes back. */
+  readonly copyBytes: number;
+
+  /**
+   * Copies host pages to `copies`, one each, on a thread that nobody waits for; not a flight. `names` are what the pages hold; `epoch`
+   * changes when nothing older counts. Until the promise settles nobody else may use the copies. Answers a code for each page:
+   * empty where it arrived, else `conflict` (a flight fills it), `empty` or `checksum`. Rejects with `internal` for an index or a
+   * length out of range.
+   */
+  copyOut(
+    pages: Int32Array,
+    names: readonly string[],
+    epoch: number,
+    copies: readonly Uint8Array[],
+  ): Promise<readonly string[]>;
+
+  /**
+   * Copies `copies` to host pages, those alone that `copyOut` of this process made under the same name in the same epoch. As `copyOut`;
+   * the codes are `older` (from another process, or another epoch), `checksum` (not what was copied) and `conflict`.
+   */
+  copyIn(
+    pages: Int32Array,
+    names: readonly string[],
+    epoch: number,
+    copies: readonly Uint8Array[],
+  ): Promise<readonly string[]>;
+
   /** True when nothing of the flight had started: it ends as cancelled. False when it has started, has ended or is unknown. */
   cancel(id: number): boolean;
 

@@ -83,9 +83,30 @@ export class BlockOffers implements Coming, BlockMarks {
   }
 
   unmark(connector: number): void {
+    this.#unmark((at) => this.#marks[at] === connector + 1);
+  }
+
+  /** What is marked is not brought from this tier after all. */
+  unmarkTier(tier: string): void {
+    this.#unmark((at) => this.#tiers[at] === tier);
+  }
+
+  /** Blocks that are marked, over all groups, by tier. */
+  countByTier(): Map<string, number> {
+    const counts = new Map<string, number>();
     const end = this.numBlocks * this.numGroups;
     for (let at = 0; at < end; at++) {
-      if (this.#marks[at] !== connector + 1) continue;
+      if (this.#marks[at] === NOBODY) continue;
+      const tier = this.#tiers[at] as string;
+      counts.set(tier, (counts.get(tier) ?? 0) + 1);
+    }
+    return counts;
+  }
+
+  #unmark(is: (at: number) => boolean): void {
+    const end = this.numBlocks * this.numGroups;
+    for (let at = 0; at < end; at++) {
+      if (this.#marks[at] === NOBODY || !is(at)) continue;
       this.#marks[at] = NOBODY;
       this.#numMarked--;
     }

@@ -11,6 +11,7 @@ import {
   type TransferRates,
   type Transfers,
 } from "../../connectors/connector.ts";
+import type { TierPort } from "../../connectors/tier-port.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { KvConnectors } from "./kv-connectors.ts";
 
@@ -29,6 +30,8 @@ export interface ContextParts {
   /** Whether one of the connector's hooks is running now. */
   readonly isInHook: () => boolean;
   readonly wake: () => void;
+  /** Opens the tiers that it drives; their results wake the engine by `wake`. */
+  readonly openTiers: (wake: () => void) => readonly TierPort[];
   /** Runs a task when none of the engine's code runs. */
   readonly defer: (task: () => void) => void;
 }
@@ -43,6 +46,7 @@ export function createContext(
     if (!isEnabled())
       throw new RefusedError("closed", `connector ${name} was disabled or shut down`);
   };
+  const wake = createWake(parts);
   const transfers: Transfers = {
     store: (blocks, pages) => {
       checkEnabled();
@@ -62,6 +66,12 @@ export function createContext(
     cancel: (id) => {
       const flight = connectors.flights.get(id);
       return flight?.connector === connector && connectors.flights.cancel(flight);
+    },
+    isAwaited: (block, key) => connectors.loads.isAwaited(connector, block, key),
+    giveUp: (blocks) => {
+      checkEnabled();
+      connectors.loads.decline(connector, listOf(blocks));
+      wake();
     },
     get rates(): TransferRates {
       return connectors.rates;
@@ -98,7 +108,12 @@ export function createContext(
     metrics,
     maxBatchedTokens,
     now: side.now,
-    wake: createWake(parts),
+    tiers: Object.freeze([...parts.openTiers(wake)]),
+    wake: (at?: number): void => {
+      if (at === undefined) wake();
+      else if (Number.isFinite(at)) connectors.tiers.setAlarm(at);
+      else throw new RefusedError("invalid", `${at} is no time`);
+    },
     blocksOf: (requestId: string): readonly (readonly BlockId[])[] | undefined => {
       if (!isInHook()) throw new RefusedError("closed", "blocksOf is good inside a hook only");
       return side.byId(requestId)?.blocks.tables.map(({ entries }) => Array.from(entries));

@@ -27,6 +27,7 @@ import { GuardedConnector } from "./guarded-connector.ts";
 import { HookTurn } from "./hook-turn.ts";
 import type { Hook } from "./hooks.ts";
 import type { BlockMarks } from "./look-up.ts";
+import type { LoadedTier } from "./tiers/js-tier-port.ts";
 import { SampleStore } from "./sample-store.ts";
 
 /** A connector that was constructed. */
@@ -34,6 +35,10 @@ export interface NamedConnector {
   /** Unique among the host's. */
   readonly name: string;
   readonly connector: KvConnector;
+  /** Its place among what was named, which `HookTurn` tells; its place in the list when left out. */
+  readonly index?: number;
+  /** What it drives. */
+  readonly tiers?: readonly LoadedTier[];
 }
 
 export interface HostOptions {
@@ -80,6 +85,8 @@ interface Updated {
 /** A connector with all that belongs to it. */
 interface Hosted {
   readonly place: number;
+  readonly index: number;
+  readonly tiers: readonly LoadedTier[];
   readonly guard: GuardedConnector;
   readonly faults: ConnectorFaults;
   readonly own: OwnContext;
@@ -132,7 +139,20 @@ export class ConnectorHost {
 
   /** Whether a hook of this connector runs now. */
   isCalling(place: number): boolean {
-    return this.#turn.connector === place;
+    return this.#turn.connector === this.#hosted[place]?.index;
+  }
+
+  /** Tiers that a connector drives. */
+  tiersOf(place: number): readonly LoadedTier[] {
+    return this.#hosted[place]?.tiers ?? [];
+  }
+
+  get slowHookMs(): number {
+    return this.#options.slowHookMs;
+  }
+
+  get log(): LogLine {
+    return this.#options.log;
   }
 
   /** Once, before the first request: every connector gets its view, then every connector its context. */
@@ -249,13 +269,15 @@ export class ConnectorHost {
     this.#onShutdown?.();
   }
 
-  #host({ name, connector }: NamedConnector, place: number, turn: HookTurn): Hosted {
+  #host(one: NamedConnector, place: number, turn: HookTurn): Hosted {
+    const { name, connector, index = place, tiers = [] } = one;
     const { now, log, slowHookMs } = this.#options;
     const warn = (message: string): void => log("warn", `connector ${name}: ${message}`);
     const faults = new ConnectorFaults(warn, now);
     const guard = new GuardedConnector(connector, {
       name,
       place,
+      index,
       turn,
       faults,
       now,
@@ -273,7 +295,7 @@ export class ConnectorHost {
       metrics: new OwnMetrics(name, this.#samples, warn),
     };
     const series = new ConnectorSeries(guard, faults, own.metrics, this.#samples, now);
-    return { place, guard, faults, own, series };
+    return { place, index, tiers, guard, faults, own, series };
   }
 }
 

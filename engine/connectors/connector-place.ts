@@ -2,7 +2,7 @@
 
 import { existsSync, statSync } from "node:fs";
 import { isAbsolute, resolve } from "node:path";
-import { CONNECTOR_NAMES } from "../../connectors/registry.ts";
+import { BUILT_IN_NAMES } from "../../connectors/registry.ts";
 import { KvEngineError } from "../errors.ts";
 import { nearest } from "../nearest.ts";
 
@@ -18,7 +18,7 @@ const SOURCE_FILE = /\.(ts|mts|cts|js|mjs|cjs)$/;
  * installed for `folder`, from where paths count too. Throws `bad_config` for what is not there.
  */
 export function findConnector(spec: string, folder: string): ConnectorPlace {
-  if (CONNECTOR_NAMES.includes(spec)) return { kind: "built-in", name: spec };
+  if (BUILT_IN_NAMES.includes(spec)) return { kind: "built-in", name: spec };
   if (spec.startsWith(".") || isAbsolute(spec) || SOURCE_FILE.test(spec)) {
     const path = resolve(folder, spec);
     if (existsSync(path) && statSync(path).isFile()) return { kind: "file", path };
@@ -30,13 +30,13 @@ export function findConnector(spec: string, folder: string): ConnectorPlace {
   try {
     return { kind: "file", path: Bun.resolveSync(spec, folder) };
   } catch (cause) {
-    const near = nearest(spec, CONNECTOR_NAMES);
+    const near = nearest(spec, BUILT_IN_NAMES);
     throw new KvEngineError(
       "bad_config",
       `there is no connector \`${spec}\`: it is neither built in nor a package that is installed for ${folder}${near ? `: did you mean \`${near}\`?` : ""}`,
       {
         subject: "--kv-connector",
-        hint: `built in are ${CONNECTOR_NAMES.join(", ")}; a file is named by its path, as ./${spec}.ts`,
+        hint: `built in are ${BUILT_IN_NAMES.join(", ")}; a file is named by its path, as ./${spec}.ts`,
         cause,
       },
     );

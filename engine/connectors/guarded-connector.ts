@@ -34,6 +34,8 @@ export interface GuardOptions {
   readonly name: string;
   /** Its place among the connectors. */
   readonly place: number;
+  /** By which `turn` names it. */
+  readonly index: number;
   readonly turn: HookTurn;
   readonly faults: ConnectorFaults;
   /** Milliseconds, monotonic. */
@@ -189,10 +191,10 @@ export class GuardedConnector {
     otherwise: T,
   ): T {
     if (this.#disabled || this.#state !== state) return otherwise;
-    const { turn, place, faults, now, slowHookMs } = this.#options;
+    const { turn, index, faults, now, slowHookMs } = this.#options;
     const start = now();
-    if (!turn.begin(place, hook)) {
-      const whose = turn.connector === place ? "its own" : "another connector's";
+    if (!turn.begin(index, hook)) {
+      const whose = turn.connector === index ? "its own" : "another connector's";
       faults.add(
         "overlap",
         hook,

@@ -23,7 +23,11 @@ export class HostPages {
   readonly #keys: (BlockKey | undefined)[] = [];
   /** Pages that were filled before the cache was reset, and not since. */
   readonly #older = new Set<PageId>();
-  /** Pages that were freed while a flight used them. */
+  /** Copies that are being made of each page. */
+  readonly #readers: Uint16Array;
+  /** Resets of what pages hold. */
+  #epoch = 0;
+  /** Pages that were freed while they were in use. */
   readonly #leaving = new Set<PageId>();
 
   constructor(numPages: number, numReady: () => number) {
@@ -31,6 +35,7 @@ export class HostPages {
     this.#numReady = numReady;
     this.#owners = new Uint8Array(numPages);
     this.#flights = new Uint16Array(numPages);
+    this.#readers = new Uint16Array(numPages);
   }
 
   get numFree(): number {
@@ -63,8 +68,8 @@ export class HostPages {
     if (new Set(pages).size !== pages.length)
       throw new RefusedError("notHeld", "a page is named twice, and is held once");
     for (const page of pages) {
-      if (this.#flights[page] === 0) this.#release(page);
-      else this.#leaving.add(page);
+      if (this.#isInUse(page)) this.#leaving.add(page);
+      else this.#release(page);
     }
   }
 
@@ -83,8 +88,25 @@ export class HostPages {
   endFlight(pages: Int32Array): void {
     for (const page of pages) {
       this.#flights[page] = (this.#flights[page] as number) - 1;
-      if (this.#flights[page] === 0 && this.#leaving.delete(page)) this.#release(page);
+      this.#leave(page);
     }
+  }
+
+  /** The pages are copied: flights may read them meanwhile, and they are handed out to nobody. */
+  beginRead(pages: readonly PageId[]): void {
+    for (const page of pages) this.#readers[page] = (this.#readers[page] as number) + 1;
+  }
+
+  endRead(pages: readonly PageId[]): void {
+    for (const page of pages) {
+      this.#readers[page] = (this.#readers[page] as number) - 1;
+      this.#leave(page);
+    }
+  }
+
+  /** Changes when all content is of before a reset. */
+  get epoch(): number {
+    return this.#epoch;
   }
 
   /** Whether a flight uses the page. */
@@ -107,6 +129,7 @@ export class HostPages {
   forgetContents(): void {
     for (const [page, key] of this.#keys.entries()) if (key !== undefined) this.#older.add(page);
     this.#keys.fill(undefined);
+    this.#epoch++;
   }
 
   /** Whether it holds content from before a reset. */
@@ -127,6 +150,15 @@ export class HostPages {
     let count = 0;
     for (let page = 0; page < this.#next; page++) if (this.#owners[page] === connector + 1) count++;
     return count;
+  }
+
+  #isInUse(page: PageId): boolean {
+    return this.#flights[page] !== 0 || this.#readers[page] !== 0;
+  }
+
+  /** A use has ended. */
+  #leave(page: PageId): void {
+    if (!this.#isInUse(page) && this.#leaving.delete(page)) this.#release(page);
   }
 
   #release(page: PageId): void {

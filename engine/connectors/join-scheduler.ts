@@ -1,9 +1,11 @@
 /** Joins loaded connectors, transfers and scheduler: each connector gets its view and its context, and hears of what it asked for. */
 
+import type { TierPort } from "../../connectors/tier-port.ts";
 import type { PageTransfers } from "../cache/page-transfers.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import { createContext } from "./connector-context.ts";
 import type { ConnectorHost } from "./connector-host.ts";
+import { JsTierPort } from "./tiers/js-tier-port.ts";
 import { TransferSeries } from "./transfer-series.ts";
 import { KvConnectors, type KvConnectorsOptions } from "./kv-connectors.ts";
 
@@ -28,6 +30,14 @@ export function joinScheduler(
   wake: () => void,
 ): KvConnectors {
   const connectors = new KvConnectors(side, host, transfers, options);
+  const openTiers = (place: number, wakeOne: () => void): readonly TierPort[] => {
+    const { pages } = connectors;
+    const { slowHookMs: slowMs, log } = host;
+    const tools = { transfers, pages, connector: place, slowMs, now: side.now, log, wake: wakeOne };
+    const ports = host.tiersOf(place).map((tier) => new JsTierPort(tier, tools));
+    connectors.tiers.add(ports);
+    return ports;
+  };
   host.start({
     viewOf: (place) => connectors.ledgers.viewOf(place),
     contextOf: (place, own) =>
@@ -40,6 +50,7 @@ export function joinScheduler(
           isEnabled: () => !host.isDisabled(place) && !connectors.isClosed,
           isInHook: () => host.isCalling(place),
           wake,
+          openTiers: (wakeOne) => openTiers(place, wakeOne),
           defer: options.defer ?? later,
         },
         side,

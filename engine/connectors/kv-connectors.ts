@@ -30,6 +30,7 @@ import { decideLoad } from "./load-cost.ts";
 import { Loads } from "./loads.ts";
 import { PendingLookUps } from "./pending-look-ups.ts";
 import { type SequenceView, SequenceViews } from "./request-view.ts";
+import { type ComputeCost, TierSide } from "./tiers/tier-side.ts";
 import { TransferCounts } from "./transfer-counts.ts";
 import { hostPoolOf, ratesOf } from "./transfer-rates.ts";
 
@@ -59,6 +60,7 @@ export class KvConnectors implements SchedulerConnectors {
   readonly loads: Loads;
   readonly ledgers: Ledgers;
   readonly isLoading: (id: number) => boolean;
+  readonly tiers: TierSide = new TierSide();
   readonly #side: SchedulerSide;
   readonly #keys: BlockKeys;
   readonly #calls: ConnectorCalls;
@@ -129,6 +131,7 @@ export class KvConnectors implements SchedulerConnectors {
       this.loads.nextDeadline(),
       this.ledgers.nextDeadline(),
       this.#pending.nextDeadline,
+      this.tiers.nextDeadline,
     );
   }
 
@@ -210,6 +213,7 @@ export class KvConnectors implements SchedulerConnectors {
     const onOverdue = (ms: number): void => this.#calls.lookUpOverdue(ms);
     if (isPending && this.#pending.mayWait(sequence, now, onOverdue)) return "pending";
     this.#pending.end(sequence);
+    this.tiers.weigh(offers, () => this.#computeCost());
     return offers.numMarked > 0 || this.loads.blocks.size > 0 ? "some" : "none";
   }
 
@@ -219,21 +223,22 @@ export class KvConnectors implements SchedulerConnectors {
     numToLoad: number,
     numLoading: number,
   ): number {
-    const { kv, microsPerPromptToken, queuedPromptTokens } = this.#side;
+    const { kv } = this.#side;
     const stats = this.#transfers.stats();
     const numMissing = numBlocks - numDeviceBlocks;
     if (numMissing <= 0 || numToLoad + numLoading === 0) return numBlocks;
+    const bytes = numToLoad * this.pageBytes;
+    const rate = stats.loadBytesPerSecond || stats.storeBytesPerSecond || FIRST_BYTES_PER_SECOND;
+    const { latencyMs, ms } = this.tiers.time;
     const { numComputed } = decideLoad({
+      ...this.#computeCost(),
       numTokens: numMissing * kv.blockSize,
-      blockSize: kv.blockSize,
-      bytesPerBlock: (numToLoad / numMissing) * this.#transfers.pageBytes,
-      loadBytesPerSecond:
-        stats.loadBytesPerSecond || stats.storeBytesPerSecond || FIRST_BYTES_PER_SECOND,
-      loadLatencyMs: stats.loadLatencyMicros / 1000,
+      bytesPerBlock: bytes / numMissing,
+      // Pages go on to the device while others come from tiers: the slower of the two decides.
+      loadBytesPerSecond: ms === 0 ? rate : Math.min(rate, (1000 * bytes) / ms),
+      loadLatencyMs: stats.loadLatencyMicros / 1000 + latencyMs,
       // Those of the blocks that are loading for others among them.
       queuedLoadBytes: stats.pendingLoadBytes,
-      msPerPromptToken: microsPerPromptToken() / 1000 || FIRST_MS_PER_TOKEN,
-      queuedPromptTokens: queuedPromptTokens(),
     });
     this.decisions[numComputed === 0 ? "load" : numComputed === numMissing ? "compute" : "both"]++;
     return numDeviceBlocks + numComputed;
@@ -242,7 +247,7 @@ export class KvConnectors implements SchedulerConnectors {
   admitted(sequence: Sequence, entries: readonly LoadingEntry[]): Readonly<Record<string, number>> {
     this.#pending.end(sequence);
     const plans = this.loads.plan(sequence, entries, this.coming, this.#calls.numConnectors);
-    const tokensByTier = this.#tokensByTier(entries);
+    const tokensByTier = this.loads.tokensByTier(entries);
     this.#calls.afterAlloc(this.viewOf(sequence), (place) => plans[place] as LoadPlan);
     return tokensByTier;
   }
@@ -283,6 +288,8 @@ export class KvConnectors implements SchedulerConnectors {
 
   settle(): void {
     this.#endDisabled();
+    this.tiers.settle(this.#side.now());
+    this.loads.dropDeclined();
     if (this.flights.length > 0) this.flights.report(this.#transfers.takeResults());
     if (this.flights.numEnded > 0) this.#settleFlights();
     this.ledgers.expire((connector, count) => {
@@ -325,7 +332,7 @@ export class KvConnectors implements SchedulerConnectors {
     this.ledgers.scheduled();
     // No commit follows soon.
     if (stepId < 0) this.committed();
-    return this.#endDisabled();
+    return [this.loads.dropDeclined(), this.#endDisabled()].includes(true);
   }
 
   reset(generation: number, resetExternal: boolean): void {
@@ -340,17 +347,14 @@ export class KvConnectors implements SchedulerConnectors {
     this.loads.checkIntegrity();
   }
 
-  /** A block that is loading in several groups counts once. */
-  #tokensByTier(entries: readonly LoadingEntry[]): Record<string, number> {
-    const tokens: Record<string, number> = {};
-    const counted = new Set<number>();
-    for (const { block, id } of entries) {
-      const tier = this.loads.blocks.get(id)?.tier;
-      if (tier === undefined || counted.has(block)) continue;
-      counted.add(block);
-      tokens[tier] = (tokens[tier] ?? 0) + this.#side.kv.blockSize;
-    }
-    return tokens;
+  #computeCost(): ComputeCost {
+    const { kv, microsPerPromptToken, queuedPromptTokens } = this.#side;
+    return {
+      blockSize: kv.blockSize,
+      pageBytes: this.pageBytes,
+      msPerPromptToken: microsPerPromptToken() / 1000 || FIRST_MS_PER_TOKEN,
+      queuedPromptTokens: queuedPromptTokens(),
+    };
   }
 
   #stored({ flight, failed }: EndedFlight, isStale: boolean): void {

@@ -12,15 +12,25 @@ import {
   parseOptions,
 } from "../../connectors/options.ts";
 import { optionLines } from "../../connectors/option-text.ts";
-import { CONNECTOR_NAMES, importConnector } from "../../connectors/registry.ts";
+import {
+  BUILT_IN_NAMES,
+  importConnector,
+  importTier,
+  importTiered,
+  TIER_NAMES,
+} from "../../connectors/registry.ts";
 import { showThrown, showValue } from "../../connectors/safe-text.ts";
+import { describeTier, isTierClass, type TierDescription } from "../../connectors/tier-class.ts";
+import type { KvTier } from "../../connectors/tier.ts";
+import { drivingOf } from "../../connectors/tier-options.ts";
 import type { EngineConfig } from "../config.ts";
 import { KvEngineError } from "../errors.ts";
 import { type ConnectorPlace, findConnector } from "./connector-place.ts";
-import { checkNames, optionsOf, parseGivenOptions } from "./given-options.ts";
+import { checkNames, type GivenOptions, optionsOf, parseGivenOptions } from "./given-options.ts";
 import { type HookTurn, MAX_CONNECTORS } from "./hook-turn.ts";
 import { showImportError } from "./import-error.ts";
 import { INTERFACE_MODULE, registerInterfaceModule } from "./interface-module.ts";
+import type { LoadedTier } from "./tiers/js-tier-port.ts";
 
 export interface LoadedConnector {
   readonly name: string;
@@ -28,8 +38,17 @@ export interface LoadedConnector {
   readonly spec: string;
   /** The file of an outside module. */
   readonly path: string | undefined;
+  /** Its place among what was named. */
+  readonly index: number;
   readonly connector: KvConnector;
+  /** What it drives. */
+  readonly tiers: readonly LoadedTier[];
 }
+
+/** What drives tiers where it is named beside them. */
+const HOST_CONNECTOR = "cpu-offload";
+/** Names of tiers are labels of metrics; the host's memory is one more. */
+const MOST_TIERS = 7;
 
 type ConnectorFlags = Pick<EngineConfig, "kvConnector" | "kvConnectorOptions">;
 
@@ -49,7 +68,10 @@ export function checkConnectorFlags(
   for (const spec of kvConnector) findConnector(spec, folder);
 }
 
-/** In the order of the flags; paths count from `folder`. `turn` says meanwhile whose code runs. */
+/**
+ * In the order of the flags; paths count from `folder`. `turn` says meanwhile whose code runs. All tiers are driven by one connector, in
+ * their order: `cpu-offload` where it is named too, else one called `tiered`, in the place of the first tier.
+ */
 export async function loadConnectors(
   flags: ConnectorFlags,
   folder: string,
@@ -57,44 +79,119 @@ export async function loadConnectors(
 ): Promise<readonly LoadedConnector[]> {
   checkConnectorFlags(flags, folder);
   const given = parseGivenOptions(flags.kvConnectorOptions, flags.kvConnector.length);
-  const found: { spec: string; place: ConnectorPlace; description: ConnectorDescription }[] = [];
+  const found: Found[] = [];
   for (const [index, spec] of flags.kvConnector.entries()) {
     const place = findConnector(spec, folder);
-    turn.begin(index, "import");
-    try {
-      found.push({ spec, place, description: await importClass(spec, place) });
-    } finally {
-      turn.end();
-    }
+    const exported = await inTurn(turn, index, "import", () => importExport(spec, place));
+    found.push({ index, spec, place, exported });
   }
-  const names = found.map(({ description }) => description.name);
+  const tiered = await tieredOf(found);
+  const names = [...found, ...(tiered?.isNamed === false ? [tiered] : [])].map(nameOf);
   checkUnique(names, flags.kvConnector);
   checkNames(given, names);
-  const values = found.map(({ spec, description }) =>
-    readOptions(spec, description, optionsOf(given, description.name)),
-  );
-  return found.map(({ spec, place, description }, index) => {
-    turn.begin(index, "constructor");
-    try {
-      const connector = construct(spec, description, values[index] ?? {});
-      const path = place.kind === "file" ? place.path : undefined;
-      return { name: description.name, spec, path, connector };
-    } finally {
-      turn.end();
-    }
-  });
+  const valuesOf = ({ spec, exported: { description } }: Found): OptionValues =>
+    readOptions(spec, description, optionsOf(given, description.name));
+  const values = new Map(found.map((one) => [one, valuesOf(one)]));
+  const tiers: LoadedTier[] = [];
+  for (const one of found) {
+    const { spec, index, exported } = one;
+    if (exported.kind !== "tier") continue;
+    const { name, tierClass } = exported.description;
+    const own = values.get(one) ?? {};
+    const create = (): KvTier => construct(spec, () => new tierClass(own));
+    const tier = await inTurn(turn, index, "constructor", create);
+    tiers.push({ name, tier, driving: drivingOf(own), path: pathOf(one) });
+  }
+  const loaded: LoadedConnector[] = [];
+  for (const one of found) {
+    const isTiered = one.index === tiered?.index;
+    const { index, spec, exported } = isTiered ? tiered : one;
+    if (exported.kind === "tier") continue;
+    const { name, connectorClass } = exported.description;
+    const own = values.get(one);
+    const options = isTiered && !tiered.isNamed ? readTiered(tiered, given) : (own ?? {});
+    const create = (): KvConnector => construct(spec, () => new connectorClass(options));
+    const connector = await inTurn(turn, index, "constructor", create);
+    const path = pathOf(one);
+    loaded.push({ name, spec, path, index, connector, tiers: isTiered ? tiers : [] });
+  }
+  return loaded;
 }
 
-/** The class of one connector, checked. */
-export async function loadConnectorClass(
-  spec: string,
-  folder: string,
-): Promise<ConnectorDescription> {
-  return importClass(spec, findConnector(spec, folder));
+/** What a flag names. */
+interface Found {
+  readonly index: number;
+  readonly spec: string;
+  readonly place: ConnectorPlace;
+  readonly exported: Exported;
 }
 
-async function importClass(spec: string, place: ConnectorPlace): Promise<ConnectorDescription> {
-  if (place.kind === "built-in") return describeConnector(await importConnector(place.name));
+/** What drives the tiers, in the place of what was named. `isNamed`: that was `cpu-offload`, and it keeps its name. */
+type TieredFound = Found & { readonly isNamed: boolean };
+
+async function tieredOf(found: readonly Found[]): Promise<TieredFound | undefined> {
+  const tiers = found.filter(({ exported }) => exported.kind === "tier");
+  const [first] = tiers;
+  if (first === undefined) return undefined;
+  if (tiers.length > MOST_TIERS) {
+    throw new KvEngineError(
+      "bad_config",
+      `${tiers.length} tiers are named; allowed are ${MOST_TIERS}`,
+      { subject: "--kv-connector" },
+    );
+  }
+  const connectorClass = await importTiered();
+  const isHost = ({ place }: Found): boolean =>
+    place.kind === "built-in" && place.name === HOST_CONNECTOR;
+  const host = found.find(isHost);
+  const { name, ...rest } = describeConnector(connectorClass);
+  const description = { ...rest, name: host === undefined ? name : HOST_CONNECTOR };
+  const exported: Exported = { kind: "connector", description };
+  return { ...(host ?? { ...first, spec: name }), exported, isNamed: host !== undefined };
+}
+
+function readTiered({ spec, exported: { description } }: TieredFound, given: GivenOptions): OptionValues {
+  return readOptions(spec, description, "byName" in given ? optionsOf(given, description.name) : {});
+}
+
+function nameOf({ exported: { description } }: Found): string {
+  return description.name;
+}
+
+function pathOf({ place }: Found): string | undefined {
+  return place.kind === "file" ? place.path : undefined;
+}
+
+async function inTurn<T>(
+  turn: HookTurn,
+  index: number,
+  what: "import" | "constructor",
+  body: () => T | Promise<T>,
+): Promise<T> {
+  turn.begin(index, what);
+  try {
+    return await body();
+  } finally {
+    turn.end();
+  }
+}
+
+/** What a module exports: a connector or a tier, checked. */
+export type Exported =
+  | { readonly kind: "connector"; readonly description: ConnectorDescription }
+  | { readonly kind: "tier"; readonly description: TierDescription };
+
+/** Of one connector or tier. Throws `bad_config`. */
+export async function loadExport(spec: string, folder: string): Promise<Exported> {
+  return importExport(spec, findConnector(spec, folder));
+}
+
+async function importExport(spec: string, place: ConnectorPlace): Promise<Exported> {
+  if (place.kind === "built-in") {
+    return TIER_NAMES.includes(place.name)
+      ? { kind: "tier", description: describeTier(await importTier(place.name)) }
+      : { kind: "connector", description: describeConnector(await importConnector(place.name)) };
+  }
   registerInterfaceModule();
   let module: { readonly default?: unknown };
   try {
@@ -105,11 +202,15 @@ async function importClass(spec: string, place: ConnectorPlace): Promise<Connect
     throw wrong(spec, `cannot be loaded: ${showImportError(cause)}`, told);
   }
   if (!("default" in module)) throw wrong(spec, "has no default export", undefined, MODULE_HINT);
+  const isTier = isTierClass(module.default);
   try {
-    return describeConnector(module.default);
+    return isTierClass(module.default)
+      ? { kind: "tier", description: describeTier(module.default) }
+      : { kind: "connector", description: describeConnector(module.default) };
   } catch (cause) {
-    const hint = isConnectorClass(module.default) ? undefined : MODULE_HINT;
-    throw wrong(spec, `is no connector: ${reasonOf(cause)}`, cause, hint);
+    const hint = isTier || isConnectorClass(module.default) ? undefined : MODULE_HINT;
+    const what = isTier ? "tier" : "connector";
+    throw wrong(spec, `is no ${what}: ${reasonOf(cause)}`, cause, hint);
   }
 }
 
@@ -131,7 +232,7 @@ function checkUnique(names: readonly string[], specs: readonly string[]): void {
 /** Throws `bad_config` for options that the connector's own table does not allow. */
 export function readOptions(
   spec: string,
-  { name, options }: ConnectorDescription,
+  { name, options }: Pick<ConnectorDescription, "name" | "options">,
   given: Readonly<Record<string, unknown>>,
 ): OptionValues {
   if (Object.hasOwn(given, name) && !Object.hasOwn(options, name)) {
@@ -153,18 +254,14 @@ export function readOptions(
 }
 
 function optionsHint(spec: string, options: ConnectorOptions): string {
-  if (CONNECTOR_NAMES.includes(spec)) return "`kvengine connectors` lists its options";
+  if (BUILT_IN_NAMES.includes(spec)) return "`kvengine connectors` lists its options";
   const lines = optionLines(options);
   return lines.length === 0 ? "it takes no options" : `its options are ${lines.join("; ")}`;
 }
 
-function construct(
-  spec: string,
-  { connectorClass }: ConnectorDescription,
-  values: OptionValues,
-): KvConnector {
+function construct<T>(spec: string, create: () => T): T {
   try {
-    return new connectorClass(values);
+    return create();
   } catch (cause) {
     throw wrong(spec, `cannot be constructed: ${showImportError(cause)}`, cause);
   }
@@ -175,7 +272,7 @@ function reasonOf(thrown: unknown): string {
   return thrown instanceof RefusedError ? thrown.message : showThrown(thrown);
 }
 
-const MODULE_HINT = `a connector's module exports a class by default that extends KvConnector of "${INTERFACE_MODULE}"`;
+const MODULE_HINT = `a connector's module exports a class by default that extends KvConnector of "${INTERFACE_MODULE}", a tier's one that extends KvTier`;
 
 function wrong(spec: string, what: string, cause: unknown, hint?: string): KvEngineError {
   return new KvEngineError("bad_config", `the connector ${spec} ${what}`, {

@@ -5,6 +5,7 @@
  */
 
 import {
+  type BlockKey,
   type FlightId,
   type LoadPlan,
   type PlannedBlock,
@@ -37,6 +38,8 @@ export class Loads {
   numArrived = 0;
   /** Times that a sequence joined a load that was under way for another. */
   numJoined = 0;
+  /** Blocks that connectors cannot bring after all, until `settle`. */
+  #declined: LoadingBlock[] = [];
   /** Blocks of flights that ended without them, and blocks that were given up before. */
   numFailed = 0;
   numGivenUp = 0;
@@ -177,6 +180,45 @@ export class Loads {
     this.numGivenUp += late.length;
     this.#giveUp(late);
     return late;
+  }
+
+  /** Whether the block is one that the connector is to fill with this content, and has begun no load of. */
+  isAwaited(connector: number, id: number, key: BlockKey): boolean {
+    const loading = this.blocks.get(id);
+    if (loading === undefined || loading.flight !== undefined) return false;
+    return loading.connector === connector && loading.key === key && !this.#declined.includes(loading);
+  }
+
+  /** A connector cannot bring these blocks of its open plans. Throws `notHeld`, and changes nothing, for one that is in none. */
+  decline(connector: number, ids: readonly number[]): void {
+    const blocks = ids.map((id) => {
+      const loading = this.blocks.get(id);
+      if (loading !== undefined && this.isAwaited(connector, id, loading.key)) return loading;
+      throw new RefusedError("notHeld", `block ${id} is in no open plan of the connector`);
+    });
+    this.#declined.push(...blocks);
+  }
+
+  /** Outside of any hook: what was declined is computed. Answers whether there was any. */
+  dropDeclined(): boolean {
+    if (this.#declined.length === 0) return false;
+    const declined = new Set(this.#declined);
+    this.#declined = [];
+    this.drop((loading) => declined.has(loading));
+    return true;
+  }
+
+  /** How many tokens entries bring, by tier. A block that is loading in several groups counts once. */
+  tokensByTier(entries: readonly LoadingEntry[]): Record<string, number> {
+    const tokens: Record<string, number> = {};
+    const counted = new Set<number>();
+    for (const { block, id } of entries) {
+      const tier = this.blocks.get(id)?.tier;
+      if (tier === undefined || counted.has(block)) continue;
+      counted.add(block);
+      tokens[tier] = (tokens[tier] ?? 0) + this.#side.kv.blockSize;
+    }
+    return tokens;
   }
 
   /** Gives up the blocks whose time is over. Answers them. */

@@ -4,8 +4,8 @@ import type { EngineConfig } from "../config.ts";
 import type { LogLine } from "./connector-log.ts";
 import { ConnectorHost } from "./connector-host.ts";
 import { HookTurn } from "./hook-turn.ts";
-import { loadConnectors } from "./load-connector.ts";
-import { watchStrayErrors } from "./stray-errors.ts";
+import { type LoadedConnector, loadConnectors } from "./load-connector.ts";
+import { type OutsideCode, watchStrayErrors } from "./stray-errors.ts";
 
 export interface OpenConnectorsOptions {
   /** Of `createHookWord`: where the HTTP thread sees whose code runs. */
@@ -26,9 +26,15 @@ export async function openConnectors(
   const loaded = await loadConnectors(config, process.cwd(), turn);
   const slowHookMs = config.kvConnectorSlowHook * 1000;
   const host = new ConnectorHost(loaded, { turn, slowHookMs, now, log });
-  watchStrayErrors(loaded, {
+  watchStrayErrors(loaded.map(pathsOf), {
     ofConnector: (place, thrown) => host.threwOutside(place, thrown),
     ofEngine: onStrayError,
   });
   return host;
+}
+
+/** Files whose errors are a connector's: its own, and those of the tiers that it drives. */
+function pathsOf({ path, tiers }: LoadedConnector): OutsideCode {
+  const all = [path, ...tiers.map((tier) => tier.path)];
+  return { paths: all.filter((one) => one !== undefined) };
 }

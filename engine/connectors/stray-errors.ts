@@ -4,7 +4,6 @@
  */
 
 import { dirname, join, sep } from "node:path";
-import type { LoadedConnector } from "./load-connector.ts";
 
 /** Where our own code lies: in the executable, or in the source tree. */
 const OWN_FOLDERS = [
@@ -14,6 +13,12 @@ const OWN_FOLDERS = [
   ),
 ];
 
+/** What of a connector comes from outside. */
+export interface OutsideCode {
+  /** Files of outside modules; none = it is built in. */
+  readonly paths: readonly string[];
+}
+
 export interface StrayErrorTakers {
   readonly ofConnector: (place: number, thrown: unknown) => void;
   /** Of our own code. */
@@ -22,10 +27,10 @@ export interface StrayErrorTakers {
 
 /** From now on no error of an outside connector ends this thread. Does nothing where all connectors are built in. */
 export function watchStrayErrors(
-  connectors: readonly Pick<LoadedConnector, "path">[],
+  connectors: readonly OutsideCode[],
   { ofConnector, ofEngine }: StrayErrorTakers,
 ): void {
-  if (connectors.every(({ path }) => path === undefined)) return;
+  if (connectors.every(({ paths }) => paths.length === 0)) return;
   const take = (thrown: unknown): void => {
     const owners = ownersOf(thrown, connectors);
     if (owners.length === 0) ofEngine(thrown);
@@ -41,21 +46,23 @@ export function watchStrayErrors(
  */
 export function ownersOf(
   thrown: unknown,
-  connectors: readonly Pick<LoadedConnector, "path">[],
+  connectors: readonly OutsideCode[],
 ): readonly number[] {
-  const outside = connectors.flatMap(({ path }, place) =>
-    path === undefined ? [] : [{ place, path }],
-  );
+  const outside = connectors.flatMap(({ paths }, place) => paths.map((path) => ({ place, path })));
   const files = filesOf(thrown);
   for (const file of files) {
     const named = outside.filter(({ path }) => path === file);
     const beside = outside.filter(({ path }) => file.startsWith(dirname(path) + sep));
     const owners = named.length > 0 ? named : beside;
-    if (owners.length > 0) return owners.map(({ place }) => place);
+    if (owners.length > 0) return placesOf(owners);
   }
   const isOurs =
     files.length > 0 && files.every((file) => OWN_FOLDERS.some((own) => file.startsWith(own)));
-  return isOurs ? [] : outside.map(({ place }) => place);
+  return isOurs ? [] : placesOf(outside);
+}
+
+function placesOf(some: readonly { readonly place: number }[]): readonly number[] {
+  return [...new Set(some.map(({ place }) => place))];
 }
 
 /** Files of the stack, the innermost call first. */

@@ -10,6 +10,7 @@ type OnResults = (results: readonly FlightResult[]) => void;
 export class NativeTransfers implements ManualTransfers {
   readonly pageBytes: number;
   readonly numPages: number;
+  readonly copyBytes: number;
   readonly #native: RawTransfers;
   readonly #onResults: OnResults;
   #isStopped = false;
@@ -19,6 +20,7 @@ export class NativeTransfers implements ManualTransfers {
     this.#onResults = onResults;
     this.pageBytes = native.pageBytes;
     this.numPages = native.numPages;
+    this.copyBytes = native.copyBytes;
   }
 
   /**
@@ -66,6 +68,24 @@ export class NativeTransfers implements ManualTransfers {
     callNative(() => this.#native.readDisk(id, disk, keys, pages));
   }
 
+  async copyOut(
+    pages: Int32Array,
+    names: readonly string[],
+    epoch: number,
+    copies: readonly Uint8Array[],
+  ): Promise<readonly string[]> {
+    return settleNative(this.#native.copyOut(pages, [...names], epoch, [...copies]));
+  }
+
+  async copyIn(
+    pages: Int32Array,
+    names: readonly string[],
+    epoch: number,
+    copies: readonly Uint8Array[],
+  ): Promise<readonly string[]> {
+    return settleNative(this.#native.copyIn(pages, [...names], epoch, [...copies]));
+  }
+
   cancel(id: number): boolean {
     return callNative(() => this.#native.cancel(id));
   }
@@ -108,5 +128,13 @@ export class NativeTransfers implements ManualTransfers {
 
   corruptPage(page: number): void {
     callNative(() => this.#native.corruptPage(page));
+  }
+}
+
+async function settleNative<T>(promise: Promise<T>): Promise<T> {
+  try {
+    return await promise;
+  } catch (thrown) {
+    throw fromNative(thrown);
   }
 }

@@ -17,6 +17,7 @@ export interface PendingFlight {
 export class FlightDesk implements PageTransfers {
   readonly pageBytes: number;
   readonly numPages: number;
+  readonly copyBytes: number;
   /** Begun, not run and not cancelled, in order. */
   readonly pending: PendingFlight[] = [];
   /** Those of them that end last of all, if ever. */
@@ -31,6 +32,7 @@ export class FlightDesk implements PageTransfers {
   readonly #report: (results: readonly FlightResult[]) => void;
   readonly #waiting = new Map<number, () => void>();
   readonly #cancelled: Promise<void>[] = [];
+  readonly #copies = new Set<Promise<readonly string[]>>();
 
   /** `report` gets results as they come. */
   constructor(
@@ -41,6 +43,7 @@ export class FlightDesk implements PageTransfers {
     this.#native = open((results) => this.#take(results));
     this.pageBytes = this.#native.pageBytes;
     this.numPages = this.#native.numPages;
+    this.copyBytes = this.#native.copyBytes;
   }
 
   /** All of them: a test does not wait for memory. */
@@ -77,14 +80,26 @@ export class FlightDesk implements PageTransfers {
     return isCancelled;
   }
 
-  /** Whether the result of a cancelled flight is still to come. */
-  get isSettling(): boolean {
-    return this.#cancelled.length > 0;
+  copyOut(...copy: Parameters<PageTransfers["copyOut"]>): Promise<readonly string[]> {
+    return this.#copying(this.#native.copyOut(...copy));
   }
 
-  /** Until the results of all cancelled flights have come. */
+  copyIn(...copy: Parameters<PageTransfers["copyIn"]>): Promise<readonly string[]> {
+    return this.#copying(this.#native.copyIn(...copy));
+  }
+
+  /** Whether the result of a cancelled flight is still to come, or copies are being made. */
+  get isSettling(): boolean {
+    return this.#cancelled.length > 0 || this.#copies.size > 0;
+  }
+
+  /** Until the results of all cancelled flights have come, and whoever waited for copies has gone on as far as it can. */
   async settled(): Promise<void> {
     await Promise.all(this.#cancelled.splice(0));
+    while (this.#copies.size > 0) {
+      await Promise.all(this.#copies);
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    }
   }
 
   /** The next one to end: stuck ones last. */
@@ -138,6 +153,13 @@ export class FlightDesk implements PageTransfers {
 
   stop(deadlineMs: number): Promise<boolean> {
     return this.#native.stop(deadlineMs);
+  }
+
+  #copying(codes: Promise<readonly string[]>): Promise<readonly string[]> {
+    this.#copies.add(codes);
+    const end = (): void => void this.#copies.delete(codes);
+    codes.then(end, end);
+    return codes;
   }
 
   #remove(id: number): void {

@@ -1,6 +1,7 @@
 /** One trial of a connector: random requests and mishaps that follow from a seed, and what came of them. */
 
 import type { KvConnector } from "../../../connectors/connector.ts";
+import type { LoadedTier } from "../tiers/js-tier-port.ts";
 import type { TransferFate, TrialOptions, TrialReport } from "../../../connectors/trial.ts";
 import type { GroupSpec } from "../../cache/kv-cache.ts";
 import { blocksNeeded } from "../../request-limits.ts";
@@ -29,6 +30,7 @@ export async function serveTrial(
   name: string,
   connector: KvConnector,
   { seed, spareBlocks, hostPages, fates, disturbs }: TrialOptions,
+  tiers: readonly LoadedTier[] = [],
 ): Promise<TrialReport> {
   const dice = new Dice(seed);
   const groups = dice.pick(GROUPS);
@@ -46,6 +48,7 @@ export async function serveTrial(
     connectors: {
       name,
       connector,
+      tiers,
       hostPages,
       log: (level, line) => {
         if (level !== "info") lines.push(line);

@@ -16,6 +16,7 @@ import { ConnectorHost } from "../connector-host.ts";
 import type { LogLine } from "../connector-log.ts";
 import { joinScheduler } from "../join-scheduler.ts";
 import type { KvConnectors } from "../kv-connectors.ts";
+import type { LoadedTier } from "../tiers/js-tier-port.ts";
 import { FlightDesk } from "./flight-desk.ts";
 
 const MAX_SEQS = 4;
@@ -39,6 +40,8 @@ const MANUAL = {
 const TIMES = { lookupTimeoutMs: 20, loadTimeoutMs: 40, recallMs: 10, holdTtlMs: 5_000 } as const;
 /** Steps and pauses after which a request that has not ended never will. */
 const MOST_TURNS = 20_000;
+/** Milliseconds for which an answer of a tier is waited for. */
+const PATIENCE_TURNS = 1000;
 
 export interface TrialEngineOptions {
   readonly groups: readonly GroupSpec[];
@@ -47,6 +50,7 @@ export interface TrialEngineOptions {
   readonly connectors?: {
     readonly name: string;
     readonly connector: KvConnector;
+    readonly tiers: readonly LoadedTier[];
     readonly hostPages: number;
     readonly log: LogLine;
   };
@@ -67,6 +71,8 @@ export class TrialEngine {
   /** What connectors have asked for since: run between steps, where it follows from the seed. */
   readonly #deferred: (() => void)[] = [];
   #now = 1;
+  /** Calls of tiers that were waited for in vain. */
+  #numHung = 0;
 
   private constructor(runner: NativeRunner, options: TrialEngineOptions) {
     const { groups, numBlocks, connectors } = options;
@@ -74,12 +80,12 @@ export class TrialEngine {
     let joined: KvConnectors | undefined;
     const now = (): number => this.#now;
     if (connectors !== undefined) {
-      const { name, connector, hostPages, log } = connectors;
+      const { name, connector, tiers, hostPages, log } = connectors;
       this.desk = new FlightDesk(
         (onResults) => runner.openTransfers({ ...MANUAL, hostPages }, onResults),
         (results) => joined?.flights.report(results),
       );
-      this.host = new ConnectorHost([{ name, connector }], { slowHookMs: Infinity, now, log });
+      this.host = new ConnectorHost([{ name, connector, tiers }], { slowHookMs: Infinity, now, log });
     }
     const { desk, host } = this;
     this.#scheduler = new Scheduler(
@@ -179,7 +185,7 @@ export class TrialEngine {
   async step(): Promise<boolean> {
     const runner = this.#runner;
     // When the threads answer decides nothing.
-    await this.desk?.settled();
+    await this.#settled();
     this.#fill();
     // What this leads to waits for the next step: a connector may ask each time.
     for (const task of this.#deferred.splice(0)) task();
@@ -199,8 +205,8 @@ export class TrialEngine {
     const { desk } = this;
     for (let turn = 0; turn < MOST_TURNS; turn++) {
       if (await this.step()) continue;
-      if (desk?.isSettling === true) {
-        await desk.settled();
+      if (desk?.isSettling === true || this.#isAwaited) {
+        await this.#settled();
         continue;
       }
       const ms = this.#scheduler.msToDeadline();
@@ -210,6 +216,21 @@ export class TrialEngine {
       else return this.#scheduler.numUnfinished === 0;
     }
     return false;
+  }
+
+  /** Whether tiers have calls open that may still settle. */
+  get #isAwaited(): boolean {
+    return (this.#connectors?.tiers.numUnderWay ?? 0) > this.#numHung;
+  }
+
+  /** Tiers take their time, and the engine's clock stands still meanwhile; those that never answer are waited for once. */
+  async #settled(): Promise<void> {
+    for (let turn = 0; turn < PATIENCE_TURNS; turn++) {
+      await this.desk?.settled();
+      if (!this.#isAwaited) return;
+      await Bun.sleep(turn === 0 ? 0 : 1);
+    }
+    this.#numHung = this.#connectors?.tiers.numUnderWay ?? 0;
   }
 
   async stop(): Promise<void> {

@@ -6,6 +6,7 @@ pub mod device;
 pub mod disk;
 mod error;
 pub mod limits;
+pub mod page_copies;
 pub mod runner;
 mod tokenizer;
 pub mod transfers;

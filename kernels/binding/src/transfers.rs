@@ -106,7 +106,7 @@ pub struct TransfersEnd {
 /// Moves pages between the device, the host pool and files; contract: `engine/cache/page-transfers.ts`.
 #[napi]
 pub struct Transfers {
-    core: Arc<core::Transfers>,
+    pub(crate) core: Arc<core::Transfers>,
 }
 
 #[napi]

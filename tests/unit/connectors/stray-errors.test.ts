@@ -4,10 +4,10 @@ import { ownersOf } from "../../../engine/connectors/stray-errors.ts";
 
 const ENGINE = join(import.meta.dir, "../../../engine/engine.ts");
 const CONNECTORS = [
-  { path: undefined },
-  { path: "/srv/a/kv/first.ts" },
-  { path: "/srv/a/kv/second.ts" },
-  { path: "/srv/b/third.ts" },
+  { paths: [] },
+  { paths: ["/srv/a/kv/first.ts"] },
+  { paths: ["/srv/a/kv/second.ts"] },
+  { paths: ["/srv/b/third.ts", "/srv/b/tier.ts"] },
 ];
 
 /** An error whose stack has these files, the innermost first. */
@@ -56,6 +56,6 @@ describe("an error that no hook threw is of", () => {
   }
 
   test("nobody where all connectors are built in", () => {
-    expect(ownersOf(5, [{ path: undefined }])).toEqual([]);
+    expect(ownersOf(5, [{ paths: [] }])).toEqual([]);
   });
 });

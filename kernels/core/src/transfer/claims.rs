@@ -46,6 +46,19 @@ impl Claims {
         self.pages[page as usize] != 0
     }
 
+    /// Claims one page for what is no flight.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(super) fn take_page(&mut self, page: u32, alone: bool) -> Result<(), FlightError> {
+        claim(&mut self.pages, &[page], alone, "host page")
+    }
+
+    /// Gives back what [`Self::take_page`] took.
+    pub(super) fn release_page(&mut self, page: u32, alone: bool) {
+        release(&mut self.pages, &[page], alone);
+    }
+
     /// Claims the blocks of a step, or nothing.
     ///
     /// # Errors

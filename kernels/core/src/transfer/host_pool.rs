@@ -2,6 +2,7 @@
 //! system gives memory when a page is first touched, which takes seconds for a large pool, and nothing for what nobody needs.
 #![expect(unsafe_code, reason = "touches pages that nobody may use yet, on a thread of low priority")]
 
+use super::flight::FlightError;
 use super::seal::Seals;
 use crate::error::{Failure, Result};
 use crate::mapping::ALIGNMENT;
@@ -168,6 +169,26 @@ impl HostPool {
             self.pins.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
         }
         Ok(())
+    }
+
+    /// Copies a page that the caller has claimed.
+    ///
+    /// # Errors
+    /// `empty`, `checksum`.
+    pub(super) fn read(&self, page: u32, into: &mut [u8]) -> Result<(), FlightError> {
+        self.seals.filled(page)?;
+        // SAFETY: the page is ready, and claimed for reading.
+        into.copy_from_slice(unsafe { self.pages.page(page as usize) });
+        // Of what was copied: nobody changes it any more.
+        self.seals.check(page, into)
+    }
+
+    /// Fills a page that the caller has claimed alone.
+    pub(super) fn write(&self, page: u32, bytes: &[u8]) {
+        self.seals.open(page);
+        // SAFETY: the page is ready, and claimed for writing.
+        unsafe { self.pages.page_mut(page as usize) }.copy_from_slice(bytes);
+        self.seals.close(page, self.seals.of(bytes));
     }
 
     /// For tests: changes a byte of a page that is ready and in no flight; the caller sees to it that none begins meanwhile.

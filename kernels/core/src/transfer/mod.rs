@@ -8,6 +8,7 @@
 mod claims;
 mod copied;
 mod copier;
+mod copies;
 mod flight;
 mod host_pool;
 mod pace;
@@ -18,6 +19,7 @@ mod stats;
 mod stream_copy;
 mod threads;
 
+pub use copies::{STAMP_BYTES, Way};
 pub use flight::{FlightError, FlightResult, Kind};
 pub use stats::{KindStats, TransferStats};
 pub use threads::OnResults;
@@ -30,6 +32,7 @@ use crate::step_gate::StepGate;
 use claims::Claims;
 use copied::CopiedBytes;
 use copier::Copier;
+use copies::Stamps;
 use flight::{Crew, Far, Plan};
 use host_pool::HostPool;
 use pace::Pace;
@@ -73,6 +76,7 @@ pub struct Transfers {
     shared: Arc<Shared>,
     threads: Mutex<Threads>,
     file_threads: u32,
+    stamps: Stamps,
 }
 
 struct Threads {
@@ -116,6 +120,7 @@ impl Transfers {
             shared: Arc::clone(&shared),
             threads: Mutex::new(Threads { handles: Vec::new(), files_started: false }),
             file_threads,
+            stamps: Stamps::new(),
         };
         steps.set_waiter(Arc::<Shared>::downgrade(&shared), options.guard_steps);
         transfers.start(threads, "kv-transfer", |shared| shared.work(Crew::Copies))?;

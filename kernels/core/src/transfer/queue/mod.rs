@@ -437,6 +437,11 @@ impl Queue {
         self.claims.has_page(page)
     }
 
+    /// For what uses pages and is no flight.
+    pub(super) fn claims(&mut self) -> &mut Claims {
+        &mut self.claims
+    }
+
     /// Counts and measurements; what was copied by whom is not known here.
     pub(super) fn stats(&self) -> TransferStats {
         let mut stats = self.meter.read();
