@@ -4,7 +4,12 @@ import type { CommandDef } from "citty";
 import { describeConnector } from "../connectors/connector-class.ts";
 import { optionLines } from "../connectors/option-text.ts";
 import type { ConnectorOptions } from "../connectors/options.ts";
-import { CONNECTOR_NAMES, importConnector, importTier, TIER_NAMES } from "../connectors/registry.ts";
+import {
+  CONNECTOR_NAMES,
+  importConnector,
+  importTier,
+  TIER_NAMES,
+} from "../connectors/registry.ts";
 import { describeTier } from "../connectors/tier-class.ts";
 import { type Exported, loadExport } from "../engine/connectors/load-connector.ts";
 import { defineOurCommand } from "./command.ts";

@@ -11,7 +11,13 @@ export default class Memory extends KvTier {
   static readonly tierName: string = "memory";
   static readonly apiVersion: number = TIER_API_VERSION;
   static readonly options: ConnectorOptions = {
-    size: { type: "bytes", default: 2 ** 30, min: 0, max: 2 ** 50, help: "Most bytes that it keeps" },
+    size: {
+      type: "bytes",
+      default: 2 ** 30,
+      min: 0,
+      max: 2 ** 50,
+      help: "Most bytes that it keeps",
+    },
   };
   readonly #size: number;
   /** In order of use, the newest last. */

@@ -158,7 +158,9 @@ function takeAway(page: Uint8Array): void {
 /** Keys as the engine's are: 64 hex digits and the group. They differ where a careless tier does not look. */
 function keysOf(count: number): readonly string[] {
   return Array.from({ length: count }, (_, i) => {
-    const digits = Math.floor(i / 2).toString(16).padStart(8, "0");
+    const digits = Math.floor(i / 2)
+      .toString(16)
+      .padStart(8, "0");
     return `${"5eed".repeat(14)}${digits}:${i % 2}`;
   });
 }
@@ -252,7 +254,8 @@ const TIER_RULES: readonly Rule<Trial>[] = [
       if (first === undefined) return;
       await tried.remove([first]);
       if ((await tried.load(first)) !== undefined) throw new Broken("load brought a removed page");
-      if ((await tried.has([first])).includes(true)) throw new Broken("has answered true for a removed key");
+      if ((await tried.has([first])).includes(true))
+        throw new Broken("has answered true for a removed key");
       const left = (await tried.has(rest)).filter(Boolean).length;
       if (left < Math.min(rest.length, there - 1))
         throw new Broken(`${rest.length - left} more pages are gone than the one that was removed`);
@@ -273,7 +276,11 @@ const TIER_RULES: readonly Rule<Trial>[] = [
       const tried = await trial.start();
       for (const key of keysOf(NUM_PAGES)) {
         const page = tried.page(key);
-        const call = tried.ask("store", () => tried.tier.store(key, page), () => true);
+        const call = tried.ask(
+          "store",
+          () => tried.tier.store(key, page),
+          () => true,
+        );
         takeAway(page);
         // It may fail now, as it likes.
         await call.catch(() => false);

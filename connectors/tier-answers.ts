@@ -12,7 +12,9 @@ export function readBoolean(answer: unknown): boolean {
 export function readHas(length: number): (answer: unknown) => readonly boolean[] {
   return (answer) => {
     if (!Array.isArray(answer))
-      throw new TypeError(`answered ${showValue(answer)}; allowed is an array of ${length} booleans`);
+      throw new TypeError(
+        `answered ${showValue(answer)}; allowed is an array of ${length} booleans`,
+      );
     if (answer.length !== length)
       throw new TypeError(`answered ${answer.length} values for ${length} keys`);
     return Array.from({ length }, (_, i) => readBoolean(answer[i]));

@@ -31,8 +31,8 @@ export interface TierResult {
 export interface TierPort {
   readonly name: string;
   readonly driving: TierDriving;
-  /** It held up the engine's thread, and is never called again. */
-  readonly isDisabled: boolean;
+  /** False until it has started, and for good once it has held up the engine's thread. */
+  readonly isUsable: boolean;
   /** Pages that may be begun now, by kind. A page whose call has timed out counts until the tier settles it. */
   numFree(kind: "load" | "store"): number;
   /** As `KvTier.has`; undefined = it failed. A promise settles in time and never rejects. */

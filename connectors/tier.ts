@@ -46,7 +46,7 @@ export interface TierClass {
 }
 
 export abstract class KvTier {
-  /** Once, before anything else. */
+  /** Once, before anything else, however long it takes: nothing else is called before it has settled, or at all if it fails. */
   start(_context: TierContext): Answer<void> {}
 
   /**

@@ -72,7 +72,8 @@ export class Fetches {
     this.#waiting = waiting.filter((fetch) => !begun.has(fetch));
     // Nothing of ours will free a page or end a load.
     const isStuck = begun.size === 0 && host.cache.numPinned === 0;
-    for (const fetch of this.#waiting) if (isStuck || !fetch.level.isOpenForLoads) this.#giveUp(fetch);
+    for (const fetch of this.#waiting)
+      if (isStuck || !fetch.level.isOpenForLoads) this.#giveUp(fetch);
     this.#waiting = this.#waiting.filter(({ key }) => this.#all.has(key));
   }
 

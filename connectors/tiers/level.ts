@@ -76,12 +76,12 @@ export class Level {
 
   /** Pages that may be begun to load now. */
   get numLoadsFree(): number {
-    return this.port.isDisabled ? 0 : this.#loads.allows(this.port.numFree("load"));
+    return !this.port.isUsable ? 0 : this.#loads.allows(this.port.numFree("load"));
   }
 
   /** Whether what it has is of use now, or soon. */
   get isOpenForLoads(): boolean {
-    return !this.port.isDisabled && (!this.#loads.isOpen || this.#loads.allows(1) > 0);
+    return this.port.isUsable && (!this.#loads.isOpen || this.#loads.allows(1) > 0);
   }
 
   /** Of each key whether the tier has it; undefined = it was asked, and has not answered. */
@@ -118,7 +118,7 @@ export class Level {
 
   /** Begins stores: of all that is to be stored, or of what is near its end in host pages. */
   storeSome(): void {
-    if (this.port.isDisabled) return;
+    if (!this.port.isUsable) return;
     if (this.port.driving.writes === "back" && this.#waiting.size === 0) this.#lookBack();
     if (this.#waiting.size === 0) return;
     const now = this.#context.now();

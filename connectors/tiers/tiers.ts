@@ -100,7 +100,10 @@ export class Tiers implements LowerTiers {
   }
 
   /** What nobody has above, or is bringing there. */
-  #missing(hashes: BlockHashes, wanted: WantedBlocks): { block: number; group: number; key: BlockKey }[] {
+  #missing(
+    hashes: BlockHashes,
+    wanted: WantedBlocks,
+  ): { block: number; group: number; key: BlockKey }[] {
     const missing: { block: number; group: number; key: BlockKey }[] = [];
     for (let block = 0; block < wanted.numBlocks; block++) {
       for (let group = 0; group < wanted.numGroups; group++) {

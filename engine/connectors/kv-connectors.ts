@@ -229,14 +229,12 @@ export class KvConnectors implements SchedulerConnectors {
     if (numMissing <= 0 || numToLoad + numLoading === 0) return numBlocks;
     const bytes = numToLoad * this.pageBytes;
     const rate = stats.loadBytesPerSecond || stats.storeBytesPerSecond || FIRST_BYTES_PER_SECOND;
-    const { latencyMs, ms } = this.tiers.time;
     const { numComputed } = decideLoad({
       ...this.#computeCost(),
       numTokens: numMissing * kv.blockSize,
       bytesPerBlock: bytes / numMissing,
-      // Pages go on to the device while others come from tiers: the slower of the two decides.
-      loadBytesPerSecond: ms === 0 ? rate : Math.min(rate, (1000 * bytes) / ms),
-      loadLatencyMs: stats.loadLatencyMicros / 1000 + latencyMs,
+      loadBytesPerSecond: this.tiers.rateOf(bytes, rate),
+      loadLatencyMs: stats.loadLatencyMicros / 1000 + this.tiers.latencyMs,
       // Those of the blocks that are loading for others among them.
       queuedLoadBytes: stats.pendingLoadBytes,
     });

@@ -150,8 +150,15 @@ async function tieredOf(found: readonly Found[]): Promise<TieredFound | undefine
   return { ...(host ?? { ...first, spec: name }), exported, isNamed: host !== undefined };
 }
 
-function readTiered({ spec, exported: { description } }: TieredFound, given: GivenOptions): OptionValues {
-  return readOptions(spec, description, "byName" in given ? optionsOf(given, description.name) : {});
+function readTiered(
+  { spec, exported: { description } }: TieredFound,
+  given: GivenOptions,
+): OptionValues {
+  return readOptions(
+    spec,
+    description,
+    "byName" in given ? optionsOf(given, description.name) : {},
+  );
 }
 
 function nameOf({ exported: { description } }: Found): string {

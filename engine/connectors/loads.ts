@@ -186,7 +186,9 @@ export class Loads {
   isAwaited(connector: number, id: number, key: BlockKey): boolean {
     const loading = this.blocks.get(id);
     if (loading === undefined || loading.flight !== undefined) return false;
-    return loading.connector === connector && loading.key === key && !this.#declined.includes(loading);
+    return (
+      loading.connector === connector && loading.key === key && !this.#declined.includes(loading)
+    );
   }
 
   /** A connector cannot bring these blocks of its open plans. Throws `notHeld`, and changes nothing, for one that is in none. */

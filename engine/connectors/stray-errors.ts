@@ -44,10 +44,7 @@ export function watchStrayErrors(
  * Places of the connectors whose code may have thrown it: those whose file or folder is in the stack; else, when the stack does not
  * show that it was ours, all that come from outside. Empty = it was ours.
  */
-export function ownersOf(
-  thrown: unknown,
-  connectors: readonly OutsideCode[],
-): readonly number[] {
+export function ownersOf(thrown: unknown, connectors: readonly OutsideCode[]): readonly number[] {
   const outside = connectors.flatMap(({ paths }, place) => paths.map((path) => ({ place, path })));
   const files = filesOf(thrown);
   for (const file of files) {

@@ -157,6 +157,15 @@ export declare class Tokenizer {
 
 /** Moves pages between the device, the host pool and files; contract: `engine/cache/page-transfers.ts`. */
 export declare class Transfers {
+  /** Bytes of a copy: those of a page and of what it is known by when it comes back. */
+  get copyBytes(): number
+  /**
+   * Copies host pages to `copies`, on a thread that nobody waits for. Nobody else may use the copies until the promise settles.
+   * Answers a code for each page, empty where it arrived.
+   */
+  copyOut(pages: Int32Array, names: Array<string>, epoch: number, copies: Array<Uint8Array>): Promise<Array<string>>
+  /** Copies `copies` to host pages, as `copyOut` does. */
+  copyIn(pages: Int32Array, names: Array<string>, epoch: number, copies: Array<Uint8Array>): Promise<Array<string>>
   /** Bytes of a page. */
   get pageBytes(): number
   /** Pages of the host pool. */

@@ -2,6 +2,8 @@
 
 import { expect, test } from "bun:test";
 import { join } from "node:path";
+import { KvTier } from "../../connectors/connector.ts";
+import { TIER_OPTIONS } from "../../connectors/tier-options.ts";
 import { FAULT_KINDS } from "../../engine/connectors/connector-faults.ts";
 import { HOOKS } from "../../engine/connectors/hooks.ts";
 
@@ -18,6 +20,21 @@ test("the first connector is the example that passes every rule", async () => {
   const [, example] = /^```ts\n(.*?)^```$/ms.exec(PAGE) ?? [];
   const file = await Bun.file(join(import.meta.dir, "examples/block-oriented.ts")).text();
   expect(example).toBe(file.replace("../../../connectors/connector.ts", "kvengine/connector"));
+});
+
+test("the first tier is the example that passes every rule", async () => {
+  const [, , example] = PAGE.split(/^```ts\n/m).filter((part) => part.includes("export default"));
+  const file = await Bun.file(join(import.meta.dir, "examples/file-tier.ts")).text();
+  expect(example?.split(/^```$/m)[0]).toBe(
+    file.replace("../../../connectors/connector.ts", "kvengine/connector"),
+  );
+});
+
+test("each method and each option of a tier has its place", () => {
+  const [, section = ""] = /^## A tier$(.*?)^## /ms.exec(PAGE) ?? [];
+  const methods = Object.getOwnPropertyNames(KvTier.prototype).filter((n) => n !== "constructor");
+  const said = [...methods, "has(", "store(", "load(", "remove(", ...Object.keys(TIER_OPTIONS)];
+  expect(said.filter((name) => !section.includes(`\`${name}`))).toEqual([]);
 });
 
 test("each hook has its row", () => {

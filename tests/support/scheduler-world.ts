@@ -166,6 +166,8 @@ export class World {
   /** Of each request: prompt positions that steps computed before its first token had come. */
   readonly computed: Map<number, Set<number>> = new Map();
 
+  readonly #turn: (isIdle: boolean) => boolean;
+
   private constructor(
     options: SchedulerOptions,
     runner: WitnessRunner,
@@ -173,6 +175,7 @@ export class World {
   ) {
     let joined: KvConnectors | undefined;
     let explainer: Explainer | undefined;
+    this.#turn = connectors?.turn ?? (() => false);
     const now = (): number => this.now;
     const desk =
       connectors === undefined
@@ -296,12 +299,20 @@ export class World {
   async commit(): Promise<StepEvents> {
     this.runner.finishStep();
     const result = await this.runner.next();
-    await this.desk?.settled();
+    this.#turn(false);
+    await this.settled();
     const events = this.scheduler.commit(result);
     this.commits++;
     this.#take(events);
     this.scheduler.checkIntegrity();
     return events;
+  }
+
+  /** Until whoever waits for promises of connectors, tiers and transfers that have settled has gone on. */
+  async settled(): Promise<void> {
+    if (this.connectors !== undefined && this.connectors.tiers.numUnderWay > 0)
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    await this.desk?.settled();
   }
 
   /** Milliseconds of the scheduler's clock: commits, and those that passed while nothing ran. */
@@ -327,8 +338,9 @@ export class World {
   /** Nothing can be computed: a flight ends, or the next deadline comes. False when nothing is awaited. */
   async #passTime(): Promise<boolean> {
     const { desk, scheduler } = this;
-    if (desk?.isSettling === true) {
-      await desk.settled();
+    await this.settled();
+    if (this.#turn(true)) {
+      await this.settled();
       return true;
     }
     const ms = scheduler.msToDeadline();

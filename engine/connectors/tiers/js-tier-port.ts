@@ -10,7 +10,7 @@ import { readNothing, readStats } from "../../../connectors/answers.ts";
 import type { BlockKey, PageId } from "../../../connectors/connector.ts";
 import { showThrown } from "../../../connectors/safe-text.ts";
 import { readBoolean, readHas } from "../../../connectors/tier-answers.ts";
-import type { KvTier } from "../../../connectors/tier.ts";
+import type { KvTier, TierContext } from "../../../connectors/tier.ts";
 import type { TierDriving } from "../../../connectors/tier-options.ts";
 import type { TierOutcome, TierPort, TierResult } from "../../../connectors/tier-port.ts";
 import type { PageTransfers } from "../../cache/page-transfers.ts";
@@ -60,6 +60,7 @@ export class JsTierPort implements TierPort {
   #numMoving = 0;
   #results: TierResult[] = [];
   #onEnded: PromiseWithResolvers<void> | undefined;
+  #isStarted = false;
   #isDisabled = false;
 
   constructor({ name, tier, driving }: LoadedTier, tools: TierPortTools) {
@@ -74,16 +75,24 @@ export class JsTierPort implements TierPort {
     this.#copies = new PageCopies(transfers.copyBytes, 2 * driving.inFlight);
     const onSlow = (ms: number): void => {
       if (!this.#isDisabled)
-        log("error", `tier ${name} is called no more: it held up the engine for ${Math.round(ms)} ms`);
+        log(
+          "error",
+          `tier ${name} is called no more: it held up the engine for ${Math.round(ms)} ms`,
+        );
       this.#isDisabled = true;
     };
     this.#calls = new TierCalls({ timeoutMs: driving.timeoutMs, slowMs, now, onSlow });
-    const context = { name, pageBytes: transfers.copyBytes, now, log: { info: say("info"), warn: say("warn"), error: say("error") } };
-    void this.#inform("start", () => tier.start(context));
+    const context = {
+      name,
+      pageBytes: transfers.copyBytes,
+      now,
+      log: { info: say("info"), warn: say("warn"), error: say("error") },
+    };
+    void this.#start(context);
   }
 
-  get isDisabled(): boolean {
-    return this.#isDisabled;
+  get isUsable(): boolean {
+    return this.#isStarted && !this.#isDisabled;
   }
 
   /** When the next call is late. */
@@ -101,11 +110,13 @@ export class JsTierPort implements TierPort {
   }
 
   numFree(kind: Kind): number {
-    return this.#isDisabled ? 0 : Math.max(0, this.driving.inFlight - this.#busy[kind]);
+    return !this.isUsable ? 0 : Math.max(0, this.driving.inFlight - this.#busy[kind]);
   }
 
-  has(keys: readonly BlockKey[]): readonly boolean[] | undefined | Promise<readonly boolean[] | undefined> {
-    if (this.#isDisabled) return undefined;
+  has(
+    keys: readonly BlockKey[],
+  ): readonly boolean[] | undefined | Promise<readonly boolean[] | undefined> {
+    if (!this.isUsable) return undefined;
     const answer = this.#calls.call(() => this.#tier.has(keys), readHas(keys.length));
     return "outcome" in answer ? answer.outcome.then(answerOf) : answerOf(answer);
   }
@@ -147,13 +158,25 @@ export class JsTierPort implements TierPort {
   }
 
   stats(): Readonly<Record<string, number>> {
-    if (this.#isDisabled) return {};
+    if (!this.isUsable) return {};
     const answer = this.#calls.call(() => this.#tier.stats(), readStats);
     return "kind" in answer && answer.kind === "answered" ? Object.fromEntries(answer.answer) : {};
   }
 
   async shutdown(deadline: number): Promise<void> {
     await this.#inform("shutdown", () => this.#tier.shutdown(deadline));
+  }
+
+  /** However long that takes: it is not asked before. */
+  async #start(context: TierContext): Promise<void> {
+    try {
+      const starting: unknown = this.#tier.start(context);
+      if (starting instanceof Promise) await starting;
+      this.#isStarted = true;
+      if (starting instanceof Promise) this.#tools.wake();
+    } catch (thrown) {
+      this.#tools.log("error", `tier ${this.name} does not start: ${showThrown(thrown)}`);
+    }
   }
 
   async #storeAll(keys: readonly BlockKey[], pages: readonly PageId[]): Promise<void> {
@@ -202,7 +225,8 @@ export class JsTierPort implements TierPort {
         ended = { outcome: outcomeOf(codes?.[0]) };
       }
       this.#copies.giveBack(own);
-    } else if (outcome.outcome === "ok") ended = { outcome: "wrong", reason: "gave its memory away" };
+    } else if (outcome.outcome === "ok")
+      ended = { outcome: "wrong", reason: "gave its memory away" };
     if (epoch !== host.epoch && ended.outcome === "ok") ended = { outcome: "older" };
     if (ended.outcome === "ok") host.setKey(page, key);
     host.endFlight(Int32Array.of(page));

@@ -14,20 +14,12 @@ export interface ComputeCost {
   readonly queuedPromptTokens: number;
 }
 
-/** What loads of one look-up wait for, beside their copies to the device. */
-export interface TierTime {
-  /** Until the first page is in the host's memory, and from then until the last one is. */
-  readonly latencyMs: number;
-  readonly ms: number;
-}
-
-const NO_TIME: TierTime = { latencyMs: 0, ms: 0 };
-
 export class TierSide {
   readonly #ports: Port[] = [];
   #alarm = Infinity;
-  /** Of what was marked last and is worth it. */
-  #time: TierTime = NO_TIME;
+  /** Of what was marked last and is worth it: until the first page is in the host's memory, and from then until the last one is. */
+  #latencyMs = 0;
+  #ms = 0;
   /** Blocks that were left to be computed, since tiers would have taken longer. */
   numLeft = 0;
 
@@ -55,18 +47,23 @@ export class TierSide {
     for (const port of this.#ports) port.expire(now);
   }
 
-  /** What is left of the last look-up's time from tiers. */
-  get time(): TierTime {
-    return this.#time;
+  /** Until the first page of the last look-up is in the host's memory. */
+  get latencyMs(): number {
+    return this.#latencyMs;
+  }
+
+  /** How quickly what was marked last comes to the device, where copies from the host come at `rate`: both go on at a time. */
+  rateOf(bytes: number, rate: number): number {
+    return this.#ms === 0 ? rate : Math.min(rate, (1000 * bytes) / this.#ms);
   }
 
   /** Takes back the marks of tiers from which blocks would come later than they are computed. */
   weigh(offers: BlockOffers, costNow: () => ComputeCost): void {
-    this.#time = NO_TIME;
+    this.#latencyMs = 0;
+    this.#ms = 0;
     if (this.#ports.length === 0 || offers.numMarked === 0) return;
     const counts = offers.countByTier();
     const cost = costNow();
-    let [latencyMs, ms] = [0, 0];
     for (const { name, rates } of this.#ports) {
       const count = counts.get(name) ?? 0;
       if (count === 0) continue;
@@ -79,9 +76,8 @@ export class TierSide {
         continue;
       }
       // Tiers bring theirs side by side.
-      latencyMs = Math.max(latencyMs, rates.latencyMs);
-      ms = Math.max(ms, loadMs);
+      this.#latencyMs = Math.max(this.#latencyMs, rates.latencyMs);
+      this.#ms = Math.max(this.#ms, loadMs);
     }
-    this.#time = { latencyMs, ms };
   }
 }

@@ -85,7 +85,11 @@ export class TrialEngine {
         (onResults) => runner.openTransfers({ ...MANUAL, hostPages }, onResults),
         (results) => joined?.flights.report(results),
       );
-      this.host = new ConnectorHost([{ name, connector, tiers }], { slowHookMs: Infinity, now, log });
+      this.host = new ConnectorHost([{ name, connector, tiers }], {
+        slowHookMs: Infinity,
+        now,
+        log,
+      });
     }
     const { desk, host } = this;
     this.#scheduler = new Scheduler(

@@ -12,7 +12,7 @@
 
 use super::Transfers;
 use super::flight::FlightError;
-use crate::error::{Failure, Result};
+use crate::error::{self, Failure};
 use sha2::{Digest, Sha256};
 use std::hash::{BuildHasher, RandomState};
 
@@ -100,7 +100,7 @@ impl Transfers {
         name: &str,
         epoch: i64,
         copy: &mut [u8],
-    ) -> Result<Result<(), FlightError>> {
+    ) -> error::Result<Result<(), FlightError>> {
         let page = super::indices(&[page], 0, self.num_ready(), "host page")?[0];
         let page_bytes = self.page_bytes();
         if copy.len() != page_bytes + STAMP_BYTES {

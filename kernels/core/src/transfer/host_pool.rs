@@ -175,7 +175,7 @@ impl HostPool {
     ///
     /// # Errors
     /// `empty`, `checksum`.
-    pub(super) fn read(&self, page: u32, into: &mut [u8]) -> Result<(), FlightError> {
+    pub(super) fn read(&self, page: u32, into: &mut [u8]) -> std::result::Result<(), FlightError> {
         self.seals.filled(page)?;
         // SAFETY: the page is ready, and claimed for reading.
         into.copy_from_slice(unsafe { self.pages.page(page as usize) });
