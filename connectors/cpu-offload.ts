@@ -130,7 +130,10 @@ export default class CpuOffload extends KvConnector {
       there.map(({ id }) => id),
     );
     if (there.length < plan.blocks.length)
-      this.#below?.bring(plan.blocks.filter(({ key }) => cache.ready(key) === undefined));
+      this.#below?.bring(
+        plan.blocks.filter(({ key }) => cache.ready(key) === undefined),
+        plan.deadline,
+      );
     this.#auto.reused(plan.blocks.length);
     // Of the free queue it may have taken any.
     this.#numCovered = 0;

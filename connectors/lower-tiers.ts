@@ -22,8 +22,8 @@ export interface LowerTiers {
   start(context: SchedulerContext, above: Above): void;
   /** Marks what is not in host pages and can be brought from below. */
   find(hashes: BlockHashes, wanted: WantedBlocks): "pending" | undefined;
-  /** Brings planned blocks that are not in host pages, or gives them up. */
-  bring(blocks: readonly PlannedBlock[]): void;
+  /** Brings blocks of a plan that are not in host pages, by `deadline` at the latest, or gives them up. */
+  bring(blocks: readonly PlannedBlock[], deadline: number): void;
   /** These are in host pages since now. */
   stored(keys: readonly BlockKey[]): void;
   /** These have left the host's pages. */

@@ -33,6 +33,11 @@ export class Circuit {
     return this.#until !== undefined;
   }
 
+  /** Whether no call may be begun for a while; otherwise one may, or one is trying. */
+  get isShut(): boolean {
+    return this.opensAt !== undefined;
+  }
+
   /** When a call may be tried that may not be now; undefined = now, or when the one that tries has ended. */
   get opensAt(): number | undefined {
     return this.#until !== undefined && this.#options.now() < this.#until ? this.#until : undefined;

@@ -16,7 +16,12 @@ interface Fetch {
   /** Where it is brought; undefined = it waits for a page, or for the tier. */
   page: PageId | undefined;
   attempts: number;
+  /** When it is given up. */
+  until: number;
 }
+
+/** Of the time that a plan has: what has not come by then is given up, so that it is not the engine that has to. */
+const PATIENCE = 0.9;
 
 export class Fetches {
   readonly #context: SchedulerContext;
@@ -37,20 +42,27 @@ export class Fetches {
     return this.#all.get(key)?.level;
   }
 
-  begin(block: PlannedBlock, level: Level): void {
+  begin(block: PlannedBlock, level: Level, deadline: number): void {
     const { key, id } = block;
+    const now = this.#context.now();
+    const until = now + PATIENCE * (deadline - now);
+    this.#context.wake(until);
     const known = this.#all.get(key);
     if (known !== undefined) {
       known.blocks.push(id);
+      known.until = until;
       return;
     }
-    const fetch: Fetch = { key, level, blocks: [id], page: undefined, attempts: 0 };
+    const fetch: Fetch = { key, level, blocks: [id], page: undefined, attempts: 0, until };
     this.#all.set(key, fetch);
     this.#waiting.push(fetch);
   }
 
   /** Gives host pages to those that wait for one, as many as host and tiers allow; gives up those of which none can come. */
   work(): void {
+    if (this.#all.size === 0) return;
+    const now = this.#context.now();
+    for (const fetch of this.#all.values()) if (fetch.until <= now) this.#release(fetch);
     if (this.#waiting.length === 0) return;
     const { host } = this.#above;
     const waiting = this.#waiting.filter((fetch) => this.#isWanted(fetch));
@@ -137,10 +149,15 @@ export class Fetches {
     else this.#giveUp(fetch);
   }
 
-  #giveUp({ key, blocks }: Fetch): void {
+  #giveUp(fetch: Fetch): void {
+    this.#all.delete(fetch.key);
+    this.#release(fetch);
+  }
+
+  /** Nobody waits for it any more; if it is on its way it still comes to the host's page. */
+  #release({ key, blocks }: Fetch): void {
     const { transfers } = this.#context;
-    this.#all.delete(key);
-    const awaited = blocks.filter((id) => transfers.isAwaited(id, key));
+    const awaited = blocks.splice(0).filter((id) => transfers.isAwaited(id, key));
     if (awaited.length > 0) transfers.giveUp(awaited);
   }
 }

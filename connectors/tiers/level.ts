@@ -81,7 +81,7 @@ export class Level {
 
   /** Whether what it has is of use now, or soon. */
   get isOpenForLoads(): boolean {
-    return this.port.isUsable && (!this.#loads.isOpen || this.#loads.allows(1) > 0);
+    return this.port.isUsable && !this.#loads.isShut;
   }
 
   /** Of each key whether the tier has it; undefined = it was asked, and has not answered. */

@@ -46,12 +46,12 @@ export class Tiers implements LowerTiers {
     return isPending ? "pending" : undefined;
   }
 
-  bring(blocks: readonly PlannedBlock[]): void {
+  bring(blocks: readonly PlannedBlock[], deadline: number): void {
     const lost: BlockId[] = [];
     for (const block of blocks) {
       const level = this.#levels.find(({ name }) => name === block.tier);
       if (level === undefined) lost.push(block.id);
-      else this.#fetches.begin(block, level);
+      else this.#fetches.begin(block, level, deadline);
     }
     if (lost.length > 0) this.#context.transfers.giveUp(lost);
     this.#fetches.work();

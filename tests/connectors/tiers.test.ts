@@ -29,7 +29,7 @@ function serve(
   more: Partial<WorldConnectors> = {},
 ): Promise<ServingWorld> {
   const connector = new Tiered({ mode: "eager" });
-  return ServingWorld.create([{ name: "tiered", connector, tiers }], {}, { hostPages: 8, ...more });
+  return ServingWorld.create([{ name: "tiered", connector, tiers }], {}, { hostPages: 8, microsPerToken: 2000, ...more });
 }
 
 /** A tier with methods that a test may change. */
@@ -175,10 +175,11 @@ describe("a tier", () => {
       serving.world.idleMs += ms;
       return later.splice(0).map((go) => go()).length > 0;
     };
-    const serving = await serve([loaded(tier, "memory", { timeoutMs: 1e6 })], { turn });
+    const options = { loadTimeoutMs: 1e6 };
+    const serving = await serve([loaded(tier, "memory", { timeoutMs: 1e6 })], { turn, options });
     await serving.away(1);
     // Each page takes longer than the whole prompt.
-    ms = 30;
+    ms = 60;
     tier.onLoad = (key, into) =>
       new Promise((resolve) =>
         later.push(() => resolve(Memory.prototype.load.call(tier, key, into))),

@@ -208,11 +208,11 @@ describe("a call", () => {
     const page = pages.alloc(0, 1)!;
     port.move("load", ["a:0"], page);
     await turn();
-    pages.free(page);
+    pages.free(0, page);
     const used = pages.numUsed;
     now = 100;
     port.expire(now);
-    expect(port.numUnderWay).toBe(1);
+    expect(port.numUnderWay).toBe(2);
     now = 101;
     expect(port.nextDeadline).toBe(101);
     port.expire(now);

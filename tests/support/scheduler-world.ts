@@ -167,6 +167,8 @@ export class World {
   readonly computed: Map<number, Set<number>> = new Map();
 
   readonly #turn: (isIdle: boolean) => boolean;
+  readonly #hasTiers: boolean;
+  #wakesSeen = 0;
 
   private constructor(
     options: SchedulerOptions,
@@ -176,6 +178,7 @@ export class World {
     let joined: KvConnectors | undefined;
     let explainer: Explainer | undefined;
     this.#turn = connectors?.turn ?? (() => false);
+    this.#hasTiers = connectors?.list.some(({ tiers = [] }) => tiers.length > 0) ?? false;
     const now = (): number => this.now;
     const desk =
       connectors === undefined
@@ -240,8 +243,9 @@ export class World {
     this.desk = desk;
     this.runner = runner;
     // Not the clock's: what is scheduled by them must be the same in every run.
+    const microsPerToken = connectors?.microsPerToken ?? MICROS_PER_TOKEN;
     runner.microsOf = (counts) =>
-      MICROS_PER_STEP + MICROS_PER_TOKEN * counts.reduce((a, b) => a + b, 0);
+      MICROS_PER_STEP + microsPerToken * counts.reduce((a, b) => a + b, 0);
   }
 
   static async create(options: WorldOptions): Promise<World> {
@@ -310,7 +314,8 @@ export class World {
 
   /** Until whoever waits for promises of connectors, tiers and transfers that have settled has gone on. */
   async settled(): Promise<void> {
-    if (this.connectors !== undefined && this.connectors.tiers.numUnderWay > 0)
+    // Wakes come a turn of the event loop later.
+    for (let turn = 0; this.#hasTiers && turn < 2; turn++)
       await new Promise<void>((resolve) => setImmediate(resolve));
     await this.desk?.settled();
   }
@@ -339,8 +344,9 @@ export class World {
   async #passTime(): Promise<boolean> {
     const { desk, scheduler } = this;
     await this.settled();
-    if (this.#turn(true)) {
-      await this.settled();
+    if (this.#turn(true)) await this.settled();
+    if (this.#hasTiers && this.wakes > this.#wakesSeen) {
+      this.#wakesSeen = this.wakes;
       return true;
     }
     const ms = scheduler.msToDeadline();

@@ -48,6 +48,8 @@ export interface WorldConnectors {
   readonly slowHookMs?: number;
   /** Lines of the connectors' log. */
   readonly log?: LogLine;
+  /** What a token costs to compute, in microseconds of the runner's: for decisions between that and loads. */
+  readonly microsPerToken?: number;
   /** What tiers have put off goes on, all of it or (when nothing else does) one piece; answers whether there was any. */
   readonly turn?: (isIdle: boolean) => boolean;
 }
