@@ -64,55 +64,39 @@ export class Fetches {
     const now = this.#context.now();
     for (const fetch of this.#all.values()) if (fetch.until <= now) this.#release(fetch);
     if (this.#waiting.length === 0) return;
-    const { host } = this.#above;
-    const waiting = this.#waiting.filter((fetch) => this.#isWanted(fetch));
-    const begun = new Set<Fetch>();
-    for (const [level, fetches] of Map.groupBy(waiting, ({ level }) => level)) {
-      const some = fetches.slice(0, level.numLoadsFree);
-      const pages = host.take(some.map(({ key }) => key));
-      if (pages.length === 0) continue;
-      const keys: BlockKey[] = [];
-      for (const [i, page] of pages.entries()) {
-        const fetch = some[i] as Fetch;
-        fetch.page = page;
-        fetch.attempts++;
-        keys.push(fetch.key);
-        begun.add(fetch);
-      }
-      level.load(keys, pages);
-    }
-    this.#waiting = waiting.filter((fetch) => !begun.has(fetch));
+    const { cache } = this.#above.host;
+    this.#waiting = this.#waiting.filter((fetch) => this.#isWanted(fetch));
+    // Others have computed it meanwhile, and it was stored.
+    this.#load(this.#waiting.filter(({ key }) => cache.ready(key) !== undefined));
+    for (const [level, fetches] of Map.groupBy(this.#waiting, ({ level }) => level))
+      this.#begin(
+        level,
+        fetches.filter(({ key }) => !cache.has(key)),
+      );
+    this.#waiting = this.#waiting.filter((fetch) => this.#isWaiting(fetch));
     // Nothing of ours will free a page or end a load.
-    const isStuck = begun.size === 0 && host.cache.numPinned === 0;
+    const isStuck = cache.numPinned === 0;
     for (const fetch of this.#waiting)
       if (isStuck || !fetch.level.isOpenForLoads) this.#giveUp(fetch);
-    this.#waiting = this.#waiting.filter(({ key }) => this.#all.has(key));
+    this.#waiting = this.#waiting.filter((fetch) => this.#isWaiting(fetch));
   }
 
   /** Loads from a tier have ended. Answers what is in host pages since now. */
   ended(level: Level, results: readonly TierResult[]): readonly BlockKey[] {
-    const arrived: BlockKey[] = [];
-    const keys: BlockKey[] = [];
-    const blocks: BlockId[] = [];
+    const arrived: Fetch[] = [];
     for (const result of results) {
       const fetch = this.#all.get(result.key);
       // It is of before a reset.
       const isOurs = fetch !== undefined && fetch.page === result.page;
       const mayRetry = level.ended(result, fetch?.attempts ?? Infinity);
       if (!isOurs) continue;
-      if (result.outcome !== "ok") this.#failed(fetch, mayRetry);
-      else {
-        this.#all.delete(fetch.key);
-        arrived.push(fetch.key);
-        const block = this.#arrived(fetch);
-        if (block === undefined) continue;
-        keys.push(fetch.key);
-        blocks.push(block);
-      }
+      if (result.outcome === "ok") arrived.push(fetch);
+      else this.#failed(fetch, mayRetry);
     }
-    this.#above.host.filled(arrived);
-    if (keys.length > 0) this.#above.load(keys, blocks);
-    return arrived;
+    const keys = arrived.map(({ key }) => key);
+    this.#above.host.filled(keys);
+    this.#load(arrived);
+    return keys;
   }
 
   /** A load from the host's page to the device has landed. */
@@ -134,12 +118,43 @@ export class Fetches {
     return false;
   }
 
-  #arrived({ key, level, blocks }: Fetch): BlockId | undefined {
+  #isWaiting({ key, page }: Fetch): boolean {
+    return page === undefined && this.#all.has(key);
+  }
+
+  /** Gives them host pages, as many as tier and host allow. */
+  #begin(level: Level, fetches: readonly Fetch[]): void {
+    const some = fetches.slice(0, level.numLoadsFree);
+    const pages = this.#above.host.take(some.map(({ key }) => key));
+    if (pages.length === 0) return;
+    for (const [i, page] of pages.entries()) {
+      const fetch = some[i] as Fetch;
+      fetch.page = page;
+      fetch.attempts++;
+    }
+    level.load(
+      some.slice(0, pages.length).map(({ key }) => key),
+      pages,
+    );
+  }
+
+  /** They are in host pages: on to the device. */
+  #load(fetches: readonly Fetch[]): void {
     const { transfers } = this.#context;
-    if (!level.port.driving.promote) this.#passing.add(key);
-    const block = blocks.find((id) => transfers.isAwaited(id, key));
-    if (block === undefined) this.landed(key);
-    return block;
+    const keys: BlockKey[] = [];
+    const ids: BlockId[] = [];
+    for (const { key, level, blocks } of fetches) {
+      this.#all.delete(key);
+      if (!level.port.driving.promote) this.#passing.add(key);
+      const id = blocks.find((block) => transfers.isAwaited(block, key));
+      if (id === undefined) {
+        this.landed(key);
+        continue;
+      }
+      keys.push(key);
+      ids.push(id);
+    }
+    if (keys.length > 0) this.#above.load(keys, ids);
   }
 
   #failed(fetch: Fetch, mayRetry: boolean): void {

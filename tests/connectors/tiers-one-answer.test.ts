@@ -115,7 +115,7 @@ test(
           list,
           hostPages,
           options: { maxFlying },
-        microsPerToken: 5000,
+          microsPerToken: 5000,
           log: (level, line) => {
             if (level === "error" || !EXPECTED.test(line)) faults.push(line);
           },

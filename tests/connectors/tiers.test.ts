@@ -29,7 +29,11 @@ function serve(
   more: Partial<WorldConnectors> = {},
 ): Promise<ServingWorld> {
   const connector = new Tiered({ mode: "eager" });
-  return ServingWorld.create([{ name: "tiered", connector, tiers }], {}, { hostPages: 8, microsPerToken: 2000, ...more });
+  return ServingWorld.create(
+    [{ name: "tiered", connector, tiers }],
+    {},
+    { hostPages: 8, microsPerToken: 2000, ...more },
+  );
 }
 
 /** A tier with methods that a test may change. */

@@ -314,10 +314,12 @@ export class World {
 
   /** Until whoever waits for promises of connectors, tiers and transfers that have settled has gone on. */
   async settled(): Promise<void> {
-    // Wakes come a turn of the event loop later.
-    for (let turn = 0; this.#hasTiers && turn < 2; turn++)
-      await new Promise<void>((resolve) => setImmediate(resolve));
     await this.desk?.settled();
+    // Calls of tiers begin, and wakes come, a turn of the event loop later.
+    for (let turn = 0; this.#hasTiers && turn < 2; turn++) {
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      await this.desk?.settled();
+    }
   }
 
   /** Milliseconds of the scheduler's clock: commits, and those that passed while nothing ran. */
