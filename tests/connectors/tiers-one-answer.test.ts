@@ -16,8 +16,9 @@ import { offloadScenarios, playScenario } from "../support/one-answer.ts";
 import { FEW_PROPERTY_RUNS, PROPERTY_LIMIT_MS, propertyRuns } from "../support/property-runs.ts";
 import type { World } from "../support/scheduler-world.ts";
 
-/** Lines about tiers, and of look-ups that had to be waited for in vain. */
-const EXPECTED = /switched off after|work again|was pending for \d+ ms: a miss|^tier odd-/;
+/** Lines about tiers, and of what had to be waited for in vain: a scenario's time may jump over what a load may take. */
+const EXPECTED =
+  /switched off after|work again|was pending for \d+ ms: a miss|did not load them in time|^tier odd-/;
 
 const driving: fc.Arbitrary<TierDriving> = fc.record({
   writes: fc.constantFrom("through" as const, "back" as const),
@@ -77,7 +78,7 @@ async function quiet(world: World, tiers: readonly OddTier[]): Promise<void> {
 test(
   "one answer with tiers: every finished request has exactly the tokens it has alone, and nothing is left",
   async () => {
-    const runs = propertyRuns(700);
+    const runs = propertyRuns(400);
     const seen = {
       stored: 0,
       loaded: 0,
@@ -141,7 +142,7 @@ test(
         }
         await world.stop();
       }),
-      runs,
+      { ...runs, endOnFailure: true },
     );
     if (FEW_PROPERTY_RUNS) return;
     for (const [what, times] of Object.entries(seen))
