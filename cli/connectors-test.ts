@@ -12,6 +12,7 @@ import { importTiered } from "../connectors/registry.ts";
 import { NUM_TIER_RULES, testTier } from "../connectors/test-tier.ts";
 import type { TierDescription } from "../connectors/tier-class.ts";
 import { drivingOf } from "../connectors/tier-options.ts";
+import { KvEngineError } from "../engine/errors.ts";
 import { optionsOf, parseGivenOptions } from "../engine/connectors/given-options.ts";
 import { type Exported, loadExport, readOptions } from "../engine/connectors/load-connector.ts";
 import type { LoadedTier } from "../engine/connectors/tiers/js-tier-port.ts";
@@ -40,7 +41,7 @@ const command: CommandDef = defineOurCommand("connectors test", async ({ values,
   const trials: TrialCounts[] = [];
   const findings =
     exported.kind === "tier"
-      ? await tryTier(spec, exported.description, given, trials)
+      ? await tryTier(spec, withClass(spec, exported.description), given, trials)
       : await tryConnector(spec, exported.description, given, trials);
   const { results } = findings;
   const failed = results.filter(({ failure }) => failure !== undefined).length;
@@ -66,6 +67,17 @@ async function tryConnector(
   const harness = createHarness(description, create, () => [], trials);
   const rules = [...RULES, ...SERVING_RULES];
   return { results: await testConnector(harness, rules), numRules: rules.length };
+}
+
+/** Throws `bad_config` for the engine's own, which keeps its rules by its own tests. */
+function withClass(
+  spec: string,
+  { tierClass, ...rest }: Extract<Exported, { kind: "tier" }>["description"],
+): TierDescription {
+  if (tierClass !== undefined) return { ...rest, tierClass };
+  throw new KvEngineError("bad_config", `the tier ${spec} is the engine's own: it is no module`, {
+    subject: "name",
+  });
 }
 
 /** A tier alone, and then below host pages that are far too few. */

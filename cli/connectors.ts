@@ -10,6 +10,7 @@ import {
   importTier,
   TIER_NAMES,
 } from "../connectors/registry.ts";
+import { DISK_DESCRIPTION } from "../connectors/disk.ts";
 import { describeTier } from "../connectors/tier-class.ts";
 import { type Exported, loadExport } from "../engine/connectors/load-connector.ts";
 import { defineOurCommand } from "./command.ts";
@@ -39,7 +40,11 @@ async function describeBuiltIn(): Promise<readonly Listed[]> {
   const tiers = TIER_NAMES.map(async (name) =>
     listedOf({ kind: "tier", description: describeTier(await importTier(name)) }),
   );
-  return Promise.all([...connectors, ...tiers]);
+  const disk = listedOf({
+    kind: "tier",
+    description: { ...DISK_DESCRIPTION, tierClass: undefined },
+  });
+  return [...(await Promise.all([...connectors, ...tiers])), disk];
 }
 
 function listedOf({ kind, description: { name, apiVersion, options } }: Exported): Listed {

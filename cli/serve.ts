@@ -4,6 +4,7 @@ import { basename } from "node:path";
 import type { CommandDef } from "citty";
 import type { ConsolaInstance } from "consola";
 import type { OptionValues } from "../engine/config.ts";
+import { namedConnectors } from "../engine/connectors/named-connectors.ts";
 import { KvEngineError } from "../engine/errors.ts";
 import { DEFAULT_MODEL } from "../engine/hub/resolve.ts";
 import { startRecording } from "../engine/recording/recording.ts";
@@ -74,7 +75,8 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
     client.onFatal((thrown) => ending.fail(thrown));
     gate.open(app);
     log.debug(describe(session));
-    if (values.kvConnector.length > 0) log.info(describeConnectors(session, values.kvConnector));
+    const connectors = namedConnectors(values);
+    if (connectors.length > 0) log.info(describeConnectors(session, connectors));
     process.stdout.write(
       greeting(name, server.url, {
         root,

@@ -1,6 +1,7 @@
 /** The connectors and tiers that come with kvengine, by the name that `--kv-connector` takes. Each is loaded when it is asked for. */
 
 import type { ConnectorClass } from "./connector.ts";
+import { DISK_TIER } from "./disk.ts";
 import { RefusedError } from "./errors.ts";
 import type { TierClass } from "./tier.ts";
 
@@ -16,9 +17,10 @@ const TIERS: Built<TierClass> = {
 };
 
 export const CONNECTOR_NAMES: readonly string[] = Object.keys(CONNECTORS);
+/** Those that are written as outside ones are. */
 export const TIER_NAMES: readonly string[] = Object.keys(TIERS);
-/** Of both. */
-export const BUILT_IN_NAMES: readonly string[] = [...CONNECTOR_NAMES, ...TIER_NAMES];
+/** All that `--kv-connector` knows by name. */
+export const BUILT_IN_NAMES: readonly string[] = [...CONNECTOR_NAMES, ...TIER_NAMES, DISK_TIER];
 
 /** Throws `invalid`, listing the names, for one that is not built in. */
 export async function importConnector(name: string): Promise<ConnectorClass> {

@@ -4,6 +4,7 @@ import type { EngineConfig } from "./config.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
 import { hangError, HangWatchdog } from "./connectors/hang-watchdog.ts";
 import { createHookWord } from "./connectors/hook-turn.ts";
+import { namedConnectors } from "./connectors/named-connectors.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
@@ -115,7 +116,7 @@ class WorkerEngineClient implements EngineClient {
   constructor(worker: Worker, config: EngineConfig, log: LogLine) {
     this.#worker = worker;
     this.#log = log;
-    if (config.kvConnector.length > 0) this.#watchdog = this.#createWatchdog(config);
+    if (namedConnectors(config).length > 0) this.#watchdog = this.#createWatchdog(config);
     worker.addEventListener("message", (event: MessageEvent<FromEngine>) =>
       this.#receive(event.data),
     );

@@ -9,8 +9,10 @@ import { Explainer } from "./explain/explainer.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
+import { modelFingerprint } from "./model-fingerprint.ts";
 import { errorToData, toKvEngineError } from "./errors.ts";
 import { hashBlocks, hashEach, memoryAvailable, noneHash } from "./runner/native.ts";
+import { NativeDisk } from "./runner/native-disk.ts";
 import { startModel } from "./runner/native-runner.ts";
 import type { RequestLog } from "./scheduler/request-log.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
@@ -58,7 +60,8 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
               {
                 hostPages,
                 threads: 1,
-                fileThreads: 1,
+                // A load need not wait for a piece of a store.
+                fileThreads: config.kvDiskPath === "" ? 1 : 2,
                 checksums: true,
                 storeShare: config.kvOffloadStoreShare,
                 linkBytesPerSecond: config.kvOffloadLink,
@@ -79,6 +82,17 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     explainer = new Explainer(kv, { now: epochMs, ...states });
     return explainer.log;
   };
+  const disk =
+    started === undefined || config.kvDiskPath === ""
+      ? undefined
+      : await NativeDisk.open(started.transfers, {
+          path: config.kvDiskPath,
+          sizeBytes: config.kvDiskSize,
+          pageBytes: started.transfers.pageBytes,
+          fingerprint: await modelFingerprint({ ...info, ...config, files: model.files }),
+          directIo: config.kvDiskDirect,
+          ...(config.kvDiskTtl === 0 ? {} : { ttlSeconds: config.kvDiskTtl }),
+        });
   const scheduler = new Scheduler(
     { ...config, limits, maxSamples },
     {
@@ -89,6 +103,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       now,
       ...(started === undefined ? {} : { createConnectors: started.create }),
       ...(config.explain ? { createLog } : {}),
+      ...(started === undefined ? {} : { createConnectors: (side) => started.create(side, disk) }),
     },
   );
   return {

@@ -50,6 +50,8 @@ export class Flights {
   /** Blocks in stores of each connector. */
   readonly #numStoring: number[];
   readonly #ended: FlightResult[] = [];
+  /** Flights between the host and elsewhere, by id: who hears of their ends. */
+  readonly #others = new Map<FlightId, (result: FlightResult) => void>();
   /** Requests lack blocks: no store may begin. */
   isPressed = false;
   #nextId = 1;
@@ -179,9 +181,30 @@ export class Flights {
     return pool.numFlying;
   }
 
-  /** The native side's results: kept until `settle`. */
+  /** Begins a flight that uses no block, under an id of its own. `onEnded` hears of its end once. Throws what `begin` throws. */
+  beginOther(begin: (id: FlightId) => void, onEnded: (result: FlightResult) => void): FlightId {
+    const id = this.#nextId++;
+    this.#others.set(id, onEnded);
+    try {
+      begin(id);
+    } catch (thrown) {
+      this.#others.delete(id);
+      throw thrown;
+    }
+    return id;
+  }
+
+  /** The native side's results: kept until `settle`, but for those of other flights. */
   report(results: readonly FlightResult[]): void {
-    this.#ended.push(...results);
+    for (const result of results) {
+      const onEnded = this.#others.get(result.id);
+      if (onEnded === undefined) {
+        this.#ended.push(result);
+        continue;
+      }
+      this.#others.delete(result.id);
+      onEnded(result);
+    }
   }
 
   /** Results that `takeEnded` has for its caller. */

@@ -8,6 +8,7 @@ import type { EngineConfig } from "../config.ts";
 import type { ErrorData } from "../errors.ts";
 import { readHookWord } from "./hook-turn.ts";
 import type { Hook } from "./hooks.ts";
+import { namedConnectors } from "./named-connectors.ts";
 
 /** Looks within one time-out: a hang is seen at most two of them late. */
 const LOOKS = 10;
@@ -33,13 +34,14 @@ export interface HangWatchdogOptions {
 
 /** What requests are answered with, and what the process ends by. */
 export function hangError({ running }: Hang, config: EngineConfig): ErrorData {
-  const { kvConnector, kvConnectorHangTimeout: seconds } = config;
+  const { kvConnectorHangTimeout: seconds } = config;
+  const named = namedConnectors(config);
   return {
     code: "connector_hung",
     message:
       running === undefined
-        ? `the engine's thread has not answered for ${seconds} s while no hook ran: code that ${kvConnector.join(" or ")} left behind holds it up`
-        : `the connector ${kvConnector[running.connector]} has not returned from ${running.hook} for ${seconds} s`,
+        ? `the engine's thread has not answered for ${seconds} s while no hook ran: code that ${named.join(" or ")} left behind holds it up`
+        : `the connector ${named[running.connector]} has not returned from ${running.hook} for ${seconds} s`,
     hint: "nothing can interrupt it: the process ends; --kv-connector-hang-timeout says when",
   };
 }

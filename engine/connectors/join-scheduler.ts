@@ -1,11 +1,14 @@
 /** Joins loaded connectors, transfers and scheduler: each connector gets its view and its context, and hears of what it asked for. */
 
 import type { TierPort } from "../../connectors/tier-port.ts";
+import type { DiskStore } from "../cache/disk-store.ts";
 import type { PageTransfers } from "../cache/page-transfers.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
+import { KvEngineError } from "../errors.ts";
 import { createContext } from "./connector-context.ts";
 import type { ConnectorHost } from "./connector-host.ts";
-import { JsTierPort } from "./tiers/js-tier-port.ts";
+import { DiskPort } from "./tiers/disk-port.ts";
+import { JsTierPort, type LoadedTier } from "./tiers/js-tier-port.ts";
 import { TransferSeries } from "./transfer-series.ts";
 import { KvConnectors, type KvConnectorsOptions } from "./kv-connectors.ts";
 
@@ -14,6 +17,8 @@ export interface JoinOptions extends KvConnectorsOptions {
   readonly maxBatchedTokens: number;
   /** Runs a task when none of the engine's code runs; left out = in a later turn of the event loop, after what has happened meanwhile. */
   readonly defer?: (task: () => void) => void;
+  /** For the tier `disk`, where there is one. */
+  readonly disk?: DiskStore;
   /** See `HostPages.layout`; empty if not given. */
   readonly pageLayout?: string;
 }
@@ -34,7 +39,14 @@ export function joinScheduler(
     const { pages } = connectors;
     const { slowHookMs: slowMs, log } = host;
     const tools = { transfers, pages, connector: place, slowMs, now: side.now, log, wake: wakeOne };
-    const ports = host.tiersOf(place).map((tier) => new JsTierPort(tier, tools));
+    const portOf = ({ tier, ...rest }: LoadedTier): JsTierPort | DiskPort => {
+      if (tier !== undefined) return new JsTierPort({ ...rest, tier }, tools);
+      const { disk } = options;
+      if (disk === undefined) throw new KvEngineError("internal", "no disk was opened");
+      const { name, driving } = rest;
+      return new DiskPort(name, driving, { ...tools, disk, flights: connectors.flights });
+    };
+    const ports = host.tiersOf(place).map(portOf);
     connectors.tiers.add(ports);
     return ports;
   };

@@ -20,6 +20,7 @@ import {
   TIER_NAMES,
 } from "../../connectors/registry.ts";
 import { showThrown, showValue } from "../../connectors/safe-text.ts";
+import { DISK_DESCRIPTION, DISK_TIER } from "../../connectors/disk.ts";
 import { describeTier, isTierClass, type TierDescription } from "../../connectors/tier-class.ts";
 import type { KvTier } from "../../connectors/tier.ts";
 import { drivingOf } from "../../connectors/tier-options.ts";
@@ -30,6 +31,7 @@ import { checkNames, type GivenOptions, optionsOf, parseGivenOptions } from "./g
 import { type HookTurn, MAX_CONNECTORS } from "./hook-turn.ts";
 import { showImportError } from "./import-error.ts";
 import { INTERFACE_MODULE, registerInterfaceModule } from "./interface-module.ts";
+import { type ConnectorNames, namedConnectors } from "./named-connectors.ts";
 import type { LoadedTier } from "./tiers/js-tier-port.ts";
 
 export interface LoadedConnector {
@@ -50,22 +52,26 @@ const HOST_CONNECTOR = "cpu-offload";
 /** Names of tiers are labels of metrics; the host's memory is one more. */
 const MOST_TIERS = 7;
 
-type ConnectorFlags = Pick<EngineConfig, "kvConnector" | "kvConnectorOptions">;
+type ConnectorFlags = ConnectorNames & Pick<EngineConfig, "kvConnectorOptions">;
 
 /** What can be said of the flags before any module is loaded. Throws `bad_config`. */
-export function checkConnectorFlags(
-  { kvConnector, kvConnectorOptions }: ConnectorFlags,
-  folder: string,
-): void {
-  parseGivenOptions(kvConnectorOptions, kvConnector.length);
-  if (kvConnector.length > MAX_CONNECTORS) {
+export function checkConnectorFlags(flags: ConnectorFlags, folder: string): void {
+  const named = namedConnectors(flags);
+  parseGivenOptions(flags.kvConnectorOptions, named.length);
+  if ((flags.kvDiskPath ?? "") === "" && named.includes(DISK_TIER)) {
+    throw new KvEngineError("bad_config", "the tier disk has no folder", {
+      subject: "--kv-disk-path",
+      hint: "name one: --kv-disk-path DIR",
+    });
+  }
+  if (named.length > MAX_CONNECTORS) {
     throw new KvEngineError(
       "bad_config",
-      `${kvConnector.length} connectors are named; allowed are ${MAX_CONNECTORS}`,
+      `${named.length} connectors are named; allowed are ${MAX_CONNECTORS}`,
       { subject: "--kv-connector" },
     );
   }
-  for (const spec of kvConnector) findConnector(spec, folder);
+  for (const spec of named) findConnector(spec, folder);
 }
 
 /**
@@ -78,16 +84,17 @@ export async function loadConnectors(
   turn: HookTurn,
 ): Promise<readonly LoadedConnector[]> {
   checkConnectorFlags(flags, folder);
-  const given = parseGivenOptions(flags.kvConnectorOptions, flags.kvConnector.length);
+  const specs = namedConnectors(flags);
+  const given = parseGivenOptions(flags.kvConnectorOptions, specs.length);
   const found: Found[] = [];
-  for (const [index, spec] of flags.kvConnector.entries()) {
+  for (const [index, spec] of specs.entries()) {
     const place = findConnector(spec, folder);
     const exported = await inTurn(turn, index, "import", () => importExport(spec, place));
     found.push({ index, spec, place, exported });
   }
   const tiered = await tieredOf(found);
   const names = [...found, ...(tiered?.isNamed === false ? [tiered] : [])].map(nameOf);
-  checkUnique(names, flags.kvConnector);
+  checkUnique(names, specs);
   checkNames(given, names);
   const valuesOf = ({ spec, exported: { description } }: Found): OptionValues =>
     readOptions(spec, description, optionsOf(given, description.name));
@@ -98,7 +105,8 @@ export async function loadConnectors(
     if (exported.kind !== "tier") continue;
     const { name, tierClass } = exported.description;
     const own = values.get(one) ?? {};
-    const create = (): KvTier => construct(spec, () => new tierClass(own));
+    const create = (): KvTier | undefined =>
+      tierClass === undefined ? undefined : construct(spec, () => new tierClass(own));
     const tier = await inTurn(turn, index, "constructor", create);
     tiers.push({ name, tier, driving: drivingOf(own), path: pathOf(one) });
   }
@@ -186,7 +194,12 @@ async function inTurn<T>(
 /** What a module exports: a connector or a tier, checked. */
 export type Exported =
   | { readonly kind: "connector"; readonly description: ConnectorDescription }
-  | { readonly kind: "tier"; readonly description: TierDescription };
+  | { readonly kind: "tier"; readonly description: AnyTierDescription };
+
+/** A tier without a class is the engine's own. */
+type AnyTierDescription = Omit<TierDescription, "tierClass"> & {
+  readonly tierClass: TierDescription["tierClass"] | undefined;
+};
 
 /** Of one connector or tier. Throws `bad_config`. */
 export async function loadExport(spec: string, folder: string): Promise<Exported> {
@@ -195,6 +208,8 @@ export async function loadExport(spec: string, folder: string): Promise<Exported
 
 async function importExport(spec: string, place: ConnectorPlace): Promise<Exported> {
   if (place.kind === "built-in") {
+    if (place.name === DISK_TIER)
+      return { kind: "tier", description: { ...DISK_DESCRIPTION, tierClass: undefined } };
     return TIER_NAMES.includes(place.name)
       ? { kind: "tier", description: describeTier(await importTier(place.name)) }
       : { kind: "connector", description: describeConnector(await importConnector(place.name)) };

@@ -2,6 +2,7 @@
 
 import type { BlockKey } from "../../connectors/block-pool-view.ts";
 import type { EngineConfig } from "../config.ts";
+import type { DiskStore } from "../cache/disk-store.ts";
 import type { FlightResult, PageTransfers } from "../cache/page-transfers.ts";
 import type { SchedulerConnectors, SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { ConnectorHost } from "./connector-host.ts";
@@ -14,12 +15,12 @@ import type { KvConnectors } from "./kv-connectors.ts";
 const FLYING_SHARE = 0.25;
 const MOST_FLYING = 256;
 
-export interface StartConnectorsOptions {
+export interface StartConnectorsOptions<T extends PageTransfers> {
   /** Opens a host pool of so many pages. Throws `out_of_memory` when they do not fit. */
   readonly openTransfers: (
     hostPages: number,
     onResults: (results: readonly FlightResult[]) => void,
-  ) => PageTransfers;
+  ) => T;
   readonly pageBytes: number;
   /** See `HostPages.layout`. */
   readonly pageLayout: string;
@@ -32,13 +33,13 @@ export interface StartConnectorsOptions {
   readonly log: LogLine;
 }
 
-export interface StartedConnectors {
-  readonly transfers: PageTransfers;
-  /** For `SchedulerTools`: called once. */
-  readonly create: (side: SchedulerSide) => SchedulerConnectors;
+export interface StartedConnectors<T extends PageTransfers> {
+  readonly transfers: T;
+  /** For `SchedulerTools`: called once, with the disk where `--kv-disk-path` names one. */
+  readonly create: (side: SchedulerSide, disk?: DiskStore) => SchedulerConnectors;
 }
 
-export function startConnectors(
+export function startConnectors<T extends PageTransfers>(
   config: EngineConfig,
   host: ConnectorHost,
   {
@@ -49,10 +50,10 @@ export function startConnectors(
     onNews,
     onRemoved,
     log,
-  }: StartConnectorsOptions,
-): StartedConnectors {
+  }: StartConnectorsOptions<T>,
+): StartedConnectors<T> {
   let connectors: KvConnectors | undefined;
-  const open = (hostPages: number): PageTransfers =>
+  const open = (hostPages: number): T =>
     openTransfers(hostPages, (results) => {
       connectors?.flights.report(results);
       onNews();
@@ -61,7 +62,7 @@ export function startConnectors(
   const transfers = host.keepsPages
     ? openHostPool({ size, pageBytes, memoryAvailable, log }, open)
     : open(1);
-  const create = (side: SchedulerSide): SchedulerConnectors => {
+  const create = (side: SchedulerSide, disk?: DiskStore): SchedulerConnectors => {
     const numBlocks = side.kv.pool.numBlocks - 1;
     connectors = joinScheduler(
       side,
@@ -79,6 +80,7 @@ export function startConnectors(
         onEvents: (_, events) => {
           for (const { kind, keys } of events) if (kind === "removed") onRemoved?.(keys);
         },
+        ...(disk === undefined ? {} : { disk }),
       },
       onNews,
     );

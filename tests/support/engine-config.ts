@@ -37,5 +37,9 @@ export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
   kvConnectorHangTimeout: 10,
   kvOffloadLink: 0,
   kvOffloadStoreShare: 0.5,
+  kvDiskPath: "",
+  kvDiskSize: 2 ** 30,
+  kvDiskTtl: 0,
+  kvDiskDirect: false,
   kvOffloadSize: 0,
 };

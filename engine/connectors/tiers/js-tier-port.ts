@@ -23,11 +23,15 @@ import { TierRates } from "./tier-rates.ts";
 /** A tier that was loaded and constructed. */
 export interface LoadedTier {
   readonly name: string;
-  readonly tier: KvTier;
+  /** Undefined = the engine's own, on a disk. */
+  readonly tier: KvTier | undefined;
   readonly driving: TierDriving;
   /** The file of an outside module. */
   readonly path: string | undefined;
 }
+
+/** One that is written in JavaScript. */
+export type JsTier = LoadedTier & { readonly tier: KvTier };
 
 export interface TierPortTools {
   readonly transfers: PageTransfers;
@@ -63,7 +67,7 @@ export class JsTierPort implements TierPort {
   #isStarted = false;
   #isDisabled = false;
 
-  constructor({ name, tier, driving }: LoadedTier, tools: TierPortTools) {
+  constructor({ name, tier, driving }: JsTier, tools: TierPortTools) {
     const { transfers, slowMs, now, log } = tools;
     const say = (level: "info" | "warn" | "error") => (message: string) =>
       log(level, `tier ${name}: ${String(message).slice(0, TEXT_LENGTH)}`);

@@ -268,6 +268,10 @@ describe("the engine's part", () => {
       kvConnectorHangTimeout: 10,
       kvOffloadStoreShare: 0.5,
       kvOffloadLink: 0,
+      kvDiskPath: "",
+      kvDiskSize: 10 * 2 ** 30,
+      kvDiskTtl: 0,
+      kvDiskDirect: false,
       kvOffloadSize: 0,
     });
   });

@@ -1,0 +1,73 @@
+/** Real servers with the default model: what left device and host comes back from a tier, and what lies on a disk after a restart. */
+
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import { post, startServer, type TestServer } from "../support/server.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const folder = temporaryFolder();
+
+interface Answer {
+  readonly text: string;
+  /** Prompt tokens by where they came from. */
+  readonly tiers: Readonly<Record<string, number>>;
+}
+
+async function complete(server: TestServer, about: string): Promise<Answer> {
+  const response = await post(server, "/v1/completions", {
+    prompt: `${about} `.repeat(200),
+    max_tokens: 4,
+    temperature: 0,
+    ignore_eos: true,
+  });
+  expect(response.status).toBe(200);
+  const { choices, usage } = (await response.json()) as {
+    readonly choices: readonly { readonly text: string }[];
+    readonly usage: {
+      readonly prompt_tokens_details?: {
+        readonly cached_tokens_details?: Readonly<Record<string, number>>;
+      };
+    };
+  };
+  const tiers = usage.prompt_tokens_details?.cached_tokens_details ?? {};
+  return { text: choices[0]!.text, tiers };
+}
+
+/** A device of 20 blocks; host pages for a few more. */
+const SMALL = [
+  "--num-gpu-blocks-override=20",
+  "--max-model-len=300",
+  "--kv-offload-size=6MiB",
+  "--kv-connector=cpu-offload",
+];
+const EAGER = { "cpu-offload": { mode: "eager" } };
+
+test("a tier that is a file of TypeScript brings back what left the device and the host's pages", async () => {
+  const tier = join(import.meta.dir, "../connectors/examples/file-tier.ts");
+  const options = JSON.stringify({ ...EAGER, files: { folder: join(folder, "pages") } });
+  await using server = await startServer([
+    ...SMALL,
+    `--kv-connector=${tier}`,
+    `--kv-connector-options=${options}`,
+  ]);
+  const first = await complete(server, "tea");
+  for (const other of ["rain", "stone", "bread"]) await complete(server, other);
+  const again = await complete(server, "tea");
+  expect(again.text).toBe(first.text);
+  expect(again.tiers["files"]).toBeGreaterThan(0);
+}, 120_000);
+
+test("after a restart a prompt comes from the disk, with the same answer", async () => {
+  const disk = ["--kv-disk-path", join(folder, "disk"), "--kv-disk-size=64MiB"];
+  const options = `--kv-connector-options=${JSON.stringify(EAGER)}`;
+  let first: Answer;
+  {
+    await using server = await startServer([...SMALL, ...disk, options]);
+    first = await complete(server, "tea");
+    expect(first.tiers["disk"] ?? 0).toBe(0);
+  }
+  await using server = await startServer([...SMALL, ...disk, options]);
+  const again = await complete(server, "tea");
+  expect(again.text).toBe(first.text);
+  expect(again.tiers["disk"]).toBeGreaterThan(100);
+}, 120_000);
