@@ -23,7 +23,7 @@ test("the first connector is the example that passes every rule", async () => {
 });
 
 test("the first tier is the example that passes every rule", async () => {
-  const [, , example] = PAGE.split(/^```ts\n/m).filter((part) => part.includes("export default"));
+  const [, example] = PAGE.split(/^```ts\n/m).filter((part) => part.includes("export default"));
   const file = await Bun.file(join(import.meta.dir, "examples/file-tier.ts")).text();
   expect(example?.split(/^```$/m)[0]).toBe(
     file.replace("../../../connectors/connector.ts", "kvengine/connector"),

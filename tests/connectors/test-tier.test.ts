@@ -5,6 +5,10 @@ import { KvTier, testTier, type TierClass } from "../../connectors/connector.ts"
 import Memory from "../../connectors/memory.ts";
 import { importTier, TIER_NAMES } from "../../connectors/registry.ts";
 import { NUM_TIER_RULES } from "../../connectors/test-tier.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import FileTier from "./examples/file-tier.ts";
+
+const folder = temporaryFolder();
 
 async function failuresOf(tierClass: TierClass): Promise<Record<string, string>> {
   const results = await testTier(tierClass, { patienceMs: 50 });
@@ -18,6 +22,11 @@ test.each([...TIER_NAMES])("the built-in %s keeps every rule, and has its name",
   expect(tierClass.tierName).toBe(name);
   const results = await testTier(tierClass);
   expect(results.length).toBe(NUM_TIER_RULES);
+  expect(results.filter(({ failure }) => failure !== undefined)).toEqual([]);
+});
+
+test("the example of a file for each page keeps every rule", async () => {
+  const results = await testTier(FileTier, { options: { folder } });
   expect(results.filter(({ failure }) => failure !== undefined)).toEqual([]);
 });
 

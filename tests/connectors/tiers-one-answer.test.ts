@@ -37,7 +37,7 @@ const moods: fc.Arbitrary<readonly Mood[]> = fc.oneof(
     weight: 4,
     arbitrary: fc
       .subarray([...MOODS], { minLength: 1, maxLength: 4 })
-      .map((some): Mood[] => [...some, "works", "works", "lags"]),
+      .map((some) => some.concat("works", "works", "lags")),
   },
   { weight: 1, arbitrary: fc.constant(MOODS) },
 );
@@ -45,7 +45,7 @@ const moods: fc.Arbitrary<readonly Mood[]> = fc.oneof(
 const setup = fc.record({
   mode: fc.constantFrom("eager" as const, "lazy" as const),
   tiers: fc.array(
-    fc.record({ driving, moods, seed: fc.nat(), pages: fc.integer({ min: 1, max: 60 }) }),
+    fc.record({ driving, moods, seed: fc.nat(), pages: fc.constantFrom(1, 4, 30, 300) }),
     {
       minLength: 1,
       maxLength: 3,
@@ -146,7 +146,7 @@ test(
     );
     if (FEW_PROPERTY_RUNS) return;
     for (const [what, times] of Object.entries(seen))
-      expect([what, times > runs.numRuns / 20]).toEqual([what, true]);
+      expect([what, times > runs.numRuns / 40]).toEqual([what, true]);
   },
   PROPERTY_LIMIT_MS,
 );

@@ -91,7 +91,7 @@ describe("a tier", () => {
     await end(serving);
   });
 
-  test("that is behind another one brings what that does not have; one look spans device, host and all tiers", async () => {
+  test("that is behind another one brings what that does not have; in order", async () => {
     const [near, far] = [new Changing(), new Changing()];
     const serving = await serve([
       loaded(near, "near", { promote: false }),
@@ -102,15 +102,26 @@ describe("a tier", () => {
     const back = serving.add(1);
     await serving.world.drain();
     expect(serving.tiersOf(back)).toEqual({ device: 0, near: 4, far: 16 });
-    near.onHas = undefined;
-    // Two blocks on the device, one more in the host's memory.
-    await serving.away(1);
-    serving.add(1, 13, 1);
-    await serving.world.drain();
     await end(serving);
   });
 
-  test("that keeps others back gets what comes from those behind it", async () => {
+  test("is one of four places that a prompt's blocks come from: device, host and two tiers, in one look", async () => {
+    const [near, far] = [new Changing(), new Changing()];
+    const serving = await serve([loaded(near, "near"), loaded(far, "far")], { hostPages: 16 });
+    await serving.away(1);
+    // Three blocks come to the device and to host pages; of these the device keeps two.
+    serving.add(1, 13, 1);
+    await serving.world.drain();
+    serving.add(60, 36, 4);
+    await serving.world.drain();
+    near.onHas = (keys) => keys.map((_, i) => i === 0);
+    const back = serving.add(1);
+    await serving.world.drain();
+    expect(serving.tiersOf(back)).toEqual({ device: 8, host: 4, near: 4, far: 4 });
+    await end(serving);
+  });
+
+  test("that stands before another gets what comes from those behind it", async () => {
     const near = new Changing();
     const serving = await serve([loaded(near, "near"), loaded(new Memory({ size: 1e9 }))]);
     await serving.away(1);
@@ -323,6 +334,24 @@ test("a reset drops what tiers have: nothing from before it is brought", async (
   await serving.world.drain();
   expect(serving.tiersOf(back) ?? {}).toEqual({});
   expect(pagesOf(serving)["load older"]).toBe(5);
+  await end(serving);
+});
+
+test("what a tier answered before a reset is not believed after it", async () => {
+  const tier = new Changing();
+  const serving = await serve([loaded(tier)]);
+  tier.onHas = (keys) => Promise.resolve(keys.map(() => true));
+  await serving.away(1);
+  serving.add(1);
+  await serving.world.drain();
+  await serving.away(1);
+  serving.world.scheduler.resetPrefixCache();
+  tier.onHas = (keys) => Promise.resolve(keys.map(() => false));
+  const back = serving.add(1);
+  await serving.world.drain();
+  expect(serving.tiersOf(back) ?? {}).toEqual({});
+  expect(pagesOf(serving)["load older"] ?? 0).toBe(0);
+  expect(pagesOf(serving)["load none"] ?? 0).toBe(0);
   await end(serving);
 });
 

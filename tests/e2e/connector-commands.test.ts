@@ -46,6 +46,16 @@ describe("kvengine connectors test", () => {
     return runCli(["connectors", "test", path, ...flags], { cwd: folder });
   }
 
+  test("knows a tier for one, and tries it alone and below host pages", async () => {
+    const path = join(ROOT, "tests/connectors/examples/file-tier.ts");
+    const options = JSON.stringify({ folder: join(folder, "pages") });
+    const result = await tryOut(path, "--kv-connector-options", options);
+    expect([result.code, result.stderr]).toEqual([0, ""]);
+    expect(result.stdout).toContain(`files, version 1 of the interface (${path}): a tier\n`);
+    expect(result.stdout).toMatch(/loaded [1-9]\d* of [1-9]\d* promised, and kept 0 pages/);
+    expect(result.stdout).toMatch(/\n\d+ rules hold, 0 do not\n$/);
+  }, 60_000);
+
   test("says that every rule holds, and exits with 0", async () => {
     await writeSource(folder, "good.ts", connectorSource("good"));
     const result = await tryOut("./good.ts");

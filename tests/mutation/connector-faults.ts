@@ -127,8 +127,8 @@ export const CONNECTOR_FAULTS: readonly Fault[] = [
     name: "stored-without-a-copy",
     breaks: "a page of which the store has failed counts as a copy",
     file: "connectors/cpu-offload.ts",
-    from: "        this.#dropKey(key);\n      } else {\n        this.#cache.filled(key);\n",
-    to: "        this.#cache.filled(key);\n      } else {\n        this.#cache.filled(key);\n",
+    from: "if (failed.has(blocks[i] as BlockId)) this.#host.drop(key);\n",
+    to: "if (failed.has(blocks[i] as BlockId)) stored.push(key);\n",
     tests: ["tests/connectors/cpu-offload.test.ts", "tests/connectors/one-answer.test.ts"],
   },
   {

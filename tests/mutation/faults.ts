@@ -6,6 +6,7 @@ import { EXPLAIN_FAULTS } from "./explain-faults.ts";
 import { HOLD_FAULTS } from "./hold-faults.ts";
 import { PACE_FAULTS } from "./pace-faults.ts";
 import type { Fault } from "./plan.ts";
+import { TIER_FAULTS } from "./tier-faults.ts";
 
 const ONE_ANSWER = "tests/unit/scheduler/one-answer.test.ts";
 const PREFIX_CACHE = "tests/unit/scheduler/prefix-cache.test.ts";
@@ -259,6 +260,7 @@ export const FAULTS: readonly Fault[] = [
   ...CONNECTOR_FAULTS,
   ...EXPLAIN_FAULTS,
   ...API_FAULTS,
+  ...TIER_FAULTS,
   ...SCHEDULER_FAULTS,
   ...PACE_FAULTS,
 ];

@@ -190,6 +190,16 @@ describe("a page", () => {
     expect(pages.keyOf(page[0]!)).toBeUndefined();
   });
 
+  test("that is given back while it is copied is handed out to nobody before that has ended", async () => {
+    const stored = await filled();
+    port.move("store", [...KEYS], stored);
+    pages.free(0, stored);
+    const others = pages.alloc(0, pages.numFree)!;
+    expect(others.some((page) => stored.includes(page))).toBe(false);
+    await resultsOf(2);
+    expect(pages.alloc(0, 2)?.toSorted()).toEqual(stored.toSorted());
+  });
+
   test("that the host cannot read, or that holds something else, is no fault of the tier", async () => {
     const stored = await filled();
     pages.setKey(stored[0]!, "c:0");

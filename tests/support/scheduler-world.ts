@@ -345,7 +345,9 @@ export class World {
   /** Nothing can be computed: a flight ends, or the next deadline comes. False when nothing is awaited. */
   async #passTime(): Promise<boolean> {
     const { desk, scheduler } = this;
+    const isSettling = desk?.isSettling === true;
     await this.settled();
+    if (isSettling) return true;
     if (this.#turn(true)) await this.settled();
     if (this.#hasTiers && this.wakes > this.#wakesSeen) {
       this.#wakesSeen = this.wakes;

@@ -8,7 +8,7 @@
 
 import { readNothing, readStats } from "../../../connectors/answers.ts";
 import type { BlockKey, PageId } from "../../../connectors/connector.ts";
-import { showThrown } from "../../../connectors/safe-text.ts";
+import { oneLine, showThrown } from "../../../connectors/safe-text.ts";
 import { readBoolean, readHas } from "../../../connectors/tier-answers.ts";
 import type { KvTier, TierContext } from "../../../connectors/tier.ts";
 import type { TierDriving } from "../../../connectors/tier-options.ts";
@@ -49,8 +49,6 @@ export interface TierPortTools {
 
 type Kind = TierResult["kind"];
 
-const TEXT_LENGTH = 200;
-
 export class JsTierPort implements TierPort {
   readonly name: string;
   readonly driving: TierDriving;
@@ -70,7 +68,7 @@ export class JsTierPort implements TierPort {
   constructor({ name, tier, driving }: JsTier, tools: TierPortTools) {
     const { transfers, slowMs, now, log } = tools;
     const say = (level: "info" | "warn" | "error") => (message: string) =>
-      log(level, `tier ${name}: ${String(message).slice(0, TEXT_LENGTH)}`);
+      log(level, `tier ${name}: ${oneLine(message)}`);
     this.name = name;
     this.driving = driving;
     this.rates = new TierRates(transfers.pageBytes, now);

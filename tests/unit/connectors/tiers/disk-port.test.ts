@@ -1,0 +1,188 @@
+/** The native disk store behind its port: results page by page, time-outs, and what it says when the disk says no. */
+
+import { beforeEach, describe, expect, test } from "bun:test";
+import { drivingOf } from "../../../../connectors/tier-options.ts";
+import { DISK_DESCRIPTION } from "../../../../connectors/disk.ts";
+import { parseOptions } from "../../../../connectors/options.ts";
+import type { DiskStats, DiskStore } from "../../../../engine/cache/disk-store.ts";
+import type { FlightResult } from "../../../../engine/cache/page-transfers.ts";
+import { HostPages } from "../../../../engine/connectors/host-pages.ts";
+import { DiskPort } from "../../../../engine/connectors/tiers/disk-port.ts";
+
+const KEYS = ["a:0", "b:0", "c:0"] as const;
+const STATS: DiskStats = {
+  bytes: 10,
+  limitBytes: 20,
+  staleBytes: 0,
+  pages: 3,
+  pinnedPages: 0,
+  pinnablePages: 0,
+  hits: 0,
+  misses: 0,
+  stored: 0,
+  evicted: 0,
+  expired: 0,
+  failures: {},
+  readBytes: 0,
+  writtenBytes: 0,
+  readSeconds: 0,
+  writeSeconds: 0,
+  trouble: undefined,
+};
+
+let now: number;
+let pages: HostPages;
+let port: DiskPort;
+let begun: string[];
+let cancelled: number[];
+let lines: string[];
+let onEnded: (result: FlightResult) => void;
+let refuses: Error | undefined;
+
+beforeEach(() => {
+  now = 1;
+  begun = [];
+  cancelled = [];
+  lines = [];
+  refuses = undefined;
+  pages = new HostPages(16, () => 16);
+  const move =
+    (kind: string) =>
+    (id: number, keys: readonly string[], ids: Int32Array): void => {
+      if (refuses !== undefined) throw refuses;
+      begun.push(`${kind} ${id} ${keys.join()} ${ids.join()}`);
+    };
+  const disk: DiskStore = {
+    pageBytes: 1024,
+    has: (keys) => keys.map((key) => key !== "b:0"),
+    store: move("store"),
+    load: move("load"),
+    remove: (keys) => keys.length,
+    clear: () => begun.push("clear"),
+    pin: (keys) => keys.map(() => false),
+    unpin: () => 0,
+    list: () => [],
+    stats: () => STATS,
+    close: () => Promise.resolve(true),
+  };
+  port = new DiskPort("disk", drivingOf(parseOptions(DISK_DESCRIPTION.options, {})), {
+    disk,
+    transfers: { pageBytes: 1024, cancel: (id) => cancelled.push(id) > 0 },
+    flights: {
+      beginOther: (begin, ended) => {
+        onEnded = ended;
+        begin(7);
+        return 7;
+      },
+    },
+    pages,
+    connector: 0,
+    now: () => now,
+    log: (level, line) => lines.push(`${level}: ${line}`),
+    wake: () => {},
+  });
+});
+
+function end(more: Partial<FlightResult> = {}): void {
+  onEnded({
+    id: 7,
+    ok: true,
+    cancelled: false,
+    failedPages: new Int32Array(),
+    bytes: 0,
+    queuedMicros: 0,
+    copyMicros: 0,
+    ...more,
+  });
+}
+
+const outcomes = (): readonly string[] => port.takeResults().map(({ outcome }) => outcome);
+
+/** Host pages that are moved. */
+function move(kind: "load" | "store"): number[] {
+  const some = pages.alloc(0, 3)!;
+  if (kind === "store") for (const [i, page] of some.entries()) pages.setKey(page, KEYS[i]);
+  port.move(kind, [...KEYS], some);
+  return some;
+}
+
+describe("a move", () => {
+  test("is one flight; each page has its own result, and those that arrived hold their content", () => {
+    const some = move("load");
+    expect(begun).toEqual([`load 7 ${KEYS.join()} ${some.join()}`]);
+    expect([port.numUnderWay, port.numFree("load"), port.numFree("store")]).toEqual([3, 29, 32]);
+    const error = { code: "missing", message: "not there" };
+    end({ ok: false, failedPages: Int32Array.of(1), error });
+    expect(outcomes()).toEqual(["ok", "none", "ok"]);
+    expect(some.map((page) => pages.keyOf(page))).toEqual(["a:0", undefined, "c:0"]);
+    expect([port.numUnderWay, port.numFree("load")]).toEqual([0, 32]);
+  });
+
+  test.each([
+    ["load", "missing", "none"],
+    ["load", "checksum", "wrong"],
+    ["load", "short_read", "failed"],
+    ["load", "closed", "host"],
+    ["store", "full", "none"],
+    ["store", "paused", "failed"],
+    ["store", "ENOSPC", "failed"],
+    ["store", "checksum", "host"],
+    ["store", "empty", "host"],
+  ] as const)("%s that fails by %s counts as %s", (kind, code, outcome) => {
+    move(kind);
+    end({ ok: false, failedPages: Int32Array.of(0, 1, 2), error: { code, message: "no" } });
+    expect(outcomes()).toEqual([outcome, outcome, outcome]);
+  });
+
+  test("that does not end in time is late; its pages are in use until it has ended, and hold nothing that counts", () => {
+    const some = move("load");
+    now = 3000;
+    port.expire(now);
+    expect(port.takeResults()).toEqual([]);
+    now = 3001;
+    expect(port.nextDeadline).toBe(3001);
+    port.expire(now);
+    expect(outcomes()).toEqual(["late", "late", "late"]);
+    expect(cancelled).toEqual([7]);
+    expect(port.nextDeadline).toBe(Infinity);
+    pages.free(0, some);
+    expect([pages.numUsed, port.numUnderWay]).toEqual([3, 3]);
+    let keys: unknown[] = [];
+    const freed = pages.endFlight.bind(pages);
+    pages.endFlight = (ended) => {
+      keys = some.map((page) => pages.keyOf(page));
+      freed(ended);
+    };
+    end();
+    expect(keys).toEqual([undefined, undefined, undefined]);
+    expect([pages.numUsed, port.numUnderWay]).toEqual([0, 0]);
+    expect(port.takeResults()).toEqual([]);
+  });
+
+  test("that ends after a reset brings nothing that counts", () => {
+    const some = move("load");
+    pages.forgetContents();
+    end();
+    expect(outcomes()).toEqual(["older", "older", "older"]);
+    expect(pages.keyOf(some[0]!)).toBeUndefined();
+  });
+
+  test("is refused for pages that hold other content, and is over when the store refuses it", () => {
+    const some = pages.alloc(0, 3)!;
+    port.move("store", [...KEYS], some);
+    expect(begun).toEqual([]);
+    expect(outcomes()).toEqual(["host", "host", "host"]);
+    refuses = new Error("stopped");
+    move("load");
+    expect(outcomes()).toEqual(["host", "host", "host"]);
+    expect(lines).toEqual(["error: tier disk: load: stopped"]);
+    expect(port.numUnderWay).toBe(0);
+  });
+});
+
+test("it answers at once what it has, and says how it stands", async () => {
+  expect(port.has([...KEYS])).toEqual([true, false, true]);
+  expect(port.stats()).toMatchObject({ bytes: 10, limit_bytes: 20, pages: 3, paused: 0 });
+  await port.shutdown(100);
+  expect(lines).toEqual([]);
+});
