@@ -225,7 +225,7 @@ export interface SchedulerContext {
   now(): number;
   /**
    * Asks for one more `schedule()`: there is news. It comes later, never inside this call; calls before it are one. Good anywhere. With
-   * `at` (of this clock) it comes then.
+   * `at` (of this clock) it comes then; of several such times the earliest counts, and the others are to be asked for again.
    */
   wake(at?: number): void;
   /** A live request's blocks of each group, 0 where a position left the window. Throws `closed` outside a hook. */

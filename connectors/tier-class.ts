@@ -15,6 +15,9 @@ export interface TierDescription {
   readonly tierClass: TierClass;
 }
 
+/** Receipts and metrics say by these names where a block came from. */
+const TAKEN_NAMES: ReadonlySet<string> = new Set(["device", "host", "disk"]);
+
 /** Whether a module's default export is a class of tiers, whatever else may be wrong with it. */
 export function isTierClass(exported: unknown): exported is TierClass {
   return typeof exported === "function" && exported.prototype instanceof KvTier;
@@ -24,6 +27,8 @@ export function isTierClass(exported: unknown): exported is TierClass {
 export function describeTier(tierClass: TierClass): TierDescription {
   const { tierName, apiVersion, options } = tierClass as Partial<TierClass>;
   const name = checkName("tierName", tierName);
+  if (TAKEN_NAMES.has(name))
+    throw new RefusedError("invalid", `its tierName is \`${name}\`, which names a place of ours`);
   checkVersion(apiVersion, TIER_API_VERSION, "tier");
   const own = options === undefined ? {} : checkTable(options);
   const taken = Object.keys(own).find((option) => Object.hasOwn(TIER_OPTIONS, option));

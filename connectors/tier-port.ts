@@ -33,6 +33,8 @@ export interface TierPort {
   readonly driving: TierDriving;
   /** False until it has started, and for good once it has held up the engine's thread. */
   readonly isUsable: boolean;
+  /** Whether what it keeps is of use to the next run. */
+  readonly isDurable: boolean;
   /** Pages that may be begun now, by kind. A page whose call has timed out counts until the tier settles it. */
   numFree(kind: "load" | "store"): number;
   /** As `KvTier.has`; undefined = it failed. A promise settles in time and never rejects. */

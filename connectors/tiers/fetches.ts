@@ -46,7 +46,6 @@ export class Fetches {
     const { key, id } = block;
     const now = this.#context.now();
     const until = now + PATIENCE * (deadline - now);
-    this.#context.wake(until);
     const known = this.#all.get(key);
     if (known !== undefined) {
       known.blocks.push(id);
@@ -61,8 +60,7 @@ export class Fetches {
   /** Gives host pages to those that wait for one, as many as host and tiers allow; gives up those of which none can come. */
   work(): void {
     if (this.#all.size === 0) return;
-    const now = this.#context.now();
-    for (const fetch of this.#all.values()) if (fetch.until <= now) this.#release(fetch);
+    this.#releaseLate();
     if (this.#waiting.length === 0) return;
     const { cache } = this.#above.host;
     this.#waiting = this.#waiting.filter((fetch) => this.#isWanted(fetch));
@@ -109,6 +107,18 @@ export class Fetches {
     this.#all.clear();
     this.#waiting = [];
     this.#passing.clear();
+  }
+
+  /** Gives up what nobody may wait for any longer, and asks to be called when the next one is. */
+  #releaseLate(): void {
+    const now = this.#context.now();
+    let next = Infinity;
+    for (const fetch of this.#all.values()) {
+      if (fetch.blocks.length === 0) continue;
+      if (fetch.until <= now) this.#release(fetch);
+      else next = Math.min(next, fetch.until);
+    }
+    if (next < Infinity) this.#context.wake(next);
   }
 
   #isWanted(fetch: Fetch): boolean {

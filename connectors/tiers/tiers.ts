@@ -89,7 +89,7 @@ export class Tiers implements LowerTiers {
   }
 
   async shutdown(deadline: number): Promise<void> {
-    for (const level of this.#levels) level.storeRest();
+    for (const level of this.#levels) if (level.port.isDurable) level.storeRest();
     while (this.#context.now() < deadline) {
       this.work();
       const storing = this.#levels.filter(({ isStoring }) => isStoring);

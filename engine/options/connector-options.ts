@@ -157,10 +157,10 @@ export const CONNECTOR_OPTIONS = {
   "kv-disk-direct": {
     group: "connectors",
     type: "boolean",
-    default: false,
+    default: true,
     commands: ["serve", "bench throughput", "bench kv"],
-    help: "Whether blocks go past the system's page cache on their way to the disk and back",
-    example: "true",
+    help: "Whether blocks go past the system's page cache on their way to the disk and back, where the file system allows it: host pages are the cache",
+    example: "false",
   },
   "kv-offload-size": {
     group: "connectors",

@@ -278,6 +278,7 @@ test("what is no tier is refused with a reason", async () => {
   const refusals: readonly (readonly [TierClass, string])[] = [
     [Nameless as unknown as TierClass, "no static `tierName`"],
     [named({ tierName: "A b" }), 'its tierName is "A b"'],
+    [named({ tierName: "host" }), "its tierName is `host`, which names a place of ours"],
     [named({ apiVersion: 2 }), "written for version 2 of the tier interface"],
     [
       named({

@@ -36,7 +36,8 @@ async function complete(server: TestServer, about: string): Promise<Answer> {
 /** Looks, a round trip each time, until so many pages lie on the disk; the test's time limit ends it where that never comes. */
 async function stored(server: TestServer, pages: number): Promise<void> {
   const text = await (await fetch(`${server.url}/metrics`)).text();
-  const [, value] = /^kvengine_connector_tier_pages\{[^}]*tier="disk"[^}]*\} (\d+)$/m.exec(text) ?? [];
+  const [, value] =
+    /^kvengine_connector_tier_pages\{[^}]*tier="disk"[^}]*\} (\d+)$/m.exec(text) ?? [];
   if (Number(value ?? 0) < pages) await stored(server, pages);
 }
 
@@ -74,6 +75,25 @@ test("after a restart a prompt comes from the disk, with the same answer", async
     await stored(server, 10);
   }
   await using server = await startServer([...SMALL, ...disk]);
+  const again = await complete(server, "tea");
+  expect(again.text).toBe(first.text);
+  expect(again.tiers["disk"]).toBeGreaterThan(100);
+}, 120_000);
+
+test("a disk that is written back has at its end what was left in host pages", async () => {
+  const options = JSON.stringify({ ...EAGER, disk: { writes: "back" } });
+  const flags = [
+    ...SMALL,
+    "--kv-disk-path",
+    join(folder, "back"),
+    `--kv-connector-options=${options}`,
+  ];
+  let first: Answer;
+  {
+    await using server = await startServer(flags);
+    first = await complete(server, "tea");
+  }
+  await using server = await startServer(flags);
   const again = await complete(server, "tea");
   expect(again.text).toBe(first.text);
   expect(again.tiers["disk"]).toBeGreaterThan(100);

@@ -10,7 +10,8 @@ const DISK_PORT = "tests/unit/connectors/tiers/disk-port.test.ts";
 export const TIER_FAULTS: readonly Fault[] = [
   {
     name: "lent-page-not-taken-away",
-    breaks: "a tier keeps the memory that it was lent, and writes to it when it has become another page",
+    breaks:
+      "a tier keeps the memory that it was lent, and writes to it when it has become another page",
     file: "engine/connectors/tiers/js-tier-port.ts",
     from: "const own = this.#copies.revoke(copy);",
     to: "const own: Uint8Array | undefined = copy;",
@@ -66,7 +67,8 @@ export const TIER_FAULTS: readonly Fault[] = [
   },
   {
     name: "two-pages-for-a-block",
-    breaks: "a block that was computed while it waited for its tier has two host pages, of which one is lost",
+    breaks:
+      "a block that was computed while it waited for its tier has two host pages, of which one is lost",
     file: "connectors/tiers/fetches.ts",
     from: "fetches.filter(({ key }) => !cache.has(key)),",
     to: "fetches,",
@@ -82,7 +84,8 @@ export const TIER_FAULTS: readonly Fault[] = [
   },
   {
     name: "loaded-for-the-dead",
-    breaks: "a load of a block is begun whose request has ended, and the connector is disabled for it",
+    breaks:
+      "a load of a block is begun whose request has ended, and the connector is disabled for it",
     file: "connectors/tiers/fetches.ts",
     from: "const id = blocks.find((block) => transfers.isAwaited(block, key));",
     to: "const id = blocks[0];",

@@ -40,6 +40,6 @@ export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
   kvDiskPath: "",
   kvDiskSize: 2 ** 30,
   kvDiskTtl: 0,
-  kvDiskDirect: false,
+  kvDiskDirect: true,
   kvOffloadSize: 0,
 };

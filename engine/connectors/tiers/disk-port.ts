@@ -48,6 +48,7 @@ export class DiskPort implements TierPort {
   readonly name: string;
   readonly driving: TierDriving;
   readonly isUsable = true;
+  readonly isDurable = true;
   readonly rates: TierRates;
   readonly #tools: DiskPortTools;
   /** In order of their deadlines: all have the same time. */

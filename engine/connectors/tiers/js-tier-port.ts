@@ -52,6 +52,8 @@ type Kind = TierResult["kind"];
 export class JsTierPort implements TierPort {
   readonly name: string;
   readonly driving: TierDriving;
+  /** Its stamps are this process's. */
+  readonly isDurable = false;
   readonly rates: TierRates;
   readonly #tier: KvTier;
   readonly #tools: TierPortTools;

@@ -271,7 +271,7 @@ describe("the engine's part", () => {
       kvDiskPath: "",
       kvDiskSize: 10 * 2 ** 30,
       kvDiskTtl: 0,
-      kvDiskDirect: false,
+      kvDiskDirect: true,
       kvOffloadSize: 0,
     });
   });
