@@ -1,8 +1,9 @@
 /** `kvengine connectors test`: a connector or a tier against the rules of its interface. */
 
 import type { CommandDef } from "citty";
-import { type RuleResult, testConnector } from "../connectors/conformance.ts";
+import { testConnector } from "../connectors/conformance.ts";
 import { RULES } from "../connectors/conformance-rules.ts";
+import type { RuleResult } from "../connectors/rule-result.ts";
 import { SERVING_RULES, type ServingHarness } from "../connectors/serving-rules.ts";
 import { type ConnectorDescription, describeConnector } from "../connectors/connector-class.ts";
 import type { KvConnector } from "../connectors/connector.ts";

@@ -6,6 +6,7 @@
 import type { ConnectorDescription } from "./connector-class.ts";
 import type { KvConnector } from "./connector.ts";
 import type { EmptyEngine } from "./empty-engine.ts";
+import type { RuleResult } from "./rule-result.ts";
 import { showThrown } from "./safe-text.ts";
 
 export interface Harness {
@@ -23,12 +24,6 @@ export interface Rule<H = Harness> {
   readonly name: string;
   /** Throws what does not hold. */
   readonly run: (harness: H) => void | Promise<void>;
-}
-
-export interface RuleResult {
-  readonly rule: string;
-  /** Why it does not hold; undefined = it does. */
-  readonly failure: string | undefined;
 }
 
 /** What a rule throws: its message is the failure. */

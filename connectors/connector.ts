@@ -24,7 +24,7 @@ export type {
 export { RefusedError, type RefusalCode } from "./errors.ts";
 export { KvTier, TIER_API_VERSION } from "./tier.ts";
 export { testTier, type TestTierOptions } from "./test-tier.ts";
-export type { RuleResult } from "./conformance.ts";
+export type { RuleResult } from "./rule-result.ts";
 export type { Answer, TierClass, TierContext, TierLog } from "./tier.ts";
 export type { TierOutcome, TierPort, TierResult } from "./tier-port.ts";
 export type { ConnectorOption, ConnectorOptions, OptionValues } from "./options.ts";

@@ -4,9 +4,10 @@
  */
 
 import { readNothing, readStats } from "./answers.ts";
-import { Broken, type Rule, type RuleResult, testConnector, Unusable } from "./conformance.ts";
+import { Broken, type Rule, testConnector, Unusable } from "./conformance.ts";
 import { endsOf } from "./conformance-rules.ts";
 import { parseOptions } from "./options.ts";
+import type { RuleResult } from "./rule-result.ts";
 import { showThrown } from "./safe-text.ts";
 import { readBoolean, readHas } from "./tier-answers.ts";
 import { describeTier, type TierDescription } from "./tier-class.ts";

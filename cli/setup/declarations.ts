@@ -30,10 +30,21 @@ export async function createDeclarations(): Promise<Readonly<Record<string, stri
       name,
       publish(await Bun.file(join(folder, name)).text()),
     ]);
-    return Object.fromEntries(await Promise.all(texts)) as Record<string, string>;
+    const all = Object.fromEntries(await Promise.all(texts)) as Record<string, string>;
+    const published = reachable("connector.d.ts", all);
+    return Object.fromEntries(Object.entries(all).filter(([name]) => published.has(name)));
   } finally {
     await rm(folder, { recursive: true });
   }
+}
+
+/** A file and all that its types are made of: what is behind the suite of tiers is nobody's to know. */
+function reachable(name: string, texts: Readonly<Record<string, string>>): Set<string> {
+  const found = new Set([name]);
+  for (const one of found)
+    for (const [, next = ""] of (texts[one] ?? "").matchAll(/from "\.\/([\w-]+)\.js"/g))
+      found.add(`${next}.d.ts`);
+  return found;
 }
 
 /** Readable under every setting of the reader's compiler: without endings of source files. */

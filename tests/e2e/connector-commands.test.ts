@@ -17,7 +17,7 @@ describe("kvengine connectors", () => {
 
   test("lists it as JSON", async () => {
     const listed = JSON.parse((await runCli(["connectors", "--json"])).stdout) as unknown[];
-    expect(listed).toContainEqual({ name: "null", apiVersion: 1, options: {} });
+    expect(listed).toContainEqual({ kind: "connector", name: "null", apiVersion: 1, options: {} });
   });
 
   test("lists the options of a file", async () => {
@@ -183,6 +183,11 @@ export default class Mine extends KvConnector {
       "errors.d.ts",
       "options.d.ts",
       "package.json",
+      "rule-result.d.ts",
+      "test-tier.d.ts",
+      "tier-options.d.ts",
+      "tier-port.d.ts",
+      "tier.d.ts",
     ]);
     expect(await check(place, "--module", "nodenext")).toBe("");
     expect(await check(place, "--module", "preserve", "--target", "esnext")).toBe("");
