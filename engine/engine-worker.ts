@@ -101,7 +101,6 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       hashEach,
       noneHash: noneHash(config.prefixHashSeed),
       now,
-      ...(started === undefined ? {} : { createConnectors: started.create }),
       ...(config.explain ? { createLog } : {}),
       ...(started === undefined ? {} : { createConnectors: (side) => started.create(side, disk) }),
     },
