@@ -1,7 +1,7 @@
 /** A scheduler on the witness, step by step under the test's control, with what each request got. */
 
 import { expect } from "bun:test";
-import type { GroupSpec, KvCache } from "../../engine/cache/kv-cache.ts";
+import type { KvCache } from "../../engine/cache/kv-cache.ts";
 import { ConnectorHost } from "../../engine/connectors/connector-host.ts";
 import { joinScheduler } from "../../engine/connectors/join-scheduler.ts";
 import type { KvConnectors } from "../../engine/connectors/kv-connectors.ts";
@@ -18,13 +18,20 @@ import { hashBlocks, hashEach, noneHash } from "../../engine/runner/native.ts";
 import type { ScheduledBatch } from "../../engine/scheduler/batch.ts";
 import type { RequestLog } from "../../engine/scheduler/request-log.ts";
 import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/scheduler.ts";
-import type { StopChecker } from "../../engine/scheduler/sequence.ts";
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
 import { FlightDesk } from "../../engine/connectors/trial/flight-desk.ts";
-import { witnessTokens } from "./witness.ts";
+import { answerOf, createStopChecker, type Definition, expectedOf } from "./expected-answer.ts";
 import { WitnessRunner } from "./witness-runner.ts";
 import { CONNECTOR_OPTIONS, schedulerOptions, type WorldOptions } from "./world-options.ts";
 
+export {
+  type Answer,
+  answerOf,
+  createStopChecker,
+  type Definition,
+  expectedOf,
+  spell,
+} from "./expected-answer.ts";
 export {
   FULL,
   schedulerOptions,
@@ -66,24 +73,6 @@ export function promptOf(length: number, salt: number, vocabSize: number): numbe
   return Array.from({ length }, (_, i) => (i * 7 + salt * 13 + (i >> 2) * salt) % vocabSize);
 }
 
-/** The text of a token: one character. */
-function textOf(token: number): string {
-  return String.fromCodePoint(0x100 + token);
-}
-
-/** A stop string that tokens spell. */
-export function spell(tokens: readonly number[]): string {
-  return tokens.map(textOf).join("");
-}
-
-export function createStopChecker(stops: readonly string[]): StopChecker {
-  let text = "";
-  return (token) => {
-    text += textOf(token);
-    return stops.find((stop) => text.endsWith(stop));
-  };
-}
-
 export interface Received {
   readonly request: GenerateRequest;
   readonly tokens: number[];
@@ -92,50 +81,6 @@ export interface Received {
   /** Number of the commit that brought the first token. */
   firstTokenAt: number;
   finish: Finish | undefined;
-}
-
-/** What decides a request's answer beside the request itself. */
-export interface Definition {
-  readonly vocabSize: number;
-  readonly groups: readonly GroupSpec[];
-}
-
-/** Tokens and end of a request, without what depends on company: time and cached tokens. */
-export interface Answer {
-  readonly tokens: readonly number[];
-  readonly reason: Finish["reason"] | undefined;
-  readonly stopReason: string | number | undefined;
-  readonly promptTokens: number | undefined;
-  readonly completionTokens: number | undefined;
-}
-
-/** What a request must get when nothing goes wrong, from the definition alone. */
-export function expectedOf(request: GenerateRequest, definition: Definition): Answer {
-  const { sampling, promptTokenIds } = request;
-  const check = createStopChecker(sampling.stop);
-  const tokens: number[] = [];
-  const promptTokens = promptTokenIds.length;
-  for (const [index, token] of witnessTokens(promptTokenIds, sampling, definition).entries()) {
-    const end = { promptTokens, completionTokens: index + 1 };
-    if (sampling.stopTokenIds.includes(token))
-      return { tokens, reason: "stop", stopReason: token, ...end };
-    tokens.push(token);
-    const stop = sampling.stop.length === 0 ? undefined : check(token);
-    if (stop !== undefined) return { tokens, reason: "stop", stopReason: stop, ...end };
-    if (tokens.length === sampling.maxTokens)
-      return { tokens, reason: "length", stopReason: undefined, ...end };
-  }
-  throw new Error("a sequence without an end");
-}
-
-export function answerOf({ tokens, finish }: Pick<Received, "tokens" | "finish">): Answer {
-  return {
-    tokens,
-    reason: finish?.reason,
-    stopReason: finish?.stopReason,
-    promptTokens: finish?.usage.promptTokens,
-    completionTokens: finish?.usage.completionTokens,
-  };
 }
 
 /** What steps of a world take. */
