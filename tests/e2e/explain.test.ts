@@ -16,7 +16,7 @@ const FLAGS = ["--num-gpu-blocks-override", "40", "--max-model-len", "512", "--t
 let server: TestServer;
 beforeAll(async () => {
   server = await startServer(FLAGS);
-});
+}, 60_000);
 afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
