@@ -1,12 +1,14 @@
 /** `kvengine explain` over a real socket, of the default model's answers. */
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   type Explanation,
   explanationSchema,
   type PromptExplanation,
 } from "../../engine/server/explain/explanation.ts";
 import { type Finished, post, runCli, startServer, type TestServer } from "../support/server.ts";
+
+setDefaultTimeout(60_000);
 
 const RULES = "Answer in one sentence. Say so when you do not know. Never guess. ".repeat(3);
 

@@ -80,9 +80,9 @@ for (const socket of slow) ask(socket, 7000);
 
 const latencies: number[] = [];
 let mostMemory = before;
-let streaming = true;
+const ended = new AbortController();
 const probe = async (): Promise<void> => {
-  while (streaming) {
+  while (!ended.signal.aborted) {
     const start = performance.now();
     await (await fetch(`${server.url}/health`)).text();
     latencies.push(performance.now() - start);
@@ -94,7 +94,7 @@ const probing = probe();
 const start = performance.now();
 const counts = await Promise.all(streams);
 const seconds = (performance.now() - start) / 1000;
-streaming = false;
+ended.abort();
 await probing;
 
 latencies.sort((a, b) => a - b);

@@ -14,6 +14,15 @@ async function piece(reader: {
 }
 
 const SOON = 0.01;
+/** Several times as long, by the timers that are tested. */
+async function longerThan(seconds: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const times = { keepAlive: 3 * seconds, slowReader: 0 };
+  const clock = new StreamClock(times, { isQuiet: resolve, isStill: resolve });
+  await promise;
+  clock.stop();
+}
+
 const END = {
   reason: "stop",
   usage: { promptTokens: 1, completionTokens: 1, cachedTokens: 0 },
@@ -62,11 +71,15 @@ describe("a reader that takes nothing", () => {
   });
 
   test("is not one that waits for tokens", async () => {
-    const { chat, client } = testApp({ streamTimes: { keepAlive: SOON, slowReader: SOON } });
+    const { chat, client } = testApp({ streamTimes: { keepAlive: 0, slowReader: SOON } });
     client.script = undefined;
     const response = await chat({ stream: true });
     const reader = (response.body as NonNullable<typeof response.body>).getReader();
-    for (let i = 0; i < 5; i++) expect(await piece(reader)).not.toContain("timeout");
+    await piece(reader);
+    const next = piece(reader);
+    await longerThan(SOON);
+    client.sequences[0]?.sendText("a");
+    expect(await next).toContain('"content":"a"');
     expect(client.aborted).toEqual([]);
     await reader.cancel();
   });
@@ -102,12 +115,6 @@ test("a clock that was stopped tells nothing", async () => {
   const watch = { isQuiet: () => told.push("quiet"), isStill: () => told.push("still") };
   const clock = new StreamClock({ keepAlive: SOON, slowReader: SOON }, watch);
   clock.stop();
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const other = new StreamClock(
-    { keepAlive: 3 * SOON, slowReader: 0 },
-    { isQuiet: resolve, isStill: resolve },
-  );
-  await promise;
-  other.stop();
+  await longerThan(SOON);
   expect(told).toEqual([]);
 });
