@@ -200,7 +200,7 @@ impl SegmentFile for OsFile {
                 }
                 Err(Errno::INTR) => {}
                 // A device may want more than this alignment.
-                Err(Errno::INVAL) if !std::ptr::eq(file, &self.file) => file = &self.file,
+                Err(Errno::INVAL) if !std::ptr::eq(file, &raw const self.file) => file = &self.file,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -221,7 +221,7 @@ impl SegmentFile for OsFile {
                 }
                 Err(Errno::INTR) => {}
                 // A device may want more than this alignment.
-                Err(Errno::INVAL) if !std::ptr::eq(file, &self.file) => file = &self.file,
+                Err(Errno::INVAL) if !std::ptr::eq(file, &raw const self.file) => file = &self.file,
                 Err(error) => return Err(error.into()),
             }
         }
