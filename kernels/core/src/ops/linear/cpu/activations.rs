@@ -247,7 +247,8 @@ fn put<S: Simd, const WORDS: bool>(
     to: &mut [u32],
     scales: &mut [f32],
 ) {
-    let (d, numbers, [sum, first]) = quantise_block(s, x);
+    let (d, numbers, [first, second]) = quantise_block(s, x);
+    let sum = first + second;
     if WORDS {
         let to = &mut to.as_chunks_mut::<16>().0[t];
         for (quad, to) in numbers.as_chunks::<4>().0.iter().zip(to.as_chunks_mut::<2>().0) {
@@ -269,7 +270,7 @@ fn pair(low: i8, high: i8) -> u32 {
     u32::from(i16::from(low) as u16) | u32::from(i16::from(high) as u16) << 16
 }
 
-/// Scale, numbers, sums of all and of the first 16.
+/// Scale, numbers, sums of both halves.
 #[inline(always)]
 fn quantise_block<S: Simd>(s: S, block: &[f32; BLOCK]) -> (f32, [i8; BLOCK], [i32; 2]) {
     let most = f32::from_bits(s.magnitude(block));
@@ -280,6 +281,5 @@ fn quantise_block<S: Simd>(s: S, block: &[f32; BLOCK]) -> (f32, [i8; BLOCK], [i3
         return (f32::NAN, [0; BLOCK], [0; 2]);
     }
     let numbers = s.round_block(block, 127.0 / most);
-    let first = numbers[..BLOCK / 2].iter().map(|&number| i32::from(number)).sum();
-    (most / 127.0, numbers, [s.sum_block(&numbers), first])
+    (most / 127.0, numbers, s.sum_halves(&numbers))
 }
