@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use super::activations::SCALES;
 use super::format::{BLOCK, Format, PACKINGS, SUPER};
-use super::kernel::{Call, Kernel, Kernels, by_rows, for_each_packing};
+use super::kernel::{Call, Kernel, Kernels, ask, by_rows, for_each_packing};
 
 /// Lanes of a half panel.
 pub(super) const LANES: usize = 8;
@@ -83,9 +83,9 @@ unsafe fn bytes_at(bytes: *const u8, place: usize, of: [__m256; 2]) -> [__m256; 
     // SAFETY: as in `halves_at`.
     unsafe {
         let at = bytes.add(place * HEIGHT);
-        let wide = [_mm_loadl_epi64(at.cast()), _mm_loadl_epi64(at.add(LANES).cast())];
-        let floats = wide.map(|bytes| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
-        [_mm256_mul_ps(floats[0], of[0]), _mm256_mul_ps(floats[1], of[1])]
+        let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
+        let high = _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.add(LANES).cast()));
+        [_mm256_mul_ps(_mm256_cvtepi32_ps(low), of[0]), _mm256_mul_ps(_mm256_cvtepi32_ps(high), of[1])]
     }
 }
 
@@ -96,6 +96,25 @@ unsafe fn floats_at(floats: *const f32, place: usize) -> [__m256; 2] {
     unsafe {
         let at = floats.add(place * HEIGHT);
         [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(LANES))]
+    }
+}
+
+/// Factor `place` of a block: from the block, where bytes are times half `of` of the head, or from floats.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn factor_at<const AT: usize, const T: usize>(
+    head: *const u8,
+    in_block: *const u8,
+    floats: *const f32,
+    [place, of]: [usize; 2],
+) -> [__m256; 2] {
+    // SAFETY: the caller points at what the packing and the number of rows have; `place` is below the number of factors.
+    unsafe {
+        match (const { PACKINGS[AT].by_super }, T) {
+            (false, _) => halves_at(in_block, place),
+            (true, 1) => bytes_at(in_block, place, halves_at(head, of)),
+            (true, _) => floats_at(floats, place),
+        }
     }
 }
 
@@ -144,7 +163,10 @@ unsafe fn dots_of_four<const T: usize>(weights: *const u8, numbers: *const u8) -
         }
         pin(&mut dots);
     }
-    dots.map(|dots| dots.map(|dot| _mm256_madd_epi16(dot, _mm256_set1_epi16(1))))
+    for dot in dots.as_flattened_mut() {
+        *dot = _mm256_madd_epi16(*dot, _mm256_set1_epi16(1));
+    }
+    dots
 }
 
 /// Sums of quads `quads` of a block of 6 bits.
@@ -166,7 +188,8 @@ unsafe fn dots_of_six<const T: usize>(
                 let w = [quad_at::<6>(weights, quad, h), quad_at::<6>(weights, quad + 1, h)];
                 for t in 0..T {
                     let x = numbers.add(t * BLOCK + quad * 4).cast::<i32>();
-                    let x = [x.read_unaligned(), x.add(1).read_unaligned()].map(|x| _mm256_set1_epi32(x));
+                    let x =
+                        [_mm256_set1_epi32(x.read_unaligned()), _mm256_set1_epi32(x.add(1).read_unaligned())];
                     let pairs =
                         _mm256_add_epi16(_mm256_maddubs_epi16(w[0], x[0]), _mm256_maddubs_epi16(w[1], x[1]));
                     dots[t][h] = _mm256_add_epi32(dots[t][h], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
@@ -189,9 +212,13 @@ unsafe fn dots_of_eight<const T: usize>(weights: *const u8, numbers: *const u8) 
     for quad in 0..8 {
         // SAFETY: the caller's duty.
         unsafe {
-            let w = [0, 1].map(|h| _mm256_loadu_si256(weights.add(quad * 64 + h * 32).cast()));
-            let even = w.map(|w| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w)));
-            let odd = w.map(|w| _mm256_srai_epi16::<8>(w));
+            let w0 = _mm256_loadu_si256(weights.add(quad * 64).cast());
+            let w1 = _mm256_loadu_si256(weights.add(quad * 64 + 32).cast());
+            let even = [
+                _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w0)),
+                _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w1)),
+            ];
+            let odd = [_mm256_srai_epi16::<8>(w0), _mm256_srai_epi16::<8>(w1)];
             for t in 0..T {
                 let at = numbers.cast::<i32>().add(t * BLOCK / 2 + quad * 2);
                 let x = [_mm256_set1_epi32(*at), _mm256_set1_epi32(*at.add(1))];
@@ -217,18 +244,15 @@ unsafe fn integers<const AT: usize>(call: &Call) {
         let mut factors = call.factors;
         // SAFETY: blocks stand behind the head.
         weights = unsafe { weights.add(packing.head_bytes(HEIGHT, call.cols)) };
+        let mut ahead = call.ahead;
         for block in 0..call.cols / BLOCK {
+            if T > 1 {
+                ahead = ask(ahead, call.lines);
+            }
             // SAFETY: `call` has this block in all arrays.
             unsafe {
                 let in_block = weights.add(packing.number_bytes(HEIGHT));
-                let factor = |place: usize, of: usize| match (packing.by_super, T) {
-                    (false, _) => halves_at(in_block, place),
-                    (true, 1) => {
-                        let head = call.weights.add(block / (SUPER / BLOCK) * packing.half_bytes(HEIGHT));
-                        bytes_at(in_block, place, halves_at(head, of))
-                    }
-                    (true, _) => floats_at(factors, place),
-                };
+                let head = call.weights.add(block / (SUPER / BLOCK) * packing.half_bytes(HEIGHT));
                 for part in 0..packing.parts() {
                     let quads = 8 / packing.parts();
                     let dots: [[__m256i; 2]; T] = match packing.bits {
@@ -236,7 +260,7 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                         6 => dots_of_six(weights, numbers, part * quads..(part + 1) * quads),
                         _ => dots_of_eight(weights, numbers),
                     };
-                    let d = factor(part, 0);
+                    let d = factor_at::<AT, T>(head, in_block, factors, [part, 0]);
                     for t in 0..T {
                         let dx = _mm256_set1_ps(*scales.add(t));
                         let start = packing.start(part, *scales.add(2 * T + t), *scales.add(3 * T + t));
@@ -252,7 +276,7 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                     }
                 }
                 if packing.minimum {
-                    let m = factor(packing.parts(), 1);
+                    let m = factor_at::<AT, T>(head, in_block, factors, [packing.parts(), 1]);
                     for t in 0..T {
                         let dx_sum = _mm256_set1_ps(*scales.add(T + t));
                         for h in 0..2 {

@@ -16,7 +16,7 @@ use std::arch::x86_64::*;
 
 use super::activations::{SCALES, ZERO_UNIT};
 use super::format::{BLOCK, Format, PACKINGS, SUPER};
-use super::kernel::{Call, Kernel, Kernels, by_rows, for_each_packing};
+use super::kernel::{Call, Kernel, Kernels, ask, by_rows, for_each_packing};
 
 /// Lanes of a half panel.
 pub(super) const LANES: usize = 16;
@@ -70,8 +70,9 @@ unsafe fn bytes_at(bytes: *const u8, place: usize, of: [__m512; 2]) -> [__m512; 
     // SAFETY: as in `halves_at`.
     unsafe {
         let at = bytes.cast::<__m128i>().add(place * 2);
-        let wide = [_mm_loadu_si128(at), _mm_loadu_si128(at.add(1))].map(|b| _mm512_cvtepi8_epi32(b));
-        [_mm512_mul_ps(_mm512_cvtepi32_ps(wide[0]), of[0]), _mm512_mul_ps(_mm512_cvtepi32_ps(wide[1]), of[1])]
+        let low = _mm512_cvtepi8_epi32(_mm_loadu_si128(at));
+        let high = _mm512_cvtepi8_epi32(_mm_loadu_si128(at.add(1)));
+        [_mm512_mul_ps(_mm512_cvtepi32_ps(low), of[0]), _mm512_mul_ps(_mm512_cvtepi32_ps(high), of[1])]
     }
 }
 
@@ -82,6 +83,25 @@ unsafe fn floats_at(floats: *const f32, place: usize) -> [__m512; 2] {
     unsafe {
         let at = floats.add(place * HEIGHT);
         [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(LANES))]
+    }
+}
+
+/// Factor `place` of a block: from the block, where bytes are times half `of` of the head, or from floats.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
+#[inline]
+unsafe fn factor_at<const AT: usize, const T: usize>(
+    head: *const u8,
+    in_block: *const u8,
+    floats: *const f32,
+    [place, of]: [usize; 2],
+) -> [__m512; 2] {
+    // SAFETY: the caller points at what the packing and the number of rows have; `place` is below the number of factors.
+    unsafe {
+        match (const { PACKINGS[AT].by_super }, T) {
+            (false, _) => halves_at(in_block, place),
+            (true, 1) => bytes_at(in_block, place, halves_at(head, of)),
+            (true, _) => floats_at(floats, place),
+        }
     }
 }
 
@@ -144,18 +164,15 @@ unsafe fn integers<const AT: usize>(call: &Call) {
         let mut factors = call.factors;
         // SAFETY: blocks stand behind the head.
         weights = unsafe { weights.add(packing.head_bytes(HEIGHT, call.cols)) };
+        let mut ahead = call.ahead;
         for block in 0..call.cols / BLOCK {
+            if T > 1 {
+                ahead = ask(ahead, call.lines);
+            }
             // SAFETY: `call` has this block in all arrays.
             unsafe {
                 let in_block = weights.add(packing.number_bytes(HEIGHT));
-                let factor = |place: usize, of: usize| match (packing.by_super, T) {
-                    (false, _) => halves_at(in_block, place),
-                    (true, 1) => {
-                        let head = call.weights.add(block / (SUPER / BLOCK) * packing.half_bytes(HEIGHT));
-                        bytes_at(in_block, place, halves_at(head, of))
-                    }
-                    (true, _) => floats_at(factors, place),
-                };
+                let head = call.weights.add(block / (SUPER / BLOCK) * packing.half_bytes(HEIGHT));
                 for part in 0..packing.parts() {
                     let mut dots = [[_mm512_setzero_si512(); 2]; T];
                     if zero != 0 {
@@ -175,7 +192,7 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                             }
                         }
                     }
-                    let d = factor(part, 0);
+                    let d = factor_at::<AT, T>(head, in_block, factors, [part, 0]);
                     for t in 0..T {
                         let dx = _mm512_set1_ps(*scales.add(t));
                         for h in 0..2 {
@@ -185,7 +202,7 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                     }
                 }
                 if packing.minimum {
-                    let m = factor(packing.parts(), 1);
+                    let m = factor_at::<AT, T>(head, in_block, factors, [packing.parts(), 1]);
                     for t in 0..T {
                         let dx_sum = _mm512_set1_ps(*scales.add(T + t));
                         for h in 0..2 {

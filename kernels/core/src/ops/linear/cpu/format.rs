@@ -133,11 +133,6 @@ impl Packing {
         if self.by_super { self.half_bytes(rows) * (cols / SUPER) } else { 0 }
     }
 
-    /// Columns that have halves of their own in the head.
-    pub(super) const fn stretch(self) -> usize {
-        if self.by_super { SUPER } else { BLOCK }
-    }
-
     /// What a part's product of stored numbers is added to, of the sums that activations have: of the block, of its first half.
     pub(super) const fn start(self, part: usize, block: f32, first: f32) -> i32 {
         let (block, first) = (block.to_bits() as i32, first.to_bits() as i32);

@@ -47,13 +47,13 @@ impl Linear {
                         Some(self.panel(matrix, block * each + panel, rows, room))
                     });
                     let mut sums = [[[0.0; MOST_HEIGHT]; MOST_ROWS]; 2];
-                    for group in groups {
-                        let group = to.to.group(group);
+                    for index in groups.clone() {
+                        let (group, turn) = (to.to.group(index), [index - groups.start, groups.len()]);
                         for (i, panel) in panels.iter().flatten().enumerate() {
                             let activations = &forms[panel.matrix.form as usize];
                             let out = sums[i / each].as_flattened_mut()[i % each * height..].as_mut_ptr();
                             // SAFETY: rows are as long as the panels of a matrix in this block together.
-                            unsafe { self.sums(panel, activations, group, out, MOST_HEIGHT) };
+                            unsafe { self.sums(panel, activations, group, turn, (out, MOST_HEIGHT)) };
                         }
                         let [gates, ups] = &mut sums;
                         for (gate, up) in gates.iter_mut().zip(ups).take(group.len) {

@@ -1,4 +1,5 @@
 //! What a kernel is: one panel times one group of activation rows.
+#![expect(unsafe_code, reason = "asks caches for memory")]
 
 use super::format::PACKINGS;
 
@@ -16,10 +17,36 @@ pub(super) struct Call {
     pub(super) scales: *const f32,
     /// Rows of the group, 1 to the kernel's most.
     pub(super) rows: usize,
+    /// What is read after this panel, of which each block asks the second-level cache for so many lines.
+    pub(super) ahead: *const u8,
+    pub(super) lines: usize,
     /// Where the sums of the first row go, as many as the panel has rows.
     pub(super) out: *mut f32,
     /// Floats from one row of `out` to the next.
     pub(super) apart: usize,
+}
+
+/// Bytes of a line of the caches.
+pub(super) const LINE: usize = 64;
+
+/// Asks the second-level cache for `lines` lines from `at` on, which may be any address; answers what comes behind them.
+#[inline(always)]
+pub(super) fn ask(at: *const u8, lines: usize) -> *const u8 {
+    for line in 0..lines {
+        let at = at.wrapping_add(line * LINE);
+        // SAFETY: a hint, which never faults; every processor of the architecture has it.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(at.cast());
+        }
+        // SAFETY: as above; `std::arch` has it behind a feature that is not stable only.
+        #[cfg(target_arch = "aarch64")]
+        unsafe {
+            std::arch::asm!("prfm pldl2keep, [{0}]", in(reg) at, options(nostack, preserves_flags));
+        }
+    }
+    at.wrapping_add(lines * LINE)
 }
 
 /// Writes the sums of one panel and one group.

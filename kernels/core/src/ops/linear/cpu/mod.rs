@@ -30,9 +30,9 @@ use crate::error::Result;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::Isa;
 use activations::{Activations, Form, Group};
-use format::Format;
+use format::{BLOCK, Format};
 use isa::{lanes, most_rows};
-use kernel::{Call, Kernel};
+use kernel::{Call, Kernel, LINE};
 
 /// Rows of the input that are worked on together, so that their numbers stay in the second-level cache.
 const ROWS_TOGETHER: usize = 128;
@@ -71,6 +71,21 @@ struct Panel<'a> {
     matrix: &'a Matrix,
     bytes: &'a [u8],
     factors: &'a [f32],
+    /// The panel behind it in memory; empty for the last one.
+    next: &'a [u8],
+}
+
+impl Panel<'_> {
+    /// Where in the next panel the `turn`th group of `turns` asks for lines, and for how many with each of its `blocks` blocks:
+    /// so much that all of the panel has been asked for when the last group has been there.
+    fn ahead(&self, [turn, turns]: [usize; 2], blocks: usize) -> (&[u8], usize) {
+        // One group reads what it needs once; nothing is faster than the processor's own guess.
+        if turns == 1 {
+            return (&[], 0);
+        }
+        let lines = (self.next.len() / LINE).div_ceil(turns * blocks);
+        self.next.get(turn * lines * blocks * LINE..).map_or((&[], 0), |next| (next, lines))
+    }
 }
 
 fn panel_bytes(isa: Isa, tensor: &Tensor<'_>) -> usize {
@@ -259,14 +274,17 @@ impl Linear {
         rows: usize,
         room: &'a mut Vec<f32>,
     ) -> Panel<'a> {
-        let bytes = &matrix.panels.bytes()[matrix.start + panel * matrix.stride..][..matrix.panel_bytes];
+        let behind = &matrix.panels.bytes()[matrix.start + panel * matrix.stride..];
+        let bytes = &behind[..matrix.panel_bytes];
+        let next =
+            behind.get(matrix.stride..).map_or(&[][..], |next| &next[..matrix.panel_bytes.min(next.len())]);
         if rows > 1 {
             factors::multiply(self.isa, matrix.format, 2 * lanes(self.isa), self.cols, bytes, room);
         }
-        Panel { matrix, bytes, factors: room }
+        Panel { matrix, bytes, factors: room, next }
     }
 
-    /// Writes the sums of one panel and one group to `out`, the rows `apart` floats from each other.
+    /// Writes the sums of one panel and one group, `turn` of so many, to `out`, the rows `apart` floats from each other.
     ///
     /// # Safety
     /// There is room for as many floats as a panel has rows, of each row of the group, and it is the caller's alone.
@@ -276,9 +294,10 @@ impl Linear {
         panel: &Panel<'_>,
         activations: &Activations,
         group: Group,
-        out: *mut f32,
-        apart: usize,
+        turn: [usize; 2],
+        (out, apart): (*mut f32, usize),
     ) {
+        let (ahead, lines) = panel.ahead(turn, self.cols.div_ceil(BLOCK));
         let call = Call {
             weights: panel.bytes.as_ptr(),
             factors: panel.factors.as_ptr(),
@@ -286,6 +305,8 @@ impl Linear {
             numbers: activations.numbers(group),
             scales: activations.scales(group),
             rows: group.len,
+            ahead: ahead.as_ptr(),
+            lines,
             out,
             apart,
         };
@@ -315,21 +336,21 @@ impl Linear {
         let place = |row: usize| row * self.width + column;
         ROOM.with_borrow_mut(|[room, ..]| {
             let panel = self.panel(matrix, index, activations.rows(), room);
-            for group in groups {
-                let group = activations.group(group);
+            for index in groups.clone() {
+                let (group, turn) = (activations.group(index), [index - groups.start, groups.len()]);
                 if len == height && self.bias.is_empty() {
                     let last = place(group.first + group.len - 1);
                     // SAFETY: a panel's columns of a row are written by one task, once; the last ones are inside.
                     unsafe {
                         let out = out.from(place(group.first), last - place(group.first) + len);
-                        self.sums(&panel, activations, group, out, self.width);
+                        self.sums(&panel, activations, group, turn, (out, self.width));
                     }
                     continue;
                 }
                 let mut tile = [[0.0; MOST_HEIGHT]; MOST_ROWS];
                 // SAFETY: the tile is large enough.
                 unsafe {
-                    self.sums(&panel, activations, group, tile.as_mut_ptr().cast(), MOST_HEIGHT);
+                    self.sums(&panel, activations, group, turn, (tile.as_mut_ptr().cast(), MOST_HEIGHT));
                 }
                 for (t, sums) in tile[..group.len].iter().enumerate() {
                     // SAFETY: a panel's columns of a row are written by one task, once.

@@ -16,7 +16,7 @@ use std::arch::asm;
 
 use super::activations::SCALES;
 use super::format::{BLOCK, Format, PACKINGS, SUPER};
-use super::kernel::{Call, Kernel, Kernels, by_rows, for_each_packing};
+use super::kernel::{Call, Kernel, Kernels, ask, by_rows, for_each_packing};
 use crate::simd::neon::widen;
 
 /// Lanes of a half panel.
@@ -99,6 +99,27 @@ unsafe fn bytes_at(bytes: *const u8, place: usize, quarter: usize) -> float32x4_
     }
 }
 
+/// Factor `place` of a block, of the four rows from row `4 * quarter` on: from the block, where bytes are times half `of` of the
+/// head, or from floats.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn factor_at<const AT: usize, const T: usize>(
+    head: *const u8,
+    in_block: *const u8,
+    floats: *const f32,
+    [place, of]: [usize; 2],
+    quarter: usize,
+) -> float32x4_t {
+    // SAFETY: the caller points at what the packing and the number of rows have; `place` is below the number of factors.
+    unsafe {
+        match (const { PACKINGS[AT].by_super }, T) {
+            (false, _) => halves_at(in_block, place, quarter),
+            (true, 1) => vmulq_f32(bytes_at(in_block, place, quarter), halves_at(head, of, quarter)),
+            (true, _) => vld1q_f32(floats.add(place * HEIGHT + 4 * quarter)),
+        }
+    }
+}
+
 /// Four columns of the four rows of a quarter as bytes, unsigned below eight bits: quad `quad` of a block.
 #[target_feature(enable = "neon")]
 #[inline]
@@ -132,18 +153,15 @@ unsafe fn integers<const AT: usize>(call: &Call) {
         let mut factors = call.factors;
         // SAFETY: blocks stand behind the head.
         weights = unsafe { weights.add(packing.head_bytes(HEIGHT, call.cols)) };
+        let mut ahead = call.ahead;
         for block in 0..call.cols / BLOCK {
+            if T > 1 {
+                ahead = ask(ahead, call.lines);
+            }
             // SAFETY: `call` has this block in all arrays.
             unsafe {
                 let in_block = weights.add(packing.number_bytes(HEIGHT));
-                let factor = |place: usize, of: usize, quarter: usize| match (packing.by_super, T) {
-                    (false, _) => halves_at(in_block, place, quarter),
-                    (true, 1) => {
-                        let head = call.weights.add(block / (SUPER / BLOCK) * packing.half_bytes(HEIGHT));
-                        vmulq_f32(bytes_at(in_block, place, quarter), halves_at(head, of, quarter))
-                    }
-                    (true, _) => vld1q_f32(factors.add(place * HEIGHT + 4 * quarter)),
-                };
+                let head = call.weights.add(block / (SUPER / BLOCK) * packing.half_bytes(HEIGHT));
                 // Eight rows at a time: with more the sums would not fit into the registers.
                 for half in 0..2 {
                     for part in 0..packing.parts() {
@@ -156,8 +174,10 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                         }
                         let quads = 8 / packing.parts();
                         for quad in part * quads..(part + 1) * quads {
-                            let w: [int8x16_t; 2] =
-                                std::array::from_fn(|q| quad_at(packing.bits, weights, quad, 2 * half + q));
+                            let w = [
+                                quad_at(packing.bits, weights, quad, 2 * half),
+                                quad_at(packing.bits, weights, quad, 2 * half + 1),
+                            ];
                             for t in 0..T {
                                 let x = vld1q_s8(numbers.add(t * BLOCK + quad / 4 * 16));
                                 for q in 0..2 {
@@ -167,7 +187,7 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                         }
                         for q in 0..2 {
                             let quarter = 2 * half + q;
-                            let d = factor(part, 0, quarter);
+                            let d = factor_at::<AT, T>(head, in_block, factors, [part, 0], quarter);
                             for t in 0..T {
                                 let scaled = vmulq_f32(vcvtq_f32_s32(dots[t][q]), d);
                                 sums[t][quarter] = vfmaq_n_f32(sums[t][quarter], scaled, *scales.add(t));
@@ -176,7 +196,8 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                     }
                     if packing.minimum {
                         for quarter in 2 * half..2 * half + 2 {
-                            let m = factor(packing.parts(), 1, quarter);
+                            let m =
+                                factor_at::<AT, T>(head, in_block, factors, [packing.parts(), 1], quarter);
                             for t in 0..T {
                                 sums[t][quarter] = vfmaq_n_f32(sums[t][quarter], m, *scales.add(T + t));
                             }
