@@ -166,9 +166,7 @@ unsafe fn integers<const AT: usize>(call: &Call) {
         weights = unsafe { weights.add(packing.head_bytes(HEIGHT, call.cols)) };
         let mut ahead = call.ahead;
         for block in 0..call.cols / BLOCK {
-            if T > 1 {
-                ahead = ask(ahead, call.lines);
-            }
+            ahead = ask(ahead, call.lines);
             // SAFETY: `call` has this block in all arrays.
             unsafe {
                 let in_block = weights.add(packing.number_bytes(HEIGHT));

@@ -76,11 +76,10 @@ struct Panel<'a> {
 }
 
 impl Panel<'_> {
-    /// Where in the next panel the `turn`th group of `turns` asks for lines, and for how many with each of its `blocks` blocks:
-    /// so much that all of the panel has been asked for when the last group has been there.
-    fn ahead(&self, [turn, turns]: [usize; 2], blocks: usize) -> (&[u8], usize) {
-        // One group reads what it needs once; nothing is faster than the processor's own guess.
-        if turns == 1 {
+    /// Where in the next panel a group of `rows` rows, the `turn`th of `turns`, asks for lines, and for how many with each of its
+    /// `blocks` blocks: so many that all of the panel has been asked for when the last group has been there.
+    fn ahead(&self, rows: usize, [turn, turns]: [usize; 2], blocks: usize) -> (&[u8], usize) {
+        if !self.matrix.format.asks(rows) {
             return (&[], 0);
         }
         let lines = (self.next.len() / LINE).div_ceil(turns * blocks);
@@ -297,7 +296,7 @@ impl Linear {
         turn: [usize; 2],
         (out, apart): (*mut f32, usize),
     ) {
-        let (ahead, lines) = panel.ahead(turn, self.cols.div_ceil(BLOCK));
+        let (ahead, lines) = panel.ahead(group.len, turn, self.cols.div_ceil(BLOCK));
         let call = Call {
             weights: panel.bytes.as_ptr(),
             factors: panel.factors.as_ptr(),
