@@ -161,6 +161,15 @@ impl<'a, T> Disjoint<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), owner: PhantomData }
     }
 
+    /// Where `len` elements from `from` begin: for whoever writes some of them, by the rule of [`Self::part`].
+    ///
+    /// # Panics
+    /// When they are not inside the slice.
+    pub fn from(&self, from: usize, len: usize) -> *mut T {
+        assert!(from <= self.len && len <= self.len - from, "{from}+{len} is outside 0..{}", self.len);
+        self.start.wrapping_add(from)
+    }
+
     /// `len` elements from `from`.
     ///
     /// # Safety

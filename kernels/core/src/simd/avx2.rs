@@ -251,14 +251,14 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
-    fn sum_block(self, block: &[i8; 32]) -> i32 {
+    fn sum_halves(self, block: &[i8; 32]) -> [i32; 2] {
         proved!({
             let v = _mm256_loadu_si256(block.as_ptr().cast());
             let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), v);
             let v = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-            let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
-            let v = _mm_add_epi32(v, _mm_shuffle_epi32::<0b1110>(v));
-            _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32::<0b01>(v)))
+            let v = _mm256_add_epi32(v, _mm256_shuffle_epi32::<0b1110>(v));
+            let v = _mm256_add_epi32(v, _mm256_shuffle_epi32::<0b01>(v));
+            [_mm256_extract_epi32::<0>(v), _mm256_extract_epi32::<4>(v)]
         })
     }
 }

@@ -109,8 +109,8 @@ pub trait Simd<const N: usize = LANES>: Copy + Send + Sync + 'static {
     fn magnitude(self, block: &[f32; 32]) -> u32;
     /// `block[i] * by` to the nearest integer, ties to even; products must be within -128 to 127.
     fn round_block(self, block: &[f32; 32], by: f32) -> [i8; 32];
-    /// Sum of a block of bytes.
-    fn sum_block(self, block: &[i8; 32]) -> i32;
+    /// Sums of both halves of a block of bytes.
+    fn sum_halves(self, block: &[i8; 32]) -> [i32; 2];
 }
 
 /// `2^x`, relative error below 3e-7. Inputs beyond -126 and 127 are taken to the bound; NaN stays NaN.

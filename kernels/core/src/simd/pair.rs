@@ -161,7 +161,7 @@ impl<S: Simd> Simd<WIDE> for Pair<S> {
         self.0.round_block(block, by)
     }
     #[inline(always)]
-    fn sum_block(self, block: &[i8; 32]) -> i32 {
-        self.0.sum_block(block)
+    fn sum_halves(self, block: &[i8; 32]) -> [i32; 2] {
+        self.0.sum_halves(block)
     }
 }

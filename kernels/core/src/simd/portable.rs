@@ -158,7 +158,8 @@ impl Simd for Portable {
     fn round_block(self, block: &[f32; 32], by: f32) -> [i8; 32] {
         block.map(|x| (x * by).round_ties_even() as i8)
     }
-    fn sum_block(self, block: &[i8; 32]) -> i32 {
-        block.iter().map(|&q| i32::from(q)).sum()
+    fn sum_halves(self, block: &[i8; 32]) -> [i32; 2] {
+        let sum = |half: &[i8]| half.iter().map(|&q| i32::from(q)).sum();
+        [sum(&block[..16]), sum(&block[16..])]
     }
 }

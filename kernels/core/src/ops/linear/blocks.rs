@@ -1,8 +1,10 @@
 //! Quantised weights as every backend's linear takes them: blocks of 32 columns, whose value is
-//! `scale * (number - zero) + minimum`. Each integer and each scale of the checkpoint is kept exactly.
+//! `scale * (number - zero) + minimum`. Each integer and each scale of the checkpoint is kept exactly: a byte times a half
+//! is an f32 to the last bit.
 
 use half::f16;
 
+use crate::dequant::k_scale_min;
 use crate::dtype::DType;
 
 /// Columns of a block.
@@ -47,6 +49,11 @@ pub(crate) struct Block {
     pub(crate) minimum: f32,
 }
 
+fn multiplied(numbers: [i8; BLOCK], factors: &Factors) -> Block {
+    let scales = factors.scales.map(|scale| factors.of_scales.to_f32() * f32::from(scale));
+    Block { numbers, scales, minimum: factors.of_minimum.to_f32() * f32::from(factors.minimum) }
+}
+
 fn half_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
@@ -61,14 +68,28 @@ fn five_bits(high: &[u8], packed: &[u8], i: usize) -> i8 {
     nibble(packed, i) | (((high[i / 8] >> (i % 8)) & 1) << 4) as i8
 }
 
-/// Six-bit scale and minimum of sub-block `j` of a `Q4_K` or `Q5_K` super-block.
-fn scale_and_minimum(scales: &[u8], j: usize) -> (f32, f32) {
-    let (scale, minimum) = if j < 4 {
-        (scales[j] & 63, scales[j + 4] & 63)
-    } else {
-        ((scales[j + 4] & 15) | ((scales[j - 4] >> 6) << 4), (scales[j + 4] >> 4) | ((scales[j] >> 6) << 4))
-    };
-    (f32::from(scale), f32::from(minimum))
+/// What the scales and the minimum of a block are made of in types with super-blocks: bytes times a half of the super-block.
+pub(crate) struct Factors {
+    /// One for each 16 columns.
+    pub(crate) scales: [i8; 2],
+    pub(crate) minimum: i8,
+    pub(crate) of_scales: f16,
+    /// Already negative: what the checkpoint takes off is added here.
+    pub(crate) of_minimum: f16,
+}
+
+/// [`Factors`] of block `index` of a row of a type with super-blocks.
+pub(crate) fn factors(dtype: DType, row: &[u8], index: usize) -> Factors {
+    let of_super = dtype.block_len() / BLOCK;
+    let bytes = &row[index / of_super * dtype.block_bytes()..][..dtype.block_bytes()];
+    let part = index % of_super;
+    let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    if dtype == DType::Q6_K {
+        let scales = [0, 1].map(|half| bytes[192 + part * 2 + half] as i8);
+        return Factors { scales, minimum: 0, of_scales: half(208), of_minimum: f16::ZERO };
+    }
+    let (scale, minimum) = k_scale_min(&bytes[4..16], part);
+    Factors { scales: [scale as i8; 2], minimum: minimum as i8, of_scales: half(0), of_minimum: -half(2) }
 }
 
 /// Block `index` of a row (ggml `dequantize_row_*` in `ggml-quants.c` is the source of the layouts).
@@ -100,7 +121,6 @@ pub(crate) fn read(dtype: DType, row: &[u8], index: usize) -> Block {
             Block { numbers: all(&|i| bytes[2 + i] as i8), scales: [half_at(bytes, 0); 2], minimum: 0.0 }
         }
         DType::Q4_K | DType::Q5_K => {
-            let (scale, minimum) = scale_and_minimum(&bytes[4..16], part);
             let five = dtype == DType::Q5_K;
             let low = &bytes[if five { 48 } else { 16 } + part / 2 * 32..];
             let number = |i: usize| {
@@ -108,11 +128,7 @@ pub(crate) fn read(dtype: DType, row: &[u8], index: usize) -> Block {
                 let fifth = if five { (bytes[16 + i] >> part & 1) << 4 } else { 0 };
                 (four | fifth) as i8
             };
-            Block {
-                numbers: all(&number),
-                scales: [half_at(bytes, 0) * scale; 2],
-                minimum: -(half_at(bytes, 2) * minimum),
-            }
+            multiplied(all(&number), &factors(dtype, row, index))
         }
         DType::Q6_K => {
             let (upper, quarter) = (part / 4, part % 4);
@@ -122,10 +138,7 @@ pub(crate) fn read(dtype: DType, row: &[u8], index: usize) -> Block {
                 let two = bytes[128 + upper * 32 + i] >> (2 * quarter) & 3;
                 (four | two << 4) as i8 - 32
             };
-            let scale = |half: usize| {
-                half_at(bytes, 208) * f32::from(bytes[192 + upper * 8 + quarter * 2 + half] as i8)
-            };
-            Block { numbers: all(&number), scales: [scale(0), scale(1)], minimum: 0.0 }
+            multiplied(all(&number), &factors(dtype, row, index))
         }
         DType::F32 | DType::F16 | DType::BF16 => unreachable!("{dtype:?} has no blocks"),
     }

@@ -5,7 +5,8 @@
 //! Bytes   [group][block][row of the group][32] i8
 //! Words   the same as i16; inside four columns the order is 0, 2, 1, 3 (even and odd bytes of a weight lane)
 //! Floats  [group][column][row of the group] f32
-//! scales  [group][block][d | d * sum | sum as i32][row of the group], for Bytes and Words
+//! scales  [group][block][d | d * sum | -8 * sum as i32 | the same of the first 16 columns][row of the group], for Bytes and
+//!         Words
 //! ```
 //!
 //! A block's numbers are `round(x * 127 / amax)`, ties to even, `d = amax / 127`. They depend on that row and that block
@@ -26,6 +27,10 @@ pub(super) enum Form {
     Floats,
 }
 
+/// Scales of a block of a row.
+pub(super) const SCALES: usize = 4;
+/// A multiple of it is what stored weights are too large by.
+pub(super) const ZERO_UNIT: i32 = 8;
 /// Blocks whose largest magnitude is below this are taken as zero: `127 / amax` must stay finite.
 const TINY: f32 = 1e-30;
 /// Below this many numbers threads cost more than they bring.
@@ -61,6 +66,11 @@ impl Activations {
         self.form
     }
 
+    /// Number of rows.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// Number of groups.
     pub(super) fn groups(&self) -> usize {
         self.rows.div_ceil(self.most)
@@ -81,7 +91,7 @@ impl Activations {
 
     /// Scales of a group.
     pub(super) fn scales(&self, group: Group) -> *const f32 {
-        self.scales.as_ptr().wrapping_add(group.first * 3 * (self.cols / BLOCK))
+        self.scales.as_ptr().wrapping_add(group.first * SCALES * (self.cols / BLOCK))
     }
 
     /// Makes room for `rows` rows of `cols` columns; `cols` is a multiple of 32 unless the form is floats.
@@ -91,7 +101,7 @@ impl Activations {
         if self.numbers.len() < words {
             self.numbers.resize(words, 0);
         }
-        let scales = rows * 3 * self.blocks();
+        let scales = rows * SCALES * self.blocks();
         if self.scales.len() < scales {
             self.scales.resize(scales, 0.0);
         }
@@ -116,7 +126,8 @@ impl Activations {
                 let len = group.len * cols * size(this.form) / 4;
                 // SAFETY: groups are disjoint ranges of rows, and each is filled by one task.
                 let (numbers, scales) = unsafe {
-                    (numbers.part(start, len), scales.part(group.first * 3 * blocks, group.len * 3 * blocks))
+                    let each = SCALES * blocks;
+                    (numbers.part(start, len), scales.part(group.first * each, group.len * each))
                 };
                 match this.form {
                     Form::Floats => interleave(x, cols, numbers),
@@ -171,8 +182,8 @@ impl Blocks<'_> {
         let scaled = match form {
             Form::Floats => 0..0,
             Form::Bytes | Form::Words => {
-                let first = 3 * (group.first * self.to.blocks() + block * rows);
-                first..first + 3 * rows
+                let first = SCALES * (group.first * self.to.blocks() + block * rows);
+                first..first + SCALES * rows
             }
         };
         // SAFETY: the places of one block of one group, which is the caller's.
@@ -220,7 +231,8 @@ fn quantise<S: Simd, const WORDS: bool>(
     for t in 0..rows {
         for b in 0..blocks {
             let to = &mut to[b * rows * each..][..rows * each];
-            put::<_, WORDS>(s, &x[t * blocks + b], t, rows, to, &mut scales[b * 3 * rows..][..3 * rows]);
+            let scales = &mut scales[b * SCALES * rows..][..SCALES * rows];
+            put::<_, WORDS>(s, &x[t * blocks + b], t, rows, to, scales);
         }
     }
 }
@@ -235,7 +247,8 @@ fn put<S: Simd, const WORDS: bool>(
     to: &mut [u32],
     scales: &mut [f32],
 ) {
-    let (d, numbers, sum) = quantise_block(s, x);
+    let (d, numbers, [first, second]) = quantise_block(s, x);
+    let sum = first + second;
     if WORDS {
         let to = &mut to.as_chunks_mut::<16>().0[t];
         for (quad, to) in numbers.as_chunks::<4>().0.iter().zip(to.as_chunks_mut::<2>().0) {
@@ -249,23 +262,24 @@ fn put<S: Simd, const WORDS: bool>(
     }
     scales[t] = d;
     scales[rows + t] = d * sum as f32;
-    scales[2 * rows + t] = f32::from_bits(sum as u32);
+    scales[2 * rows + t] = f32::from_bits((-ZERO_UNIT * sum) as u32);
+    scales[3 * rows + t] = f32::from_bits((-ZERO_UNIT * first) as u32);
 }
 
 fn pair(low: i8, high: i8) -> u32 {
     u32::from(i16::from(low) as u16) | u32::from(i16::from(high) as u16) << 16
 }
 
-/// Scale, numbers, sum of the numbers.
+/// Scale, numbers, sums of both halves.
 #[inline(always)]
-fn quantise_block<S: Simd>(s: S, block: &[f32; BLOCK]) -> (f32, [i8; BLOCK], i32) {
+fn quantise_block<S: Simd>(s: S, block: &[f32; BLOCK]) -> (f32, [i8; BLOCK], [i32; 2]) {
     let most = f32::from_bits(s.magnitude(block));
     if most < TINY {
-        return (0.0, [0; BLOCK], 0);
+        return (0.0, [0; BLOCK], [0; 2]);
     }
     if !most.is_finite() {
-        return (f32::NAN, [0; BLOCK], 0);
+        return (f32::NAN, [0; BLOCK], [0; 2]);
     }
     let numbers = s.round_block(block, 127.0 / most);
-    (most / 127.0, numbers, s.sum_block(&numbers))
+    (most / 127.0, numbers, s.sum_halves(&numbers))
 }

@@ -14,8 +14,9 @@
 
 use std::arch::x86_64::*;
 
-use super::format::{BLOCK, Format, Quantised};
-use super::{Call, Kernel, Tile};
+use super::activations::{SCALES, ZERO_UNIT};
+use super::format::{BLOCK, Format, PACKINGS, SUPER};
+use super::kernel::{Call, Kernel, Kernels, ask, by_rows, for_each_packing};
 
 /// Lanes of a half panel.
 pub(super) const LANES: usize = 16;
@@ -27,122 +28,160 @@ pub(super) const BIAS: u8 = 0x80;
 
 type Sums<const T: usize> = [[__m512; 2]; T];
 
+const KERNELS: Kernels = for_each_packing!(integers);
+
 /// The kernel of a format.
 pub(super) fn kernel(format: Format) -> Kernel {
-    let Format::Quantised(q) = format else {
-        return match format {
-            Format::F16 => floats::<1>,
-            Format::BF16 => floats::<2>,
-            Format::F32 | Format::Quantised(_) => floats::<0>,
-        };
-    };
-    match (q.bits, q.zero, q.minimum, q.wide, q.halves) {
-        (4, 8, false, false, false) => integers::<4, 8, false, false, false>,
-        (4, 0, true, false, false) => integers::<4, 0, true, false, false>,
-        (4, 0, true, true, false) => integers::<4, 0, true, true, false>,
-        (8, 0, false, false, false) => integers::<8, 128, false, false, false>,
-        (8, 0, true, false, false) => integers::<8, 128, true, false, false>,
-        (8, 0, true, true, false) => integers::<8, 128, true, true, false>,
-        (8, 0, false, true, true) => integers::<8, 128, false, true, true>,
-        _ => unreachable!("Format::of makes no {q:?}"),
+    match format {
+        Format::Quantised(at) => KERNELS[at],
+        Format::F32 => floats::<0>,
+        Format::F16 => floats::<1>,
+        Format::BF16 => floats::<2>,
     }
-}
-
-macro_rules! by_rows {
-    ($call:expr, $tile:expr, $kernel:ident, $($constant:expr),*) => {{
-        let call: &Call = $call;
-        // SAFETY: the caller's duties are the kernel's.
-        unsafe {
-            match call.rows {
-                1 => store($kernel::<$($constant,)* 1>(call), $tile),
-                2 => store($kernel::<$($constant,)* 2>(call), $tile),
-                3 => store($kernel::<$($constant,)* 3>(call), $tile),
-                4 => store($kernel::<$($constant,)* 4>(call), $tile),
-                5 => store($kernel::<$($constant,)* 5>(call), $tile),
-                _ => store($kernel::<$($constant,)* 6>(call), $tile),
-            }
-        }
-    }};
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
 #[inline]
-fn store<const T: usize>(sums: Sums<T>, tile: &mut Tile) {
-    for (row, sums) in tile.iter_mut().zip(sums) {
-        // SAFETY: a tile's row has room for 32 floats.
+unsafe fn store<const T: usize>(call: &Call, sums: Sums<T>) {
+    for (t, sums) in sums.iter().enumerate() {
+        // SAFETY: the caller's duty; a row of the output has the sums of a panel.
         unsafe {
-            _mm512_storeu_ps(row.as_mut_ptr(), sums[0]);
-            _mm512_storeu_ps(row.as_mut_ptr().add(LANES), sums[1]);
+            let out = call.out.add(t * call.apart);
+            _mm512_storeu_ps(out, sums[0]);
+            _mm512_storeu_ps(out.add(LANES), sums[1]);
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
 #[inline]
-unsafe fn floats_at<const WIDE: bool>(floats: *const u8, place: usize) -> [__m512; 2] {
-    // SAFETY: the caller points at a block's floats, `place` is below their number.
+unsafe fn halves_at(halves: *const u8, place: usize) -> [__m512; 2] {
+    // SAFETY: the caller points at halves of every row, `place` is below their number.
     unsafe {
-        if WIDE {
-            let at = floats.cast::<f32>().add(place * HEIGHT);
-            [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(LANES))]
-        } else {
-            let at = floats.cast::<__m256i>().add(place * 2);
-            [_mm512_cvtph_ps(_mm256_loadu_si256(at)), _mm512_cvtph_ps(_mm256_loadu_si256(at.add(1)))]
+        let at = halves.cast::<__m256i>().add(place * 2);
+        [_mm512_cvtph_ps(_mm256_loadu_si256(at)), _mm512_cvtph_ps(_mm256_loadu_si256(at.add(1)))]
+    }
+}
+
+/// Bytes of every row times `of`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
+#[inline]
+unsafe fn bytes_at(bytes: *const u8, place: usize, of: [__m512; 2]) -> [__m512; 2] {
+    // SAFETY: as in `halves_at`.
+    unsafe {
+        let at = bytes.cast::<__m128i>().add(place * 2);
+        let low = _mm512_cvtepi8_epi32(_mm_loadu_si128(at));
+        let high = _mm512_cvtepi8_epi32(_mm_loadu_si128(at.add(1)));
+        [_mm512_mul_ps(_mm512_cvtepi32_ps(low), of[0]), _mm512_mul_ps(_mm512_cvtepi32_ps(high), of[1])]
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
+#[inline]
+unsafe fn floats_at(floats: *const f32, place: usize) -> [__m512; 2] {
+    // SAFETY: as in `halves_at`.
+    unsafe {
+        let at = floats.add(place * HEIGHT);
+        [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(LANES))]
+    }
+}
+
+/// Factor `place` of a block: from the block, where bytes are times half `of` of the head, or from floats.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
+#[inline]
+unsafe fn factor_at<const AT: usize, const T: usize>(
+    head: *const u8,
+    in_block: *const u8,
+    floats: *const f32,
+    [place, of]: [usize; 2],
+) -> [__m512; 2] {
+    // SAFETY: the caller points at what the packing and the number of rows have; `place` is below the number of factors.
+    unsafe {
+        match (const { PACKINGS[AT].by_super }, T) {
+            (false, _) => halves_at(in_block, place),
+            (true, 1) => bytes_at(in_block, place, halves_at(head, of)),
+            (true, _) => floats_at(floats, place),
+        }
+    }
+}
+
+/// Four columns of sixteen rows as unsigned bytes: quad `quad` of a block, half `half` of a panel.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
+#[inline]
+unsafe fn quad_at(bits: usize, block: *const u8, quad: usize, half: usize) -> __m512i {
+    let mask = |ones| _mm512_set1_epi8(ones);
+    // SAFETY: the caller points at a block of `bits` bits; `quad` is below 8, `half` below 2.
+    unsafe {
+        let at = |i: usize| _mm512_loadu_si512(block.add(i * 128 + half * 64).cast());
+        match (bits, quad % 4) {
+            (4, 0 | 2) => _mm512_and_si512(at(quad / 2), mask(15)),
+            (4, _) => _mm512_and_si512(_mm512_srli_epi16::<4>(at(quad / 2)), mask(15)),
+            (6, 3) => {
+                let first = quad / 4 * 3;
+                let low = _mm512_srli_epi16::<6>(at(first));
+                let middle = _mm512_srli_epi16::<4>(at(first + 1));
+                let high = _mm512_srli_epi16::<2>(at(first + 2));
+                // Where the mask is set the second, else the third.
+                let low = _mm512_ternarylogic_epi32::<0xca>(mask(12), middle, low);
+                _mm512_and_si512(_mm512_ternarylogic_epi32::<0xca>(mask(48), high, low), mask(63))
+            }
+            (6, i) => _mm512_and_si512(at(quad / 4 * 3 + i), mask(63)),
+            _ => at(quad),
+        }
+    }
+}
+
+/// [`Packing::start`] for weights that are too large by `zero`: `sums` leads to the first sum, the second is `apart` behind.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
+#[inline]
+unsafe fn start_at(zero: i32, halves: bool, part: usize, sums: *const f32, apart: usize) -> __m512i {
+    // SAFETY: the caller points at scales.
+    unsafe {
+        let sums = sums.cast::<i32>();
+        let sum = match (halves, part) {
+            (false, _) => _mm512_set1_epi32(*sums),
+            (true, 0) => _mm512_set1_epi32(*sums.add(apart)),
+            (true, _) => _mm512_sub_epi32(_mm512_set1_epi32(*sums), _mm512_set1_epi32(*sums.add(apart))),
+        };
+        match zero / ZERO_UNIT {
+            16 => _mm512_slli_epi32::<4>(sum),
+            4 => _mm512_slli_epi32::<2>(sum),
+            2 => _mm512_slli_epi32::<1>(sum),
+            _ => sum,
         }
     }
 }
 
 /// # Safety
 /// As [`Kernel`], on a CPU with AVX-512 F, BW, DQ, VL and VNNI.
-unsafe fn integers<
-    const BITS: usize,
-    const ZERO: i32,
-    const MINIMUM: bool,
-    const WIDE: bool,
-    const HALVES: bool,
->(
-    call: &Call,
-    tile: &mut Tile,
-) {
+unsafe fn integers<const AT: usize>(call: &Call) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
-    unsafe fn sums<
-        const BITS: usize,
-        const ZERO: i32,
-        const MINIMUM: bool,
-        const WIDE: bool,
-        const HALVES: bool,
-        const T: usize,
-    >(
-        call: &Call,
-    ) -> Sums<T> {
-        let format =
-            const { Quantised { bits: BITS, zero: 0, minimum: MINIMUM, wide: WIDE, halves: HALVES } };
-        let mask = _mm512_set1_epi8(15);
+    unsafe fn sums<const AT: usize, const T: usize>(call: &Call) -> Sums<T> {
+        let packing = const { PACKINGS[AT] };
+        let zero = if packing.bits == 8 { i32::from(BIAS) } else { packing.zero };
         let mut sums = [[_mm512_setzero_ps(); 2]; T];
         let (mut weights, mut numbers, mut scales) = (call.weights, call.numbers, call.scales);
-        for _ in 0..call.cols / BLOCK {
-            // SAFETY: `call` has this block in all three arrays.
+        let mut factors = call.factors;
+        // SAFETY: blocks stand behind the head.
+        weights = unsafe { weights.add(packing.head_bytes(HEIGHT, call.cols)) };
+        let mut ahead = call.ahead;
+        for block in 0..call.cols / BLOCK {
+            ahead = ask(ahead, call.lines);
+            // SAFETY: `call` has this block in all arrays.
             unsafe {
-                let floats = weights.add(format.number_bytes(HEIGHT));
-                let parts = if HALVES { 2 } else { 1 };
-                for part in 0..parts {
+                let in_block = weights.add(packing.number_bytes(HEIGHT));
+                let head = call.weights.add(block / (SUPER / BLOCK) * packing.half_bytes(HEIGHT));
+                for part in 0..packing.parts() {
                     let mut dots = [[_mm512_setzero_si512(); 2]; T];
-                    if ZERO != 0 && !HALVES {
+                    if zero != 0 {
                         for t in 0..T {
-                            let sum = (*scales.add(2 * T + t)).to_bits() as i32;
-                            dots[t] = [_mm512_set1_epi32(-ZERO * sum); 2];
+                            dots[t] = [start_at(zero, packing.halves, part, scales.add(2 * T + t), T); 2];
                         }
                     }
-                    for quad in part * 8 / parts..(part + 1) * 8 / parts {
-                        let at = if BITS == 4 { quad / 2 } else { quad };
-                        let w: [__m512i; 2] = std::array::from_fn(|h| {
-                            let w = _mm512_loadu_si512(weights.add(at * 128 + h * 64).cast());
-                            match (BITS, quad % 2) {
-                                (4, 0) => _mm512_and_si512(w, mask),
-                                (4, _) => _mm512_and_si512(_mm512_srli_epi16::<4>(w), mask),
-                                _ => w,
-                            }
-                        });
+                    let quads = 8 / packing.parts();
+                    for quad in part * quads..(part + 1) * quads {
+                        let bits = packing.bits;
+                        let w = [quad_at(bits, weights, quad, 0), quad_at(bits, weights, quad, 1)];
                         for t in 0..T {
                             let x = numbers.add(t * BLOCK + quad * 4).cast::<i32>().read_unaligned();
                             let x = _mm512_set1_epi32(x);
@@ -151,21 +190,7 @@ unsafe fn integers<
                             }
                         }
                     }
-                    if HALVES {
-                        // No sum of half a block is stored: take it from the numbers.
-                        let zero = _mm512_set1_epi8(ZERO as u8 as i8);
-                        for t in 0..T {
-                            let mut over = _mm512_setzero_si512();
-                            for quad in part * 4..part * 4 + 4 {
-                                let x = numbers.add(t * BLOCK + quad * 4).cast::<i32>().read_unaligned();
-                                over = _mm512_dpbusd_epi32(over, zero, _mm512_set1_epi32(x));
-                            }
-                            for h in 0..2 {
-                                dots[t][h] = _mm512_sub_epi32(dots[t][h], over);
-                            }
-                        }
-                    }
-                    let d = floats_at::<WIDE>(floats, part);
+                    let d = factor_at::<AT, T>(head, in_block, factors, [part, 0]);
                     for t in 0..T {
                         let dx = _mm512_set1_ps(*scales.add(t));
                         for h in 0..2 {
@@ -174,8 +199,8 @@ unsafe fn integers<
                         }
                     }
                 }
-                if MINIMUM {
-                    let m = floats_at::<WIDE>(floats, parts);
+                if packing.minimum {
+                    let m = factor_at::<AT, T>(head, in_block, factors, [packing.parts(), 1]);
                     for t in 0..T {
                         let dx_sum = _mm512_set1_ps(*scales.add(T + t));
                         for h in 0..2 {
@@ -183,21 +208,24 @@ unsafe fn integers<
                         }
                     }
                 }
-                weights = weights.add(format.block_bytes(HEIGHT));
+                weights = weights.add(packing.block_bytes(HEIGHT));
                 numbers = numbers.add(T * BLOCK);
-                scales = scales.add(3 * T);
+                scales = scales.add(SCALES * T);
+                if packing.by_super && T > 1 {
+                    factors = factors.add(packing.factors() * HEIGHT);
+                }
             }
         }
         sums
     }
-    by_rows!(call, tile, sums, BITS, ZERO, MINIMUM, WIDE, HALVES);
+    by_rows!(call, sums::<AT>, 1 2 3 4 5 6);
 }
 
 /// `KIND`: 0 f32, 1 f16, 2 bf16.
 ///
 /// # Safety
 /// As [`Kernel`], on a CPU with AVX-512 F, BW, DQ, VL; activations as floats.
-unsafe fn floats<const KIND: u8>(call: &Call, tile: &mut Tile) {
+unsafe fn floats<const KIND: u8>(call: &Call) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
     unsafe fn sums<const KIND: u8, const T: usize>(call: &Call) -> Sums<T> {
         let mut sums = [[_mm512_setzero_ps(); 2]; T];
@@ -229,5 +257,5 @@ unsafe fn floats<const KIND: u8>(call: &Call, tile: &mut Tile) {
         }
         sums
     }
-    by_rows!(call, tile, sums, KIND);
+    by_rows!(call, sums::<KIND>, 1 2 3 4 5 6);
 }

@@ -3,7 +3,7 @@
 
 use super::activations::Form;
 use super::format::BLOCK;
-use super::{Linear, Scratch, Tile, lanes};
+use super::{Linear, MOST_HEIGHT, MOST_ROWS, ROOM, Scratch, lanes};
 use crate::ops::silu_mul::cpu as silu_mul;
 use crate::pool::Pool;
 use crate::simd::with_wide_simd;
@@ -24,7 +24,10 @@ impl Linear {
     }
 
     /// Leaves the gated `x` for [`Self::run_gated`] of `next`.
-    #[expect(unsafe_code, reason = "blocks of the gated rows are written by different threads")]
+    #[expect(
+        unsafe_code,
+        reason = "calls kernels; blocks of the gated rows are written by different threads"
+    )]
     pub fn gate(&self, next: &Self, pool: &mut Pool, scratch: &mut Scratch, x: &[f32]) {
         let (rows, [gate, up]) = (x.len() / self.cols, [&self.matrices[0], &self.matrices[1]]);
         let Scratch { forms, gated } = scratch;
@@ -35,26 +38,31 @@ impl Linear {
         let each = BLOCK / height;
         gated.by_blocks(|to| {
             self.by_panels(pool, next.cols / BLOCK, rows, |block, groups| {
-                let mut sums: [Tile; 2] = [[[0.0; 32]; 6]; 2];
-                let mut half: Tile = [[0.0; 32]; 6];
-                for group in groups {
-                    let group = to.to.group(group);
-                    for panel in 0..each {
-                        for (matrix, sums) in [gate, up].into_iter().zip(&mut sums) {
-                            let activations = &forms[matrix.form as usize];
-                            self.sums(matrix, block * each + panel, activations, group, &mut half);
-                            for (sums, half) in sums.iter_mut().zip(&half[..group.len]) {
-                                sums[panel * height..][..height].copy_from_slice(&half[..height]);
-                            }
+                ROOM.with_borrow_mut(|rooms| {
+                    // Those of the gate, then those of what it gates: as many as a block of columns has.
+                    let mut rooms = rooms.iter_mut();
+                    let places = [(gate, 0), (gate, 1), (up, 0), (up, 1)];
+                    let panels = places.map(|(matrix, panel)| {
+                        let room = rooms.next().filter(|_| panel < each)?;
+                        Some(self.panel(matrix, block * each + panel, rows, room))
+                    });
+                    let mut sums = [[[0.0; MOST_HEIGHT]; MOST_ROWS]; 2];
+                    for index in groups.clone() {
+                        let (group, turn) = (to.to.group(index), [index - groups.start, groups.len()]);
+                        for (i, panel) in panels.iter().flatten().enumerate() {
+                            let activations = &forms[panel.matrix.form as usize];
+                            let out = sums[i / each].as_flattened_mut()[i % each * height..].as_mut_ptr();
+                            // SAFETY: rows are as long as the panels of a matrix in this block together.
+                            unsafe { self.sums(panel, activations, group, turn, (out, MOST_HEIGHT)) };
                         }
+                        let [gates, ups] = &mut sums;
+                        for (gate, up) in gates.iter_mut().zip(ups).take(group.len) {
+                            with_wide_simd!(self.isa, s => silu_mul::gate(s, gate, up));
+                        }
+                        // SAFETY: a block of a group belongs to one unit of the job.
+                        unsafe { to.put(self.isa, group, block, gates) };
                     }
-                    let [gates, ups] = &mut sums;
-                    for (gate, up) in gates.iter_mut().zip(ups).take(group.len) {
-                        with_wide_simd!(self.isa, s => silu_mul::gate(s, gate, up));
-                    }
-                    // SAFETY: a block of a group belongs to one unit of the job.
-                    unsafe { to.put(self.isa, group, block, gates) };
-                }
+                });
             });
         });
     }

@@ -2,9 +2,10 @@
 
 use super::activations::Form;
 use super::format::Format;
+use super::kernel::Kernel;
 #[cfg(target_arch = "aarch64")]
 use super::neon;
-use super::{Kernel, portable};
+use super::portable;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use crate::simd::Isa;
@@ -49,7 +50,7 @@ pub(super) fn form(isa: Isa, format: Format) -> Form {
     match (isa, format) {
         (_, Format::F32 | Format::F16 | Format::BF16) => Form::Floats,
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2(_), Format::Quantised(q)) if q.bits == 8 => Form::Words,
+        (Isa::Avx2(_), Format::Quantised(at)) if super::format::PACKINGS[at].bits == 8 => Form::Words,
         (_, Format::Quantised(_)) => Form::Bytes,
     }
 }

@@ -10,14 +10,17 @@ mod activations;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod factors;
 mod format;
 mod gated;
 mod isa;
+mod kernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
 mod portable;
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,36 +30,23 @@ use crate::error::Result;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::Isa;
 use activations::{Activations, Form, Group};
-use format::Format;
+use format::{BLOCK, Format};
 use isa::{lanes, most_rows};
-
-/// Sums of one panel and one group: `[row of the group][row of the panel]`.
-type Tile = [[f32; 32]; 6];
-
-/// What a kernel reads.
-struct Call {
-    /// A panel.
-    weights: *const u8,
-    /// Columns; a multiple of 32 for quantised formats.
-    cols: usize,
-    /// Numbers and scales of a group, in the form of the kernel.
-    numbers: *const u8,
-    scales: *const f32,
-    /// Rows of the group, 1 to the kernel's most.
-    rows: usize,
-}
-
-/// Fills the first `rows` rows of the tile.
-///
-/// # Safety
-/// The CPU has the instruction set. The pointers lead to a whole panel of the kernel's format and to a whole group of its
-/// form, of `cols` columns and `rows` rows; `rows` is not above the kernel's most.
-type Kernel = unsafe fn(&Call, &mut Tile);
+use kernel::{Call, Kernel, LINE};
 
 /// Rows of the input that are worked on together, so that their numbers stay in the second-level cache.
 const ROWS_TOGETHER: usize = 128;
 /// Of each thread, where a linear has one group of rows.
 const PARTS: usize = 2;
+
+/// Rows of the largest panel, and of the largest group.
+const MOST_HEIGHT: usize = 32;
+const MOST_ROWS: usize = 6;
+
+thread_local! {
+    /// What a thread makes of the panels that it works on: of a gate and what it gates, two each.
+    static ROOM: RefCell<[Vec<f32>; 4]> = const { RefCell::new([const { Vec::new() }; 4]) };
+}
 
 /// One weight matrix, packed.
 struct Matrix {
@@ -74,6 +64,27 @@ struct Matrix {
     column: usize,
     /// First panel, counted over all matrices of the linear.
     first_panel: usize,
+}
+
+/// A panel of a matrix as its kernel reads it.
+struct Panel<'a> {
+    matrix: &'a Matrix,
+    bytes: &'a [u8],
+    factors: &'a [f32],
+    /// The panel behind it in memory; empty for the last one.
+    next: &'a [u8],
+}
+
+impl Panel<'_> {
+    /// Where in the next panel a group of `rows` rows, the `turn`th of `turns`, asks for lines, and for how many with each of its
+    /// `blocks` blocks: so many that all of the panel has been asked for when the last group has been there.
+    fn ahead(&self, rows: usize, [turn, turns]: [usize; 2], blocks: usize) -> (&[u8], usize) {
+        if !self.matrix.format.asks(rows) {
+            return (&[], 0);
+        }
+        let lines = (self.next.len() / LINE).div_ceil(turns * blocks);
+        self.next.get(turn * lines * blocks * LINE..).map_or((&[], 0), |next| (next, lines))
+    }
 }
 
 fn panel_bytes(isa: Isa, tensor: &Tensor<'_>) -> usize {
@@ -250,60 +261,106 @@ impl Linear {
         let out = Disjoint::new(out);
         self.by_panels(pool, self.panels, rows, |panel, groups| {
             let (matrix, panel) = self.place(panel);
-            self.panel(matrix, panel, &forms[matrix.form as usize], groups, &out);
+            self.product(matrix, panel, &forms[matrix.form as usize], groups, &out);
         });
     }
 
-    /// The sums of one panel and one group.
+    /// A panel as kernels read it, for so many rows of activations; `room` is for what is made of it first.
+    fn panel<'a>(
+        &'a self,
+        matrix: &'a Matrix,
+        panel: usize,
+        rows: usize,
+        room: &'a mut Vec<f32>,
+    ) -> Panel<'a> {
+        let behind = &matrix.panels.bytes()[matrix.start + panel * matrix.stride..];
+        let bytes = &behind[..matrix.panel_bytes];
+        let next =
+            behind.get(matrix.stride..).map_or(&[][..], |next| &next[..matrix.panel_bytes.min(next.len())]);
+        if rows > 1 {
+            factors::multiply(self.isa, matrix.format, 2 * lanes(self.isa), self.cols, bytes, room);
+        }
+        Panel { matrix, bytes, factors: room, next }
+    }
+
+    /// Writes the sums of one panel and one group, `turn` of so many, to `out`, the rows `apart` floats from each other.
+    ///
+    /// # Safety
+    /// There is room for as many floats as a panel has rows, of each row of the group, and it is the caller's alone.
     #[expect(unsafe_code, reason = "calls kernels")]
-    fn sums(&self, matrix: &Matrix, panel: usize, activations: &Activations, group: Group, tile: &mut Tile) {
+    unsafe fn sums(
+        &self,
+        panel: &Panel<'_>,
+        activations: &Activations,
+        group: Group,
+        turn: [usize; 2],
+        (out, apart): (*mut f32, usize),
+    ) {
+        let (ahead, lines) = panel.ahead(group.len, turn, self.cols.div_ceil(BLOCK));
         let call = Call {
-            weights: matrix.panels.bytes()[matrix.start + panel * matrix.stride..][..matrix.panel_bytes]
-                .as_ptr(),
+            weights: panel.bytes.as_ptr(),
+            factors: panel.factors.as_ptr(),
             cols: self.cols,
             numbers: activations.numbers(group),
             scales: activations.scales(group),
             rows: group.len,
+            ahead: ahead.as_ptr(),
+            lines,
+            out,
+            apart,
         };
         // SAFETY: `self.isa` is the proof of the instruction set that `kernel` was chosen by; panel and group are
-        // whole, and groups have at most `most_rows` rows.
+        // whole, and groups have at most `most_rows` rows. The output is as the caller says.
         unsafe {
-            match matrix.kernel {
-                Some(kernel) => kernel(&call, tile),
-                None => portable::run(matrix.format, &call, tile),
+            match panel.matrix.kernel {
+                Some(kernel) => kernel(&call),
+                None => portable::run(panel.matrix.format, &call),
             }
         }
     }
 
     /// One panel and several groups.
     #[expect(unsafe_code, reason = "panels of the output are written by different threads")]
-    fn panel(
+    fn product(
         &self,
         matrix: &Matrix,
-        panel: usize,
+        index: usize,
         activations: &Activations,
         groups: Range<usize>,
         out: &Disjoint<'_, f32>,
     ) {
         let height = 2 * lanes(self.isa);
-        let len = height.min(matrix.rows - panel * height);
-        let column = matrix.column + panel * height;
-        let mut tile: Tile = [[0.0; 32]; 6];
-        for group in groups {
-            let group = activations.group(group);
-            self.sums(matrix, panel, activations, group, &mut tile);
-            for (t, sums) in tile[..group.len].iter().enumerate() {
-                // SAFETY: a panel's columns of a row are written by one task, once.
-                let out = unsafe { out.part((group.first + t) * self.width + column, len) };
-                if self.bias.is_empty() {
+        let len = height.min(matrix.rows - index * height);
+        let column = matrix.column + index * height;
+        let place = |row: usize| row * self.width + column;
+        ROOM.with_borrow_mut(|[room, ..]| {
+            let panel = self.panel(matrix, index, activations.rows(), room);
+            for index in groups.clone() {
+                let (group, turn) = (activations.group(index), [index - groups.start, groups.len()]);
+                if len == height && self.bias.is_empty() {
+                    let last = place(group.first + group.len - 1);
+                    // SAFETY: a panel's columns of a row are written by one task, once; the last ones are inside.
+                    unsafe {
+                        let out = out.from(place(group.first), last - place(group.first) + len);
+                        self.sums(&panel, activations, group, turn, (out, self.width));
+                    }
+                    continue;
+                }
+                let mut tile = [[0.0; MOST_HEIGHT]; MOST_ROWS];
+                // SAFETY: the tile is large enough.
+                unsafe {
+                    self.sums(&panel, activations, group, turn, (tile.as_mut_ptr().cast(), MOST_HEIGHT));
+                }
+                for (t, sums) in tile[..group.len].iter().enumerate() {
+                    // SAFETY: a panel's columns of a row are written by one task, once.
+                    let out = unsafe { out.part(place(group.first + t), len) };
                     out.copy_from_slice(&sums[..len]);
-                } else {
-                    for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&self.bias[column..]) {
-                        *out = sum + bias;
+                    if !self.bias.is_empty() {
+                        out.iter_mut().zip(&self.bias[column..]).for_each(|(out, bias)| *out += bias);
                     }
                 }
             }
-        }
+        });
     }
 }
 

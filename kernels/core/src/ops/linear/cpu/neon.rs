@@ -14,8 +14,9 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::format::{BLOCK, Format, Quantised};
-use super::{Call, Kernel, Tile};
+use super::activations::SCALES;
+use super::format::{BLOCK, Format, PACKINGS, SUPER};
+use super::kernel::{Call, Kernel, Kernels, ask, by_rows, for_each_packing};
 use crate::simd::neon::widen;
 
 /// Lanes of a half panel.
@@ -28,48 +29,23 @@ pub(super) const MOST_ROWS: usize = 4;
 
 type Sums<const T: usize> = [[float32x4_t; QUARTERS]; T];
 
+const KERNELS: Kernels = for_each_packing!(integers);
+
 /// The kernel of a format.
 pub(super) fn kernel(format: Format) -> Kernel {
-    let Format::Quantised(q) = format else {
-        return match format {
-            Format::F16 => floats::<1>,
-            Format::BF16 => floats::<2>,
-            Format::F32 | Format::Quantised(_) => floats::<0>,
-        };
-    };
-    match (q.bits, q.zero, q.minimum, q.wide, q.halves) {
-        (4, 8, false, false, false) => integers::<4, 8, false, false, false>,
-        (4, 0, true, false, false) => integers::<4, 0, true, false, false>,
-        (4, 0, true, true, false) => integers::<4, 0, true, true, false>,
-        (8, 0, false, false, false) => integers::<8, 0, false, false, false>,
-        (8, 0, true, false, false) => integers::<8, 0, true, false, false>,
-        (8, 0, true, true, false) => integers::<8, 0, true, true, false>,
-        (8, 0, false, true, true) => integers::<8, 0, false, true, true>,
-        _ => unreachable!("Format::of makes no {q:?}"),
+    match format {
+        Format::Quantised(at) => KERNELS[at],
+        Format::F32 => floats::<0>,
+        Format::F16 => floats::<1>,
+        Format::BF16 => floats::<2>,
     }
 }
 
-/// Calls `$kernel` with the number of rows as a constant, then stores the sums.
-macro_rules! by_rows {
-    ($call:expr, $tile:expr, $kernel:ident, $($constant:expr),*) => {{
-        let call: &Call = $call;
-        // SAFETY: the caller's duties are the kernel's.
-        unsafe {
-            match call.rows {
-                1 => store($kernel::<$($constant,)* 1>(call), $tile),
-                2 => store($kernel::<$($constant,)* 2>(call), $tile),
-                3 => store($kernel::<$($constant,)* 3>(call), $tile),
-                _ => store($kernel::<$($constant,)* 4>(call), $tile),
-            }
-        }
-    }};
-}
-
-fn store<const T: usize>(sums: Sums<T>, tile: &mut Tile) {
-    for (row, sums) in tile.iter_mut().zip(sums) {
-        for (to, sum) in row.as_chunks_mut::<4>().0.iter_mut().zip(sums) {
-            // SAFETY: four floats.
-            unsafe { vst1q_f32(to.as_mut_ptr(), sum) };
+unsafe fn store<const T: usize>(call: &Call, sums: Sums<T>) {
+    for (t, sums) in sums.iter().enumerate() {
+        for (quarter, &sum) in sums.iter().enumerate() {
+            // SAFETY: the caller's duty; a row of the output has the sums of a panel.
+            unsafe { vst1q_f32(call.out.add(t * call.apart + 4 * quarter), sum) };
         }
     }
 }
@@ -103,77 +79,103 @@ fn dot_quad(quad: usize, sum: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_
     }
 }
 
-/// Place `place` of a block's floats, four rows from row `4 * quarter` on.
+/// Half `place` of the four rows from row `4 * quarter` on.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn floats_at<const WIDE: bool>(floats: *const u8, place: usize, quarter: usize) -> float32x4_t {
-    let at = place * HEIGHT + 4 * quarter;
-    // SAFETY: the caller points at a block's floats, `place` is below their number.
+unsafe fn halves_at(halves: *const u8, place: usize, quarter: usize) -> float32x4_t {
+    // SAFETY: the caller points at halves of every row, `place` is below their number.
+    unsafe { widen(vld1_u16(halves.cast::<u16>().add(place * HEIGHT + 4 * quarter))) }
+}
+
+/// As [`halves_at`], of bytes.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn bytes_at(bytes: *const u8, place: usize, quarter: usize) -> float32x4_t {
+    // SAFETY: as in `halves_at`; four bytes are read.
     unsafe {
-        if WIDE {
-            vld1q_f32(floats.cast::<f32>().add(at))
-        } else {
-            widen(vld1_u16(floats.cast::<u16>().add(at)))
+        let four = bytes.add(place * HEIGHT + 4 * quarter).cast::<u32>().read_unaligned();
+        let wide = vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four)));
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)))
+    }
+}
+
+/// Factor `place` of a block, of the four rows from row `4 * quarter` on: from the block, where bytes are times half `of` of the
+/// head, or from floats.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn factor_at<const AT: usize, const T: usize>(
+    head: *const u8,
+    in_block: *const u8,
+    floats: *const f32,
+    [place, of]: [usize; 2],
+    quarter: usize,
+) -> float32x4_t {
+    // SAFETY: the caller points at what the packing and the number of rows have; `place` is below the number of factors.
+    unsafe {
+        match (const { PACKINGS[AT].by_super }, T) {
+            (false, _) => halves_at(in_block, place, quarter),
+            (true, 1) => vmulq_f32(bytes_at(in_block, place, quarter), halves_at(head, of, quarter)),
+            (true, _) => vld1q_f32(floats.add(place * HEIGHT + 4 * quarter)),
         }
+    }
+}
+
+/// Four columns of the four rows of a quarter as bytes, unsigned below eight bits: quad `quad` of a block.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn quad_at(bits: usize, block: *const u8, quad: usize, quarter: usize) -> int8x16_t {
+    // SAFETY: the caller points at a block of `bits` bits; `quad` is below 8, `quarter` below 4.
+    unsafe {
+        let at = |i: usize| vld1q_u8(block.add((i * QUARTERS + quarter) * 16));
+        vreinterpretq_s8_u8(match (bits, quad % 4) {
+            (4, 0 | 2) => vandq_u8(at(quad / 2), vdupq_n_u8(15)),
+            (4, _) => vshrq_n_u8::<4>(at(quad / 2)),
+            (6, 3) => {
+                let first = quad / 4 * 3;
+                let low = vshrq_n_u8::<6>(at(first));
+                let middle = vsliq_n_u8::<2>(low, vshrq_n_u8::<6>(at(first + 1)));
+                vsliq_n_u8::<4>(middle, vshrq_n_u8::<6>(at(first + 2)))
+            }
+            (6, i) => vandq_u8(at(quad / 4 * 3 + i), vdupq_n_u8(63)),
+            _ => at(quad),
+        })
     }
 }
 
 /// # Safety
 /// As [`Kernel`], on a CPU with NEON and dot products of bytes.
-unsafe fn integers<
-    const BITS: usize,
-    const ZERO: i32,
-    const MINIMUM: bool,
-    const WIDE: bool,
-    const HALVES: bool,
->(
-    call: &Call,
-    tile: &mut Tile,
-) {
+unsafe fn integers<const AT: usize>(call: &Call) {
     #[target_feature(enable = "neon,dotprod")]
-    unsafe fn sums<
-        const BITS: usize,
-        const ZERO: i32,
-        const MINIMUM: bool,
-        const WIDE: bool,
-        const HALVES: bool,
-        const T: usize,
-    >(
-        call: &Call,
-    ) -> Sums<T> {
-        let format =
-            const { Quantised { bits: BITS, zero: ZERO, minimum: MINIMUM, wide: WIDE, halves: HALVES } };
-        let parts = if HALVES { 2 } else { 1 };
+    unsafe fn sums<const AT: usize, const T: usize>(call: &Call) -> Sums<T> {
+        let packing = const { PACKINGS[AT] };
         let mut sums = [[vdupq_n_f32(0.0); QUARTERS]; T];
         let (mut weights, mut numbers, mut scales) = (call.weights, call.numbers.cast::<i8>(), call.scales);
-        for _ in 0..call.cols / BLOCK {
-            // SAFETY: `call` has this block in all three arrays.
+        let mut factors = call.factors;
+        // SAFETY: blocks stand behind the head.
+        weights = unsafe { weights.add(packing.head_bytes(HEIGHT, call.cols)) };
+        let mut ahead = call.ahead;
+        for block in 0..call.cols / BLOCK {
+            ahead = ask(ahead, call.lines);
+            // SAFETY: `call` has this block in all arrays.
             unsafe {
-                let floats = weights.add(format.number_bytes(HEIGHT));
+                let in_block = weights.add(packing.number_bytes(HEIGHT));
+                let head = call.weights.add(block / (SUPER / BLOCK) * packing.half_bytes(HEIGHT));
                 // Eight rows at a time: with more the sums would not fit into the registers.
                 for half in 0..2 {
-                    for part in 0..parts {
+                    for part in 0..packing.parts() {
                         let mut dots = [[vdupq_n_s32(0); 2]; T];
-                        if ZERO != 0 {
+                        if packing.zero != 0 {
                             for t in 0..T {
-                                let sum = (*scales.add(2 * T + t)).to_bits() as i32;
-                                dots[t] = [vdupq_n_s32(-ZERO * sum); 2];
+                                let sums = [*scales.add(2 * T + t), *scales.add(3 * T + t)];
+                                dots[t] = [vdupq_n_s32(packing.start(part, sums[0], sums[1])); 2];
                             }
                         }
-                        for quad in part * 8 / parts..(part + 1) * 8 / parts {
-                            let w: [int8x16_t; 2] = std::array::from_fn(|q| {
-                                if BITS == 4 {
-                                    let at = weights.add((quad / 2 * QUARTERS + 2 * half + q) * 16);
-                                    let both = vld1q_u8(at);
-                                    vreinterpretq_s8_u8(if quad.is_multiple_of(2) {
-                                        vandq_u8(both, vdupq_n_u8(15))
-                                    } else {
-                                        vshrq_n_u8::<4>(both)
-                                    })
-                                } else {
-                                    vld1q_s8(weights.cast::<i8>().add((quad * QUARTERS + 2 * half + q) * 16))
-                                }
-                            });
+                        let quads = 8 / packing.parts();
+                        for quad in part * quads..(part + 1) * quads {
+                            let w = [
+                                quad_at(packing.bits, weights, quad, 2 * half),
+                                quad_at(packing.bits, weights, quad, 2 * half + 1),
+                            ];
                             for t in 0..T {
                                 let x = vld1q_s8(numbers.add(t * BLOCK + quad / 4 * 16));
                                 for q in 0..2 {
@@ -183,37 +185,41 @@ unsafe fn integers<
                         }
                         for q in 0..2 {
                             let quarter = 2 * half + q;
-                            let d = floats_at::<WIDE>(floats, part, quarter);
+                            let d = factor_at::<AT, T>(head, in_block, factors, [part, 0], quarter);
                             for t in 0..T {
                                 let scaled = vmulq_f32(vcvtq_f32_s32(dots[t][q]), d);
                                 sums[t][quarter] = vfmaq_n_f32(sums[t][quarter], scaled, *scales.add(t));
                             }
                         }
                     }
-                    if MINIMUM {
+                    if packing.minimum {
                         for quarter in 2 * half..2 * half + 2 {
-                            let m = floats_at::<WIDE>(floats, parts, quarter);
+                            let m =
+                                factor_at::<AT, T>(head, in_block, factors, [packing.parts(), 1], quarter);
                             for t in 0..T {
                                 sums[t][quarter] = vfmaq_n_f32(sums[t][quarter], m, *scales.add(T + t));
                             }
                         }
                     }
                 }
-                weights = weights.add(format.block_bytes(HEIGHT));
+                weights = weights.add(packing.block_bytes(HEIGHT));
                 numbers = numbers.add(T * BLOCK);
-                scales = scales.add(3 * T);
+                scales = scales.add(SCALES * T);
+                if packing.by_super && T > 1 {
+                    factors = factors.add(packing.factors() * HEIGHT);
+                }
             }
         }
         sums
     }
-    by_rows!(call, tile, sums, BITS, ZERO, MINIMUM, WIDE, HALVES);
+    by_rows!(call, sums::<AT>, 1 2 3 4);
 }
 
 /// `KIND`: 0 f32, 1 f16, 2 bf16.
 ///
 /// # Safety
 /// As [`Kernel`], on a CPU with NEON; activations as floats.
-unsafe fn floats<const KIND: u8>(call: &Call, tile: &mut Tile) {
+unsafe fn floats<const KIND: u8>(call: &Call) {
     #[target_feature(enable = "neon")]
     unsafe fn sums<const KIND: u8, const T: usize>(call: &Call) -> Sums<T> {
         let mut sums = [[vdupq_n_f32(0.0); QUARTERS]; T];
@@ -239,5 +245,5 @@ unsafe fn floats<const KIND: u8>(call: &Call, tile: &mut Tile) {
         }
         sums
     }
-    by_rows!(call, tile, sums, KIND);
+    by_rows!(call, sums::<KIND>, 1 2 3 4);
 }

@@ -2,9 +2,9 @@
 
 use half::f16;
 
-use super::format::Format;
+use super::format::{BLOCK, Format, PACKINGS, Packing, SUPER};
 use crate::dtype::DType;
-use crate::ops::linear::blocks::{Block, Quantised, read};
+use crate::ops::linear::blocks::{Block, Factors, factors, read};
 
 /// Fills the zeroed `panel` with rows of the checkpoint; `rows` yields at most `2 * lanes` rows, missing ones stay zero.
 /// `bias` is added (exclusive or) to each 8-bit number: 0, or 0x80 for instruction sets whose weights are unsigned.
@@ -18,15 +18,22 @@ pub(super) fn pack_panel<'a>(
 ) {
     let height = 2 * lanes;
     match Format::of(dtype) {
-        Format::Quantised(format) => {
-            if bias != 0 && format.bits == 8 {
-                for block in panel.chunks_exact_mut(format.block_bytes(height)) {
-                    block[..format.number_bytes(height)].fill(bias); // missing rows hold zeros too
+        Format::Quantised(at) => {
+            let packing = PACKINGS[at];
+            let bias = if packing.bits == 8 { bias } else { 0 };
+            let (head, blocks) = panel.split_at_mut(packing.head_bytes(height, cols));
+            if bias != 0 {
+                for block in blocks.chunks_exact_mut(packing.block_bytes(height)) {
+                    block[..packing.number_bytes(height)].fill(bias); // missing rows hold zeros too
                 }
             }
             for (r, row) in rows.enumerate() {
-                for (index, block) in panel.chunks_exact_mut(format.block_bytes(height)).enumerate() {
-                    put(format, &read(dtype, row, index), r, lanes, bias, block);
+                let place = Place { packing, row: r, lanes, bias };
+                for (index, halves) in head.chunks_exact_mut(packing.half_bytes(height)).enumerate() {
+                    place.put_halves(&factors(dtype, row, index * (SUPER / BLOCK)), halves);
+                }
+                for (index, block) in blocks.chunks_exact_mut(packing.block_bytes(height)).enumerate() {
+                    place.put_block(row, index, block);
                 }
             }
         }
@@ -41,36 +48,71 @@ pub(super) fn pack_panel<'a>(
     }
 }
 
-fn put(format: Quantised, from: &Block, row: usize, lanes: usize, bias: u8, to: &mut [u8]) {
-    let height = 2 * lanes;
-    let at = |i: usize| ((i * 2 + row / lanes) * lanes + row % lanes) * 4;
-    if format.bits == 4 {
-        for i in 0..4 {
-            for j in 0..4 {
-                to[at(i) + j] = from.numbers[8 * i + j] as u8 | (from.numbers[8 * i + 4 + j] as u8) << 4;
-            }
-        }
-    } else {
-        for (i, quad) in from.numbers.as_chunks::<4>().0.iter().enumerate() {
-            for (j, &number) in quad.iter().enumerate() {
-                to[at(i) + j] = number as u8 ^ bias;
-            }
+/// A row of a panel.
+struct Place {
+    packing: Packing,
+    row: usize,
+    lanes: usize,
+    bias: u8,
+}
+
+impl Place {
+    /// Those of a super-block.
+    fn put_halves(&self, factors: &Factors, to: &mut [u8]) {
+        self.put_half(to, 0, factors.of_scales);
+        if self.packing.minimum {
+            self.put_half(to, 1, factors.of_minimum);
         }
     }
-    let floats = &mut to[format.number_bytes(height)..];
-    let mut put = |place: usize, x: f32| {
-        let at = place * height + row;
-        if format.wide {
-            floats[at * 4..][..4].copy_from_slice(&x.to_le_bytes());
+
+    /// Block `index` of a row.
+    fn put_block(&self, row: &[u8], index: usize, to: &mut [u8]) {
+        let (packing, height) = (self.packing, 2 * self.lanes);
+        let block = read(packing.dtype, row, index);
+        let (numbers, to) = to.split_at_mut(packing.number_bytes(height));
+        self.put_numbers(&block, numbers);
+        if packing.by_super {
+            let factors = factors(packing.dtype, row, index);
+            for (part, &scale) in factors.scales[..packing.parts()].iter().enumerate() {
+                to[part * height + self.row] = scale as u8;
+            }
+            if packing.minimum {
+                to[packing.parts() * height + self.row] = factors.minimum as u8;
+            }
         } else {
-            floats[at * 2..][..2].copy_from_slice(&f16::from_f32(x).to_le_bytes()); // came from f16: exact
+            // These came from f16: exact.
+            self.put_half(to, 0, f16::from_f32(block.scales[0]));
+            if packing.minimum {
+                self.put_half(to, 1, f16::from_f32(block.minimum));
+            }
         }
-    };
-    put(0, from.scales[0]);
-    if format.halves {
-        put(1, from.scales[1]);
     }
-    if format.minimum {
-        put(1 + usize::from(format.halves), from.minimum);
+
+    fn put_half(&self, to: &mut [u8], place: usize, half: f16) {
+        to[(place * 2 * self.lanes + self.row) * 2..][..2].copy_from_slice(&half.to_le_bytes());
+    }
+
+    fn put_numbers(&self, block: &Block, to: &mut [u8]) {
+        let at = |i: usize| ((i * 2 + self.row / self.lanes) * self.lanes + self.row % self.lanes) * 4;
+        let stored = |column: usize| match self.packing.bits {
+            // These may be below zero where there is one to take off.
+            6 => (i32::from(block.numbers[column]) + self.packing.zero) as u8,
+            _ => block.numbers[column] as u8 ^ self.bias,
+        };
+        match self.packing.bits {
+            4 => (0..4).for_each(|i| {
+                for j in 0..4 {
+                    to[at(i) + j] = stored(8 * i + j) | stored(8 * i + 4 + j) << 4;
+                }
+            }),
+            6 => (0..6).for_each(|i| {
+                for j in 0..4 {
+                    let (part, i_of_part) = (i / 3 * 16, i % 3);
+                    let two = stored(part + 12 + j) >> (2 * i_of_part) & 3;
+                    to[at(i) + j] = stored(part + 4 * i_of_part + j) | two << 6;
+                }
+            }),
+            _ => (0..BLOCK).for_each(|column| to[at(column / 4) + column % 4] = stored(column)),
+        }
     }
 }

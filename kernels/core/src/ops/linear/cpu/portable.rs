@@ -3,8 +3,9 @@
 
 use half::{bf16, f16};
 
-use super::format::{BLOCK, Format, Quantised};
-use super::{Call, Tile};
+use super::activations::SCALES;
+use super::format::{BLOCK, Format, PACKINGS, Packing, SUPER};
+use super::kernel::Call;
 
 /// Lanes of a half panel.
 pub(super) const LANES: usize = 8;
@@ -13,73 +14,108 @@ const HEIGHT: usize = 2 * LANES;
 pub(super) const MOST_ROWS: usize = 4;
 
 /// # Safety
-/// As [`super::Kernel`], for this format with 8 lanes, activations as bytes or floats.
-pub(super) unsafe fn run(format: Format, call: &Call, tile: &mut Tile) {
-    // SAFETY: the caller hands over a panel and a group of the sizes below.
-    let (panel, scales) = unsafe {
-        let blocks = call.cols / BLOCK * usize::from(matches!(format, Format::Quantised(_)));
-        (
-            std::slice::from_raw_parts(call.weights, format.panel_bytes(HEIGHT, call.cols)),
-            std::slice::from_raw_parts(call.scales, 3 * blocks * call.rows),
-        )
-    };
-    for row in &mut tile[..call.rows] {
-        row[..HEIGHT].fill(0.0);
-    }
+/// As [`super::kernel::Kernel`], for this format with 8 lanes, activations as bytes or floats.
+pub(super) unsafe fn run(format: Format, call: &Call) {
+    let mut tile = [[0.0; HEIGHT]; MOST_ROWS];
+    let tile = &mut tile[..call.rows];
     match format {
-        Format::Quantised(format) => {
-            // SAFETY: as above; bytes, one a column and row.
-            let numbers = unsafe { std::slice::from_raw_parts(call.numbers.cast(), call.cols * call.rows) };
-            quantised(format, panel, numbers, scales, call.rows, tile);
+        Format::Quantised(at) => {
+            let (packing, blocks) = (PACKINGS[at], call.cols / BLOCK);
+            // SAFETY: the caller hands over a panel and a group of bytes of these sizes.
+            let (panel, numbers, scales) = unsafe {
+                (
+                    std::slice::from_raw_parts(call.weights, format.panel_bytes(HEIGHT, call.cols)),
+                    std::slice::from_raw_parts(call.numbers.cast(), call.cols * call.rows),
+                    std::slice::from_raw_parts(call.scales, SCALES * blocks * call.rows),
+                )
+            };
+            let (head, blocks) = panel.split_at(packing.head_bytes(HEIGHT, call.cols));
+            quantised(packing, head, blocks, numbers, scales, tile);
         }
         Format::F32 | Format::F16 | Format::BF16 => {
             // SAFETY: as above; floats, one a column and row.
-            let x = unsafe { std::slice::from_raw_parts(call.numbers.cast(), call.cols * call.rows) };
-            floats(format, panel, x, call.rows, tile);
+            let (panel, x) = unsafe {
+                (
+                    std::slice::from_raw_parts(call.weights, format.panel_bytes(HEIGHT, call.cols)),
+                    std::slice::from_raw_parts(call.numbers.cast(), call.cols * call.rows),
+                )
+            };
+            floats(format, panel, x, tile);
         }
+    }
+    for (t, sums) in tile.iter().enumerate() {
+        // SAFETY: the caller's duty; a row of the output has the sums of a panel.
+        unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), call.out.add(t * call.apart), HEIGHT) };
     }
 }
 
-fn quantised(format: Quantised, panel: &[u8], numbers: &[i8], scales: &[f32], rows: usize, tile: &mut Tile) {
-    for (b, block) in panel.chunks_exact(format.block_bytes(HEIGHT)).enumerate() {
-        let floats = &block[format.number_bytes(HEIGHT)..];
-        let float = |place: usize, r: usize| {
-            let at = place * HEIGHT + r;
-            if format.wide {
-                f32::from_le_bytes(std::array::from_fn(|i| floats[at * 4 + i]))
-            } else {
-                f16::from_le_bytes([floats[at * 2], floats[at * 2 + 1]]).to_f32()
-            }
-        };
-        for t in 0..rows {
+type Sums = [f32; HEIGHT];
+
+fn quantised(
+    packing: Packing,
+    head: &[u8],
+    blocks: &[u8],
+    numbers: &[i8],
+    scales: &[f32],
+    tile: &mut [Sums],
+) {
+    let rows = tile.len();
+    for (b, block) in blocks.chunks_exact(packing.block_bytes(HEIGHT)).enumerate() {
+        let head =
+            if packing.by_super { &head[b * BLOCK / SUPER * packing.half_bytes(HEIGHT)..] } else { head };
+        for (t, sums) in tile.iter_mut().enumerate() {
             let x = &numbers[(b * rows + t) * BLOCK..][..BLOCK];
-            let scale = |i: usize| scales[(b * 3 + i) * rows + t];
-            let (d, d_sum, sum) = (scale(0), scale(1), scale(2).to_bits() as i32);
-            for (r, out) in tile[t][..HEIGHT].iter_mut().enumerate() {
-                let dot = |columns: std::ops::Range<usize>| -> i32 {
-                    columns.map(|k| i32::from(number(format, block, r, k)) * i32::from(x[k])).sum()
-                };
-                if format.halves {
-                    *out = (dot(0..16) as f32 * float(0, r)).mul_add(d, *out);
-                    *out = (dot(16..32) as f32 * float(1, r)).mul_add(d, *out);
-                } else {
-                    *out = ((dot(0..32) - format.zero * sum) as f32 * float(0, r)).mul_add(d, *out);
+            let scale = |i: usize| scales[(b * SCALES + i) * rows + t];
+            let (d, d_sum) = (scale(0), scale(1));
+            for (r, out) in sums.iter_mut().enumerate() {
+                let factor = |place: usize, of: usize| factor(packing, head, block, r, place, of);
+                for part in 0..packing.parts() {
+                    let columns = BLOCK / packing.parts();
+                    let product = |k: usize| number(packing, block, r, k) * i32::from(x[k]);
+                    let dot: i32 = (part * columns..(part + 1) * columns).map(product).sum();
+                    let dot = dot + packing.start(part, scale(2), scale(3));
+                    *out = (dot as f32 * factor(part, 0)).mul_add(d, *out);
                 }
-                if format.minimum {
-                    *out = float(1 + usize::from(format.halves), r).mul_add(d_sum, *out);
+                if packing.minimum {
+                    *out = factor(packing.parts(), 1).mul_add(d_sum, *out);
                 }
             }
         }
     }
 }
 
-fn number(format: Quantised, block: &[u8], row: usize, column: usize) -> i8 {
-    let at = |quad: usize| ((quad * 2 + row / LANES) * LANES + row % LANES) * 4 + column % 4;
-    let quad = column / 4;
-    if format.bits == 4 { (block[at(quad / 2)] >> (quad % 2 * 4) & 15) as i8 } else { block[at(quad)] as i8 }
+/// Factor `place` of a row; `of` says which half of a super-block it is times.
+fn factor(packing: Packing, head: &[u8], block: &[u8], row: usize, place: usize, of: usize) -> f32 {
+    let factors = &block[packing.number_bytes(HEIGHT)..];
+    let half = |halves: &[u8], place: usize| {
+        let at = (place * HEIGHT + row) * 2;
+        f16::from_le_bytes([halves[at], halves[at + 1]]).to_f32()
+    };
+    if packing.by_super {
+        half(head, of) * f32::from(factors[place * HEIGHT + row] as i8)
+    } else {
+        half(factors, place)
+    }
 }
 
-fn floats(format: Format, panel: &[u8], x: &[f32], rows: usize, tile: &mut Tile) {
+fn number(packing: Packing, block: &[u8], row: usize, column: usize) -> i32 {
+    let at = |quad: usize| block[((quad * 2 + row / LANES) * LANES + row % LANES) * 4 + column % 4];
+    let quad = column / 4;
+    match packing.bits {
+        4 => i32::from(at(quad / 2) >> (quad % 2 * 4) & 15),
+        6 => {
+            let first = quad / 4 * 3;
+            i32::from(match quad % 4 {
+                3 => at(first) >> 6 | at(first + 1) >> 6 << 2 | at(first + 2) >> 6 << 4,
+                i => at(first + i) & 63,
+            })
+        }
+        _ => i32::from(at(quad) as i8),
+    }
+}
+
+fn floats(format: Format, panel: &[u8], x: &[f32], tile: &mut [Sums]) {
+    let rows = tile.len();
     for (k, x) in x.chunks_exact(rows).enumerate() {
         for (r, t) in (0..HEIGHT).flat_map(|r| (0..rows).map(move |t| (r, t))) {
             let at = k * HEIGHT + r;

@@ -1,5 +1,6 @@
 use half::{bf16, f16};
 
+use super::format::{Format, PACKINGS};
 use super::{Linear, Scratch};
 use crate::backend::Tensor;
 use crate::backend::cpu::memory::Memory;
@@ -195,18 +196,30 @@ fn a_row_that_is_not_a_number_spoils_no_other_row() {
 
 #[test]
 fn the_largest_numbers_do_not_overflow() {
-    for (dtype, fill) in [(DType::Q4_0, 0xff), (DType::Q4_1, 0xff), (DType::Q8_0, 0x80), (DType::Q8_0, 0x7f)]
-    {
-        let mut bytes = vec![fill; 16 * dtype.row_bytes(64)];
+    let extremes = DType::ALL.into_iter().flat_map(|dtype| [0, 0xff, 0x7f, 0x80].map(|fill| (dtype, fill)));
+    for (dtype, fill) in extremes.filter(|(dtype, _)| dtype.block_len() > 1) {
+        let mut bytes = vec![fill; 16 * dtype.row_bytes(256)];
         for block in bytes.chunks_mut(dtype.block_bytes()) {
-            block[..2].copy_from_slice(&f16::from_f32(1.0).to_le_bytes());
-            if dtype == DType::Q4_1 {
+            let one = f16::from_f32(1.0).to_le_bytes();
+            match dtype {
+                DType::Q6_K => {
+                    block[192..208].fill(if fill < 0x80 { 0x7f } else { 0x80 });
+                    block[208..].copy_from_slice(&one);
+                }
+                DType::Q4_K | DType::Q5_K => block[..16].fill(0xff),
+                DType::Q4_1 | DType::Q5_1 => block[2..4].fill(0),
+                _ => {}
+            }
+            if dtype != DType::Q6_K {
+                block[..2].copy_from_slice(&one);
+            }
+            if matches!(dtype, DType::Q4_K | DType::Q5_K) {
                 block[2..4].fill(0);
             }
         }
-        let case = Case { dtype, rows: 16, cols: 64, bytes };
+        let case = Case { dtype, rows: 16, cols: 256, bytes };
         for sign in [1.0, -1.0] {
-            let x = vec![127.0 * sign; 64];
+            let x = vec![127.0 * sign; 256];
             for isa in isas() {
                 let out = linear(isa, 1, std::slice::from_ref(&case), &[], &x);
                 assert!(worst(&case, &x, &out, 0.0) < 1.0, "{dtype:?} {fill} {}", isa.name());
@@ -253,6 +266,32 @@ fn a_gate_leaves_to_the_next_linear_what_the_ops_alone_would() {
                 let what = format!("{gate:?} {up:?} {down:?} {} {rows} rows", isa.name());
                 assert_eq!(bits(&out), bits(&expected[..rows * 70]), "{what}");
             }
+        }
+    }
+}
+
+#[test]
+fn panels_hold_no_more_bytes_than_the_file_but_for_padding() {
+    for (dtype, most) in DType::ALL.map(|dtype| match dtype {
+        // Five bits are kept as six.
+        DType::Q5_0 | DType::Q5_1 | DType::Q5_K => (dtype, 1.21),
+        _ => (dtype, 1.03),
+    }) {
+        for isa in isas() {
+            let (rows, cols) = (2 * super::lanes(isa), 512);
+            let share =
+                Format::of(dtype).panel_bytes(rows, cols) as f64 / (rows * dtype.row_bytes(cols)) as f64;
+            assert!((1.0..most).contains(&share), "{dtype:?} {}: {share}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn every_quantised_type_has_a_packing_of_its_own() {
+    for dtype in DType::ALL {
+        match Format::of(dtype) {
+            Format::Quantised(at) => assert_eq!(PACKINGS[at].dtype, dtype),
+            Format::F32 | Format::F16 | Format::BF16 => assert_eq!(dtype.block_len(), 1),
         }
     }
 }
