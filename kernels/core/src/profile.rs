@@ -2,13 +2,13 @@
 //! without, so that its share of the machine's limit is never too high: weights and KV that are read, multiplications of
 //! matrices and of attention. Activations count for nothing: they stay in caches.
 
-use crate::arena::Arena;
-use crate::backend::{Instruction, Tensor};
+use crate::backend::{Backend, Instruction, Launch, Tensor};
 use crate::dtype::DType;
+use crate::error::Result;
 use crate::op::Op;
 use crate::step::Step;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An op of the tape, or several that are done as one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,9 +70,9 @@ impl Weights {
 
 /// What some ops took in a step.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Taken {
-    pub(crate) time: Duration,
-    pub(crate) waited: Duration,
+struct Taken {
+    time: Duration,
+    waited: Duration,
 }
 
 /// Counts steps.
@@ -94,15 +94,32 @@ impl Profiler {
         Self { weights, ops: BTreeMap::new(), steps: 0, time: Duration::ZERO, gaps: Duration::ZERO }
     }
 
-    /// Counts instructions that were done as one; `first` is the first one's index.
-    pub(crate) fn add(
+    /// As [`Backend::run`], and counts each op. A device that works beside its host is waited for after each.
+    pub(crate) fn run(
         &mut self,
-        first: usize,
+        backend: &mut dyn Backend,
         instructions: &[Instruction],
-        step: &Step,
-        arena: &Arena,
-        taken: Taken,
-    ) {
+        launch: &mut Launch<'_>,
+    ) -> Result<()> {
+        let mut first = 0;
+        while first < instructions.len() {
+            let count = backend.together(&instructions[first..]);
+            let now = &instructions[first..first + count];
+            if launch.step.rows_of(now[0].rows()) > 0 {
+                let (begin, waited) = (Instant::now(), backend.waited());
+                backend.run(now, launch)?;
+                backend.synchronize()?;
+                let taken = Taken { time: begin.elapsed(), waited: backend.waited().saturating_sub(waited) };
+                self.add(first, now, launch, taken);
+            }
+            first += count;
+        }
+        Ok(())
+    }
+
+    /// Counts instructions that were done as one; `first` is the first one's index.
+    fn add(&mut self, first: usize, instructions: &[Instruction], launch: &Launch<'_>, taken: Taken) {
+        let Launch { step, arena, .. } = *launch;
         let profile = self.ops.entry(first).or_insert_with(|| OpProfile {
             labels: instructions.iter().map(|one| one.op.label().to_owned()).collect(),
             ops: instructions.iter().map(|one| one.op.name().to_owned()).collect(),
