@@ -38,6 +38,7 @@ describe("the machine's limits", () => {
     const macs = { int8: 5, fp32: 0 };
     const meter = new LimitMeter("portable", 1, {
       weightBytes: 5000,
+      kv: [],
       perToken: macs,
       perSample: macs,
     });

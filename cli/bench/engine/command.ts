@@ -48,8 +48,9 @@ export async function benchEngine(
   const { client, model } = session;
   try {
     checkGrid(tests, gridLimits(session));
-    const { modelName, backend, threads } = client.info;
-    const work = workOf(model);
+    const { modelName, backend, threads, kvBytes, numBlocks, blockSize } = client.info;
+    // The null block has a page too.
+    const work = workOf(model, kvBytes / (numBlocks + 1) / blockSize);
     const meter = values.limits ? createMeter(session, work) : undefined;
     const peer = folder === undefined ? undefined : { folder, modelPath: model.path, threads };
     const results = await measure(session, tests, values, meter, peer, log);

@@ -9,7 +9,12 @@ const SETTING = {
   model: "m",
   backend: "cpu/avx2",
   threads: 2,
-  work: { weightBytes: 1000, perToken: { int8: 1, fp32: 0 }, perSample: { int8: 0, fp32: 0 } },
+  work: {
+    weightBytes: 1000,
+    kv: [],
+    perToken: { int8: 1, fp32: 0 },
+    perSample: { int8: 0, fp32: 0 },
+  },
   maxBatchedTokens: 512,
 };
 
