@@ -147,9 +147,9 @@ export const ENGINE_OPTIONS = {
     group: "engine",
     type: "choice",
     default: "auto",
-    choices: ["auto", "f16", "bf16", "q8"],
+    choices: ["auto", "f16", "q16", "bf16", "q8"],
     commands: ["serve", "run", "chat", "bench engine", "bench throughput", "bench kv"],
-    help: "How KV is kept; auto = f16. On a CPU bf16 makes long prompts faster and is a little less exact, q8 takes about half the memory and is less exact still; a GPU has f16",
+    help: "How KV is kept; auto = q16 on a CPU (16-bit integers with a scale for each token and head), f16 on a GPU, which has no other. f16 and bf16 are slower, bf16 is less exact; q8 takes about half the memory and is less exact still",
     example: "f16",
   },
   "gpu-memory-utilization": {

@@ -15,8 +15,8 @@ import { logitsOf } from "../support/logits.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { TINY, type TinyDtype, writeTinyModel } from "../support/tiny-model.ts";
 
-/** f16 has 11 bits, bf16 8 (queries and attention's weights too), q8 7 and a scale for each token and head. */
-const FLOAT_TOLERANCES = { f16: 0.002, bf16: 0.008, q8: 0.016 };
+/** f16 has 11 bits, bf16 8 (queries and attention's weights too), q16 and q8 13 and 7 of the largest number of a token and head. */
+const FLOAT_TOLERANCES = { q16: 0.002, f16: 0.002, bf16: 0.008, q8: 0.016 };
 const QUANTISED_TOLERANCE = 0.03;
 /** 30 layers instead of 2 add up. */
 const DEFAULT_MODEL_TOLERANCE = 0.08;

@@ -368,7 +368,7 @@ fn what_a_backend_lacks_is_told_at_load() {
 fn kv_is_kept_as_asked_and_pages_of_types_are_never_alike() {
     let mut model = TinyModel::new("cpu", DType::F32);
     let mut seen = Vec::new();
-    for (asked, kept) in [("auto", "f16"), ("f16", "f16"), ("bf16", "bf16"), ("q8", "q8")] {
+    for (asked, kept) in [("auto", "q16"), ("q16", "q16"), ("f16", "f16"), ("bf16", "bf16"), ("q8", "q8")] {
         model.spec.kv_cache_dtype = Some(asked.into());
         let program = Program::compile(&model.spec).unwrap();
         let info = program.info();
@@ -382,13 +382,13 @@ fn kv_is_kept_as_asked_and_pages_of_types_are_never_alike() {
     model.spec.kv_cache_dtype = None;
     seen.push(Program::compile(&model.spec).unwrap().info().page_layout.clone());
     let distinct: std::collections::BTreeSet<&String> = seen.iter().collect();
-    assert_eq!(distinct.len(), 4, "{seen:?}");
+    assert_eq!(distinct.len(), 5, "{seen:?}");
 }
 
 #[test]
 fn a_type_of_kv_that_the_backend_lacks_is_refused_with_those_it_has() {
     for (backend, asked, allowed) in [
-        ("cpu", "f32", "auto, f16, bf16, q8"),
+        ("cpu", "f32", "auto, q16, f16, bf16, q8"),
         ("reference", "bf16", "auto, f32"),
         ("null", "f16", "auto"),
         ("cuda", "bf16", "auto, f16"),

@@ -5,6 +5,7 @@
 )]
 #![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "an instruction set is used as a whole"))]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
@@ -39,8 +40,35 @@ impl Avx512 {
 
 /// Lane numbers.
 const IOTA: [i32; WIDE] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+/// 1.5 times 2^23: a number of up to 2^22 beside it keeps no fraction bits.
+const ROUND: f32 = 12_582_912.0;
+/// Every second i16 of two vectors.
+const LOWER_HALVES: [u16; 2 * WIDE] = {
+    let mut at = [0; 2 * WIDE];
+    let mut i = 0;
+    while i < at.len() {
+        at[i] = 2 * i as u16;
+        i += 1;
+    }
+    at
+};
 /// Nearest integer, ties to even, no exceptions, no fraction bits kept.
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+/// `_mm512_dpwssd_epi32`, which the compiler would take apart into a product and a sum.
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+fn dot_shorts(a: __m512i, b: __m512i, mut c: __m512i) -> __m512i {
+    // SAFETY: an instruction of the features above, on registers alone.
+    unsafe {
+        asm!(
+            "vpdpwssd {0}, {1}, {2}",
+            inout(zmm_reg) c, in(zmm_reg) a, in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    c
+}
 
 // SAFETY of every block below: `self` proves the features; memory is reached through references to arrays of the size
 // that the instruction reads or writes.
@@ -125,10 +153,11 @@ impl<const PAIRS: bool> Simd<WIDE> for Avx512<PAIRS> {
     #[inline(always)]
     fn store_shorts(self, to: &mut [u32; WIDE], low: __m512, high: __m512) {
         proved!({
-            let short = |v| _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v));
-            let [low_to, high_to] = [to.as_mut_ptr(), to.as_mut_ptr().add(WIDE / 2)];
-            _mm256_storeu_si256(low_to.cast(), short(low));
-            _mm256_storeu_si256(high_to.cast(), short(high));
+            // Behind this sum the integer is what the lower half of each lane holds.
+            let round = |v| _mm512_castps_si512(_mm512_add_ps(v, _mm512_set1_ps(ROUND)));
+            let lower_halves = _mm512_loadu_si512(LOWER_HALVES.as_ptr().cast());
+            let words = _mm512_permutex2var_epi16(round(low), lower_halves, round(high));
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), words);
         });
     }
     #[inline(always)]
@@ -141,7 +170,7 @@ impl<const PAIRS: bool> Simd<WIDE> for Avx512<PAIRS> {
     }
     #[inline(always)]
     fn dot_shorts(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
-        proved!(_mm512_dpwssd_epi32(c, a, b))
+        proved!(dot_shorts(a, b, c))
     }
     #[inline(always)]
     fn dot_pairs(self, a: __m512i, b: __m512i, c: __m512) -> __m512 {
@@ -199,6 +228,10 @@ impl<const PAIRS: bool> Simd<WIDE> for Avx512<PAIRS> {
             _mm512_cvtps_epi32(n),
             _mm512_set1_epi32(127)
         ))))
+    }
+    #[inline(always)]
+    fn scale(self, v: __m512, n: __m512) -> __m512 {
+        proved!(_mm512_scalef_ps(v, n))
     }
     #[inline(always)]
     fn lanes(self, from: i32, to: i32) -> __mmask16 {

@@ -97,6 +97,11 @@ pub trait Simd<const N: usize = LANES>: Copy + Send + Sync + 'static {
     fn round(self, v: Self::V) -> Self::V;
     /// `2^n` for integer lanes of -126 to 127; anything for others.
     fn power_of_two(self, n: Self::V) -> Self::V;
+    /// `v * 2^n` for integer lanes `n` of -126 to 127.
+    #[inline(always)]
+    fn scale(self, v: Self::V, n: Self::V) -> Self::V {
+        self.mul(v, self.power_of_two(n))
+    }
     /// Lanes `i` with `from <= i < to`.
     fn lanes(self, from: i32, to: i32) -> Self::Mask;
     /// `a` where the mask is set, else `b`.
@@ -124,7 +129,7 @@ pub fn exp2<const N: usize, S: Simd<N>>(s: S, x: S::V) -> S::V {
     for c in [1.333_355_8e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265e-1, std::f32::consts::LN_2, 1.0] {
         p = s.fma(p, f, s.splat(c));
     }
-    s.mul(p, s.power_of_two(n))
+    s.scale(p, n)
 }
 
 /// Coefficients of [`exp2_short`], the highest power first: `2^f` through the Chebyshev nodes of -0.5 to 0.5.
@@ -141,7 +146,7 @@ pub fn exp2_short<const N: usize, S: Simd<N>>(s: S, x: S::V) -> S::V {
     for c in &SHORT[1..] {
         p = s.fma(p, f, s.splat(*c));
     }
-    s.mul(p, s.power_of_two(n))
+    s.scale(p, n)
 }
 
 /// The instruction set that kernels run with.

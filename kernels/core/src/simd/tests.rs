@@ -106,3 +106,39 @@ fn the_short_power_of_two_is_close_and_alike() {
         assert!(most < 1.1e-4, "{most} on {}", isa.name());
     }
 }
+
+#[test]
+fn shorts_are_rounded_and_numbers_scaled_alike() {
+    let mut random = Random(33);
+    let given: Vec<f32> = (0..4096 * 2 * WIDE)
+        .map(|i| match i % 5 {
+            0 => (random.normal() * 8000.0).round().clamp(-32766.0, 32766.0) + 0.5,
+            1 => [32767.0, -32767.0, 0.0, -0.0, 0.5, -0.5, 1.5, 1e-30][i / 5 % 8],
+            _ => (random.normal() * 9000.0).clamp(-32767.0, 32767.0),
+        })
+        .collect();
+    let round = |isa: Isa| -> Vec<u32> {
+        let mut all = Vec::new();
+        for numbers in given.as_chunks::<{ 2 * WIDE }>().0 {
+            let (mut words, mut scaled) = ([0; WIDE], [0.0; WIDE]);
+            let numbers = numbers.as_chunks().0;
+            with_wide_simd!(isa, s => {
+                let (low, high) = (s.load(&numbers[0]), s.load(&numbers[1]));
+                s.store_shorts(&mut words, low, high);
+                let power = s.round(s.mul(high, s.splat(126.0 / 32767.0)));
+                s.store(&mut scaled, s.scale(low, power));
+            });
+            all.extend(words);
+            all.extend(scaled.map(f32::to_bits));
+        }
+        all
+    };
+    let wanted = round(Isa::Portable);
+    let first = wanted[..WIDE].iter().flat_map(|word| [*word as i16, (word >> 16) as i16]);
+    for (short, number) in first.zip(&given) {
+        assert_eq!(f32::from(short), number.round_ties_even(), "{number}");
+    }
+    for isa in isas() {
+        assert_eq!(round(isa), wanted, "{}", isa.name());
+    }
+}

@@ -202,6 +202,7 @@ fn tolerance(kv: KvDType) -> f32 {
     match kv {
         KvDType::F16 => 2e-5,
         KvDType::BF16 => 1e-2,
+        KvDType::Q16 => 1e-3,
         KvDType::Q8 => 3e-2,
     }
 }
@@ -528,5 +529,5 @@ fn what_cannot_be_run_is_refused_with_what_can() {
     assert!(CpuBackend::new("auto", 0).is_err());
     let mut backend = backend;
     let failure = backend.use_kv_dtype("f64").expect_err("refused");
-    assert!(failure.message.contains("auto, f16, bf16, q8"), "{failure}");
+    assert!(failure.message.contains("auto, q16, f16, bf16, q8"), "{failure}");
 }

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::KvPlace;
 use crate::arena::Arena;
-use crate::ops::attention::cpu::layout::{KvDType, MOST_HEAD_DIM, RUN, padded, quantize};
+use crate::ops::attention::cpu::layout::{KvDType, MOST_HEAD_DIM, RUN, padded};
+use crate::ops::attention::cpu::quantize::{self, key_scale, shorts, times, value_scale};
 use crate::pages::PagesView;
 use crate::pool::Pool;
 use crate::simd::{Isa, Simd, WIDE, with_pairs_simd, with_wide_simd};
@@ -68,6 +69,11 @@ pub fn store(
                     // SAFETY: as above.
                     let run = unsafe { kv.part(at, len / 2) };
                     with_pairs_simd!(isa, s => store_pairs(s, qkv, place, piece, head, run));
+                }
+                KvDType::Q16 => {
+                    // SAFETY: as above.
+                    let run = unsafe { kv.part(at, dtype.parts(place.head_dim).end / size_of::<u32>()) };
+                    with_wide_simd!(isa, s => store_shorts(s, qkv, place, piece, head, run));
                 }
                 KvDType::Q8 => {
                     // SAFETY: as above.
@@ -157,16 +163,57 @@ fn store_pairs<S: Simd<WIDE>>(
                 to[slot] = word;
             }
         }
-        // The other half of each word is the neighbouring token's.
-        let shift = slot % 2 * 16;
-        let to = &mut values[slot / 2 * padded(place.head_dim)..][..place.head_dim];
+        let to = values_of(values, slot, place.head_dim);
         for (from, to) in value.chunks(2 * WIDE).zip(to.chunks_mut(2 * WIDE)) {
-            for (word, to) in words_of(s, from).into_iter().zip(to.as_chunks_mut::<2>().0) {
-                for (to, bits) in to.iter_mut().zip([word & 0xffff, word >> 16]) {
-                    *to = (*to & !(0xffff << shift)) | (bits << shift);
-                }
-            }
+            put_values(&words_of(s, from), slot, to);
         }
+    }
+}
+
+/// Where the values of a slot go, and those of its neighbour.
+fn values_of(values: &mut [u32], slot: usize, head_dim: usize) -> &mut [u32] {
+    &mut values[slot / 2 * padded(head_dim)..][..head_dim]
+}
+
+/// Writes values, two dims a word, beside those of the neighbouring slot: the other half of each word is its.
+#[inline(always)]
+fn put_values(words: &[u32], slot: usize, to: &mut [u32]) {
+    let shift = slot % 2 * 16;
+    for (word, to) in words.iter().zip(to.as_chunks_mut::<2>().0) {
+        for (to, bits) in to.iter_mut().zip([word & 0xffff, word >> 16]) {
+            *to = (*to & !(0xffff << shift)) | (bits << shift);
+        }
+    }
+}
+
+/// A run of 16-bit integers with scales.
+#[inline(always)]
+fn store_shorts<S: Simd<WIDE>>(
+    s: S,
+    qkv: &[f32],
+    place: &KvPlace,
+    piece: &Piece,
+    head: usize,
+    run: &mut [u32],
+) {
+    let dim = place.head_dim;
+    let (keys, rest) = run.split_at_mut(RUN * dim / 2);
+    let (key_scales, rest) = rest.split_at_mut(RUN);
+    let (values, value_scales) = rest.split_at_mut(RUN * padded(dim) / 2);
+    let mut words = [0; MOST_HEAD_DIM / 2];
+    let words = &mut words[..dim / 2];
+    for (token, slot) in piece.tokens.clone().zip(piece.slot % RUN..) {
+        let [key, value] = key_and_value(qkv, place, token, head);
+        let scale = key_scale(s, key);
+        key_scales[slot] = scale.to_bits();
+        shorts(s, key, times(scale), words);
+        for (word, to) in words.iter().zip(keys.chunks_exact_mut(RUN)) {
+            to[slot] = *word;
+        }
+        let scale = value_scale(value);
+        value_scales[slot] = scale.to_bits();
+        shorts(s, value, times(scale), words);
+        put_values(words, slot, values_of(values, slot, dim));
     }
 }
 
@@ -188,11 +235,11 @@ fn store_bytes<S: Simd<WIDE>>(
     let bytes = &mut bytes[..dim];
     for (token, slot) in piece.tokens.clone().zip(piece.slot % RUN..) {
         let [key, value] = key_and_value(qkv, place, token, head);
-        key_scales[slot] = quantize(s, key, bytes).to_bits();
+        key_scales[slot] = quantize::bytes(s, key, bytes).to_bits();
         for (quad, to) in bytes.as_chunks().0.iter().zip(keys.chunks_exact_mut(RUN)) {
             to[slot] = u32::from_le_bytes(quad.map(|byte| byte as u8 ^ 0x80));
         }
-        value_scales[slot] = quantize(s, value, bytes).to_bits();
+        value_scales[slot] = quantize::bytes(s, value, bytes).to_bits();
         // A word is two dims of this token and the neighbouring one.
         let shift = slot % 2 * 8;
         let to = &mut values[slot / 2 * padded(dim) / 2..][..dim / 2];

@@ -4,7 +4,7 @@
 use crate::arena::{Arena, KvGroup};
 use crate::error::{Failure, Result};
 use crate::ops::store_kv::KvPlace;
-use crate::simd::{Simd, WIDE};
+use crate::simd::WIDE;
 
 /// Tokens of a run, one for each lane of keys; a block has a multiple of it.
 pub const RUN: usize = WIDE;
@@ -20,6 +20,9 @@ pub enum KvDType {
     F16,
     /// bfloat16 in pairs. A run is keys `[pair of dims][16 tokens][2]`, then values `[pair of tokens][padded dim][2]`.
     BF16,
+    /// 16-bit integers, and an f32 scale for each token. A run is as one of [`Self::BF16`], the scales behind the keys and behind the
+    /// values.
+    Q16,
     /// Bytes, and an f32 scale for each token. A run is keys plus 128 `[four dims][16 tokens][4]` and their scales, then values
     /// `[pair of tokens][padded dim][2]`, signed, and theirs.
     Q8,
@@ -43,13 +46,14 @@ pub struct Parts {
 impl KvDType {
     /// All, the one that `auto` means first: the fastest whose divergence from the fp32 reference is no more than 1.05 times
     /// llama.cpp's (`tests/measure/kl-divergence.ts`).
-    pub const ALL: [Self; 3] = [Self::F16, Self::BF16, Self::Q8];
+    pub const ALL: [Self; 4] = [Self::Q16, Self::F16, Self::BF16, Self::Q8];
 
     /// The name that `--kv-cache-dtype` knows it by.
     pub fn name(self) -> &'static str {
         match self {
             Self::F16 => "f16",
             Self::BF16 => "bf16",
+            Self::Q16 => "q16",
             Self::Q8 => "q8",
         }
     }
@@ -63,8 +67,8 @@ impl KvDType {
     /// Where the parts of a run of one head are: at multiples of 64.
     #[inline]
     pub fn parts(self, head_dim: usize) -> Parts {
-        let scales = self == Self::Q8;
-        let element = if scales { size_of::<u8>() } else { size_of::<u16>() };
+        let scales = matches!(self, Self::Q16 | Self::Q8);
+        let element = if self == Self::Q8 { size_of::<u8>() } else { size_of::<u16>() };
         let scale_bytes = if scales { RUN * size_of::<f32>() } else { 0 };
         let key_scales = RUN * head_dim * element;
         let values = key_scales + scale_bytes;
@@ -97,23 +101,6 @@ impl KvDType {
         let index = (place.layer * place.num_kv_heads + head) * runs + run;
         block * arena.pages.page_bytes() + index * self.parts(place.head_dim).end
     }
-}
-
-/// Numbers as bytes of -127 to 127 times the answer; all 0 where the largest is 0 or not finite.
-#[inline(always)]
-pub fn quantize<S: Simd<WIDE>>(s: S, from: &[f32], to: &mut [i8]) -> f32 {
-    let most = f32::from_bits(from.iter().fold(0, |most, x| most.max(x.abs().to_bits())));
-    let by = if most > 0.0 && most.is_finite() { 127.0 / most } else { 0.0 };
-    for (from, to) in from.chunks(2 * WIDE).zip(to.chunks_mut(2 * WIDE)) {
-        let (mut numbers, mut words) = ([0.0; 2 * WIDE], [0; WIDE]);
-        numbers[..from.len()].copy_from_slice(from);
-        let (numbers, by) = (numbers.as_chunks().0, s.splat(by));
-        s.store_shorts(&mut words, s.mul(s.load(&numbers[0]), by), s.mul(s.load(&numbers[1]), by));
-        for (word, to) in words.into_iter().zip(to.as_chunks_mut().0) {
-            *to = [word as i8, (word >> 16) as i8];
-        }
-    }
-    most / 127.0
 }
 
 /// Columns of a row of values: whole vectors.

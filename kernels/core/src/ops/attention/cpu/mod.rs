@@ -9,9 +9,8 @@
 mod format;
 pub mod layout;
 mod plan;
+pub(crate) mod quantize;
 mod rows;
-
-use std::ops::Range;
 
 use crate::arena::Arena;
 use crate::ops::store_kv::KvPlace;
@@ -19,15 +18,18 @@ use crate::pages::PagesView;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, Simd, with_pairs_simd, with_wide_simd};
 use crate::step::Step;
-use format::{Bytes, Halves, KvFormat, Pairs};
-use layout::{KvDType, RUN, padded};
+use format::{Bytes, Halves, KvFormat, Pairs, Shorts};
+use layout::{KvDType, Parts, RUN, padded};
 use plan::{Cut, Plan, Task, splits};
-use rows::{CHUNK, Chunk, Row, Runs, State, attend, group, merge};
+use rows::{Ahead, CHUNK, Chunk, Line, Row, Runs, State, attend, group, merge};
 
 /// Keys that one partial result covers.
 const SPLIT: usize = 256;
 /// Rows of a task: enough to use a loaded key often, few enough to stay in the first-level cache.
 const ROWS: usize = 48;
+
+/// Of the runs of a chunk.
+type Places = [usize; CHUNK / RUN];
 
 /// What is the same for all tasks of a launch.
 pub struct Attention<'a> {
@@ -103,14 +105,15 @@ impl Attention<'_> {
         let desks = Disjoint::new(desks);
         partial.resize(plan.num_splits * self.place.num_kv_heads * self.partial_floats(), 0.0);
         let to = Written { cut: &cut, plan, partial: Disjoint::new(partial), out: Disjoint::new(out) };
-        pool.run(plan.tasks.len(), &|index, worker| {
+        pool.share(plan.tasks.len(), &|tasks, worker| {
             // SAFETY: a worker runs one task at a time.
             let desk = unsafe { &mut desks.part(worker, 1)[0] };
-            let task = &plan.tasks[index];
+            let tasks = &plan.tasks[tasks];
             match self.dtype {
-                KvDType::F16 => with_wide_simd!(isa, s => self.attend::<_, Halves>(s, task, desk, &to)),
-                KvDType::BF16 => with_pairs_simd!(isa, s => self.attend::<_, Pairs>(s, task, desk, &to)),
-                KvDType::Q8 => with_wide_simd!(isa, s => self.attend::<_, Bytes>(s, task, desk, &to)),
+                KvDType::F16 => with_wide_simd!(isa, s => self.attend_all::<_, Halves>(s, tasks, desk, &to)),
+                KvDType::BF16 => with_pairs_simd!(isa, s => self.attend_all::<_, Pairs>(s, tasks, desk, &to)),
+                KvDType::Q16 => with_wide_simd!(isa, s => self.attend_all::<_, Shorts>(s, tasks, desk, &to)),
+                KvDType::Q8 => with_wide_simd!(isa, s => self.attend_all::<_, Bytes>(s, tasks, desk, &to)),
             }
         });
         let kv_heads = self.place.num_kv_heads;
@@ -169,33 +172,32 @@ impl Attention<'_> {
         self.finish(s, to, token, kv_head, 0, &desk.total);
     }
 
-    /// Queries times the scale, in units of log2, and what each sees.
+    /// Queries of the task times the scale, in units of log2, and what each sees: `[token][query head]`.
     #[inline(always)]
     fn load_queries<S: Simd<RUN>, F: KvFormat<S>>(
         &self,
         s: S,
-        cut: &Cut<'_>,
-        kv_head: usize,
-        tokens: &[usize],
+        to: &Written<'_>,
+        task: &Task,
         desk: &mut Desk,
     ) {
         let (dim, each) = (self.place.head_dim, self.heads_each());
-        let (rows, words) = (tokens.len() * each, dim / F::DIMS);
+        let tokens = &to.plan.tokens[task.tokens.clone()];
+        let words = dim / F::DIMS;
         let by = self.scale * std::f32::consts::LOG2_E;
         desk.words.clear();
         desk.rows.clear();
         for &token in tokens {
-            let from = &self.qkv[token * self.place.width() + kv_head * each * dim..][..each * dim];
-            let seen = cut.seen(token);
+            let from = &self.qkv[token * self.place.width() + task.kv_head * each * dim..][..each * dim];
+            let seen = to.cut.seen(token);
             for query in from.chunks_exact(dim) {
                 let packed = F::pack(s, query, by, &mut desk.words);
                 desk.rows.push(Row { packed, seen: seen.start as i32..seen.end as i32 });
             }
         }
-        desk.queries.resize(rows * words, 0);
-        let groups =
-            desk.words.chunks(group::<S>() * words).zip(desk.queries.chunks_mut(group::<S>() * words));
-        for (from, to) in groups {
+        desk.queries.resize(desk.words.len(), 0);
+        let group = group::<S>() * words;
+        for (from, to) in desk.words.chunks(group).zip(desk.queries.chunks_mut(group)) {
             let rows = from.len() / words;
             for (row, from) in from.chunks_exact(words).enumerate() {
                 for (word, to) in from.iter().zip(to.chunks_exact_mut(rows)) {
@@ -205,23 +207,31 @@ impl Attention<'_> {
         }
     }
 
-    /// The runs of the chunk from `chunk` on; `keys` are those of its positions that are read.
+    /// Where the runs of the chunk of a task from `start` on lie; where nothing of one is seen, its neighbour.
+    #[inline(always)]
+    fn places(&self, task: &Task, start: usize) -> Places {
+        let (keys, runs_each) = (task.keys(start), self.arena.block_size / RUN);
+        let table = self.step.table(self.place.group, task.row);
+        let mut places = [0; CHUNK / RUN];
+        for (i, place) in places.iter_mut().enumerate() {
+            let run = (start / RUN + i).clamp(keys.start / RUN, (keys.end - 1) / RUN);
+            let block = table[run / runs_each] as usize;
+            *place = self.dtype.run(self.arena, &self.place, block, task.kv_head, run % runs_each);
+        }
+        places
+    }
+
+    /// The runs of a chunk.
     #[inline(always)]
     fn runs<S: Simd<RUN>, F: KvFormat<S>>(
         &self,
-        task: &Task,
-        chunk: usize,
-        keys: &Range<usize>,
+        parts: &Parts,
+        places: &Places,
     ) -> Runs<'_, F::Key, F::Value> {
-        let (dim, runs_each) = (self.place.head_dim, self.arena.block_size / RUN);
+        let dim = self.place.head_dim;
         let (keys_len, values_len) = (RUN * dim / F::DIMS, RUN * padded(dim) / F::TOKENS);
-        let parts = self.dtype.parts(dim);
-        let table = self.step.table(self.place.group, task.row);
         let mut runs = Runs::default();
-        for i in 0..CHUNK / RUN {
-            let run = (chunk / RUN + i).clamp(keys.start / RUN, (keys.end - 1) / RUN);
-            let block = table[run / runs_each] as usize;
-            let at = self.dtype.run(self.arena, &self.place, block, task.kv_head, run % runs_each);
+        for (i, &at) in places.iter().enumerate() {
             runs.keys[i] = self.kv.read(at, keys_len);
             runs.values[i] = self.kv.read(at + parts.values, values_len);
             if parts.scales {
@@ -238,36 +248,59 @@ impl Attention<'_> {
         self.kv.read(at, RUN).first_chunk().unwrap_or(&[0.0; RUN])
     }
 
-    /// Runs a task.
+    /// The lines of a chunk, if there is one.
     #[inline(always)]
-    fn attend<S: Simd<RUN>, F: KvFormat<S>>(&self, s: S, task: &Task, desk: &mut Desk, to: &Written<'_>) {
+    fn ahead(&self, parts: &Parts, places: Option<&Places>) -> Ahead<'_> {
+        let mut runs: [&[Line]; CHUNK / RUN] = [&[]; CHUNK / RUN];
+        for (&at, run) in places.into_iter().flatten().zip(&mut runs) {
+            *run = self.kv.read(at, parts.end).as_chunks().0;
+        }
+        Ahead::new(runs)
+    }
+
+    /// Runs tasks, one after the other: while one ends memory is asked for the next.
+    #[inline(always)]
+    fn attend_all<S: Simd<RUN>, F: KvFormat<S>>(
+        &self,
+        s: S,
+        tasks: &[Task],
+        desk: &mut Desk,
+        to: &Written<'_>,
+    ) {
+        let parts = self.dtype.parts(self.place.head_dim);
+        let first_chunk = |task: &Task| self.places(task, task.first_chunk());
+        self.ahead(&parts, tasks.first().map(first_chunk).as_ref()).ask_rest(s);
+        for (i, task) in tasks.iter().enumerate() {
+            self.load_queries::<S, F>(s, to, task, desk);
+            self.attend::<S, F>(s, &parts, task, tasks.get(i + 1).map(first_chunk), desk, to);
+        }
+    }
+
+    /// Runs a task, whose queries are on the desk; `then` is the chunk behind its last one.
+    #[inline(always)]
+    fn attend<S: Simd<RUN>, F: KvFormat<S>>(
+        &self,
+        s: S,
+        parts: &Parts,
+        task: &Task,
+        then: Option<Places>,
+        desk: &mut Desk,
+        to: &Written<'_>,
+    ) {
         let (dim, each) = (self.place.head_dim, self.heads_each());
         let tokens = &to.plan.tokens[task.tokens.clone()];
-        self.load_queries::<S, F>(s, to.cut, task.kv_head, tokens, desk);
         let Desk { queries, rows, split: part, total, .. } = desk;
         total.reset(rows.len(), dim);
-        // Other threads may have the other splits.
-        let end = task.span.end.min(task.splits.end * SPLIT);
-        let keys = |chunk: usize| chunk.max(task.span.start)..(chunk + CHUNK).min(end);
-        let mut ahead: Option<Runs<'_, F::Key, F::Value>> = None;
+        let mut places = self.places(task, task.first_chunk());
         for split in task.splits.clone() {
             part.reset(rows.len(), dim);
-            for start in (split * SPLIT..(split + 1) * SPLIT).step_by(CHUNK) {
-                let (here, next) = (keys(start), keys(start + CHUNK));
-                if here.is_empty() {
-                    continue;
-                }
-                let is_first = ahead.is_none();
-                let runs = ahead.unwrap_or_else(|| self.runs::<S, F>(task, start, &here));
-                ahead = (!next.is_empty()).then(|| self.runs::<S, F>(task, start + CHUNK, &next));
-                let chunk = Chunk {
-                    here: runs,
-                    next: ahead.unwrap_or_default(),
-                    is_first,
-                    start: start as i32,
-                    keys: here.start / RUN * RUN - start..here.end - start,
-                };
-                attend::<S, F>(s, chunk, queries, rows, dim, part);
+            for start in task.chunks(split) {
+                let behind = start + CHUNK;
+                let next = if task.keys(behind).is_empty() { then } else { Some(self.places(task, behind)) };
+                let here = self.runs::<S, F>(parts, &places);
+                let ahead = self.ahead(parts, next.as_ref());
+                attend::<S, F>(s, &Chunk { here, start: start as i32 }, ahead, queries, rows, dim, part);
+                places = next.unwrap_or(places);
             }
             for (t, &token) in tokens.iter().enumerate() {
                 if !splits(&to.cut.seen(token)).contains(&split) {

@@ -4,13 +4,14 @@
 use std::ops::Range;
 
 use super::SPLIT;
+use super::rows::CHUNK;
 use crate::ops::store_kv::KvPlace;
 use crate::step::Step;
 
 /// Tasks of prompts for each thread that are enough for all threads to end about together.
 const PROMPT_TASKS: usize = 4;
-/// Tasks of decodes for each thread: they are many small ones, and the last ones should be short.
-const DECODE_TASKS: usize = 6;
+/// Tasks of decodes for each thread that are enough for all threads to end about together.
+const DECODE_TASKS: usize = 8;
 
 /// The query heads of one KV head, of tokens that find these splits in the same blocks.
 pub(super) struct Task {
@@ -24,6 +25,25 @@ pub(super) struct Task {
     pub(super) span: Range<usize>,
     /// Whether the splits are all that its tokens see; else other tasks hold the others.
     pub(super) whole: bool,
+}
+
+impl Task {
+    /// Positions of the chunk from `start` on that some token sees; other tasks may have the splits behind.
+    pub(super) fn keys(&self, start: usize) -> Range<usize> {
+        let end = self.span.end.min(self.splits.end * SPLIT);
+        start.max(self.span.start)..(start + CHUNK).min(end)
+    }
+
+    /// First positions of the chunks of a split that have such positions.
+    pub(super) fn chunks(&self, split: usize) -> impl Iterator<Item = usize> {
+        let chunks = (split * SPLIT..(split + 1) * SPLIT).step_by(CHUNK);
+        chunks.filter(|&start| !self.keys(start).is_empty())
+    }
+
+    /// First position of the first of all chunks.
+    pub(super) fn first_chunk(&self) -> usize {
+        self.span.start.max(self.splits.start * SPLIT) / CHUNK * CHUNK
+    }
 }
 
 /// See the module.
@@ -105,7 +125,7 @@ impl Cut<'_> {
     }
 
     /// Rows of one token, those together that share the blocks of a split. A task has several splits where there are
-    /// enough of them: what it reads first nobody has asked for.
+    /// enough of them.
     fn plan_decodes(&self, mut rows: Vec<usize>, tokens: &mut Vec<usize>, tasks: &mut Vec<Task>) {
         let step = self.step;
         let table = |row: usize| step.table(self.place.group, row);

@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 
-use super::format::{KvFormat, Packed, Scales, Vectors};
+use super::format::{KvFormat, Packed, Scales, Units, Vectors};
 use super::layout::{RUN, padded};
 use crate::simd::{Simd, exp2};
 
 /// Keys between two updates of the running maximum.
 pub(super) const CHUNK: usize = 64;
+/// Runs of half a chunk.
+const HALF: usize = CHUNK / RUN / 2;
 /// Rows that are computed side by side.
 const GROUP: usize = 6;
 /// Words of a query in a turn of the loop over them.
 const PORTION: usize = 2;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// [`GROUP`] where there are registers for it.
 pub(super) const fn group<S: Simd<RUN>>() -> usize {
@@ -101,22 +101,66 @@ impl<K, V> Default for Runs<'_, K, V> {
     }
 }
 
-/// A chunk of keys, and what is read after it: memory is asked for the next chunk all along, so that it never waits for the
-/// processor, the softmax between keys and values included.
+/// A cache line.
+pub(super) type Line = [u8; 64];
+
+/// What is read after a chunk: one half is asked for beside the scores, the other beside the sums of values, evenly, since there
+/// are few lines that a core waits for at a time.
+pub(super) struct Ahead<'a> {
+    runs: [&'a [Line]; CHUNK / RUN],
+    /// The run that is asked for, and its lines that were.
+    run: usize,
+    lines: usize,
+}
+
+impl<'a> Ahead<'a> {
+    pub(super) fn new(runs: [&'a [Line]; CHUNK / RUN]) -> Self {
+        Self { runs, run: 0, lines: 0 }
+    }
+
+    /// A part of all lines.
+    #[inline(always)]
+    fn part(&self, of: usize) -> usize {
+        (self.runs[0].len() * self.runs.len()).div_ceil(of)
+    }
+
+    /// Asks for the next lines, no further than the end of a run.
+    #[inline(always)]
+    fn ask<S: Simd<RUN>>(&mut self, s: S, lines: usize) {
+        let run = self.runs[self.run];
+        let end = run.len().min(self.lines + lines);
+        for line in &run[self.lines..end] {
+            s.prefetch(line);
+        }
+        self.lines = end;
+        if end == run.len() && self.run + 1 < self.runs.len() {
+            (self.run, self.lines) = (self.run + 1, 0);
+        }
+    }
+
+    /// Asks for what is left.
+    #[inline(always)]
+    pub(super) fn ask_rest<S: Simd<RUN>>(&mut self, s: S) {
+        for _ in self.run..self.runs.len() {
+            self.ask(s, usize::MAX / 2);
+        }
+    }
+}
+
+/// A chunk of keys.
 pub(super) struct Chunk<'a, K, V> {
     pub(super) here: Runs<'a, K, V>,
-    pub(super) next: Runs<'a, K, V>,
-    /// Whether it was not the next of another.
-    pub(super) is_first: bool,
     /// Its first position.
     pub(super) start: i32,
-    /// Keys that some row sees, counted inside the chunk, and those before them in their run.
-    pub(super) keys: Range<usize>,
 }
 
 impl<K, V> Chunk<'_, K, V> {
-    fn runs(&self) -> Range<usize> {
-        self.keys.start / RUN..self.keys.end.div_ceil(RUN)
+    /// Keys that some of these rows see, counted inside the chunk.
+    fn seen_by(&self, rows: &[Row]) -> Range<usize> {
+        let seen = rows.iter().map(|row| row.seen.clone());
+        let seen = seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0);
+        let inside = |position: i32| (position - self.start).clamp(0, CHUNK as i32) as usize;
+        inside(seen.start)..inside(seen.end)
     }
 }
 
@@ -128,12 +172,13 @@ pub(super) struct Row {
     pub(super) seen: Range<i32>,
 }
 
-/// Takes a chunk into the running softmax of all rows. `queries` are words, of each [`group`] of rows (the last may be
-/// smaller) `[word][row]`.
+/// Takes a chunk into the running softmax of all rows and asks for what is `ahead`. `queries` are words, of each [`group`] of
+/// rows (the last may be smaller) `[word][row]`.
 #[inline(always)]
 pub(super) fn attend<S: Simd<RUN>, F: KvFormat<S>>(
     s: S,
-    mut chunk: Chunk<'_, F::Key, F::Value>,
+    chunk: &Chunk<'_, F::Key, F::Value>,
+    mut ahead: Ahead<'_>,
     queries: &[u32],
     rows: &[Row],
     dim: usize,
@@ -147,20 +192,23 @@ pub(super) fn attend<S: Simd<RUN>, F: KvFormat<S>>(
         .zip(state.sums.chunks_mut(group))
         .zip(state.out.chunks_mut(group * columns(dim)));
     for ((((queries, rows), most), sums), out) in groups {
+        if chunk.seen_by(rows).is_empty() {
+            continue;
+        }
+        let ahead = &mut ahead;
         if S::REGISTERS < 8 {
-            attend_group::<S, F, 1>(s, &chunk, queries, rows, most, sums, out);
+            attend_group::<S, F, 1>(s, chunk, ahead, queries, rows, most, sums, out);
         } else {
             match rows.len() {
-                1 => attend_group::<S, F, 1>(s, &chunk, queries, rows, most, sums, out),
-                2 => attend_group::<S, F, 2>(s, &chunk, queries, rows, most, sums, out),
-                3 => attend_group::<S, F, 3>(s, &chunk, queries, rows, most, sums, out),
-                4 => attend_group::<S, F, 4>(s, &chunk, queries, rows, most, sums, out),
-                5 => attend_group::<S, F, 5>(s, &chunk, queries, rows, most, sums, out),
-                _ => attend_group::<S, F, 6>(s, &chunk, queries, rows, most, sums, out),
+                1 => attend_group::<S, F, 1>(s, chunk, ahead, queries, rows, most, sums, out),
+                2 => attend_group::<S, F, 2>(s, chunk, ahead, queries, rows, most, sums, out),
+                3 => attend_group::<S, F, 3>(s, chunk, ahead, queries, rows, most, sums, out),
+                4 => attend_group::<S, F, 4>(s, chunk, ahead, queries, rows, most, sums, out),
+                5 => attend_group::<S, F, 5>(s, chunk, ahead, queries, rows, most, sums, out),
+                _ => attend_group::<S, F, 6>(s, chunk, ahead, queries, rows, most, sums, out),
             }
         }
-        chunk.next = Runs::default();
-        chunk.is_first = false;
+        ahead.ask_rest(s);
     }
 }
 
@@ -168,60 +216,73 @@ pub(super) fn attend<S: Simd<RUN>, F: KvFormat<S>>(
 fn attend_group<S: Simd<RUN>, F: KvFormat<S>, const R: usize>(
     s: S,
     chunk: &Chunk<'_, F::Key, F::Value>,
+    ahead: &mut Ahead<'_>,
     queries: &[u32],
     rows: &[Row],
     most: &mut [f32],
     sums: &mut [Lanes],
     out: &mut [Lanes],
 ) {
+    let keys = chunk.seen_by(rows);
+    let runs = keys.start / RUN..keys.end.div_ceil(RUN);
     let mut scores = [[Lanes([0.0; RUN]); CHUNK / RUN]; R];
-    if S::REGISTERS >= 32 {
-        // A loaded word of a query serves all runs.
-        score::<S, F, R, { CHUNK / RUN }>(s, chunk, 0, queries, rows, &mut scores);
-    } else {
-        for run in chunk.runs() {
-            score::<S, F, R, 1>(s, chunk, run, queries, rows, &mut scores);
+    if S::REGISTERS < 32 {
+        for run in runs {
+            score::<S, F, R, 1>(s, chunk, ahead, run, queries, rows, &mut scores);
         }
+    } else if runs.end <= HALF {
+        // A loaded word of a query serves several runs.
+        score::<S, F, R, HALF>(s, chunk, ahead, 0, queries, rows, &mut scores);
+    } else if runs.start >= HALF {
+        score::<S, F, R, HALF>(s, chunk, ahead, HALF, queries, rows, &mut scores);
+    } else {
+        score::<S, F, R, { CHUNK / RUN }>(s, chunk, ahead, 0, queries, rows, &mut scores);
     }
     let columns = out.len() / R;
+    let units = F::units(s, scales_of(s, &chunk.here.value_scales));
     let mut weights = [[F::Word::default(); CHUNK]; R];
-    let mut by = [0.0; R];
+    let mut turns = [Turn { old: s.splat(1.0), new: s.splat(0.0) }; R];
     for r in 0..R {
         let seen = rows[r].seen.start - chunk.start..rows[r].seen.end - chunk.start;
-        let out = &mut out[r * columns..][..columns];
-        let (scales, weights) = (&chunk.here.value_scales, &mut weights[r]);
-        for run in (r..CHUNK / RUN).step_by(R) {
-            let (keys, values) = (chunk.next.keys[run], chunk.next.values[run]);
-            ask(s, keys[share(keys)..].as_chunks().0);
-            ask(s, values[..values.len() - share(values)].as_chunks().0);
+        let end = CHUNK as i32;
+        let (most, sums, weights) = (&mut most[r], &mut sums[r], &mut weights[r]);
+        if seen.start <= 0 && seen.end >= end {
+            turns[r] = soften::<S, F, true>(s, &scores[r], &seen, &units, most, sums, weights);
+        } else if seen.start < seen.end.min(end) && seen.end > 0 {
+            let mut scales = scales_of(s, &chunk.here.value_scales);
+            for (scales, first) in scales.iter_mut().zip((0..).step_by(RUN)) {
+                *scales = s.select(s.lanes(seen.start - first, seen.end - first), *scales, s.splat(0.0));
+            }
+            let units = F::units(s, scales);
+            turns[r] = soften::<S, F, false>(s, &scores[r], &seen, &units, most, sums, weights);
         }
-        by[r] = soften::<S, F>(s, &scores[r], &seen, &mut most[r], &mut sums[r], out, scales, weights);
     }
     let mut first = 0;
     while first < columns {
         first += if S::REGISTERS >= 32 && columns - first >= 4 {
-            weigh::<S, F, R, 4>(s, chunk, &weights, &by, first, out)
+            weigh::<S, F, R, 4>(s, chunk, ahead, &keys, &weights, &turns, first, out)
         } else if R <= 3 && columns - first >= 2 {
-            weigh::<S, F, R, 2>(s, chunk, &weights, &by, first, out)
+            weigh::<S, F, R, 2>(s, chunk, ahead, &keys, &weights, &turns, first, out)
         } else {
-            weigh::<S, F, R, 1>(s, chunk, &weights, &by, first, out)
+            weigh::<S, F, R, 1>(s, chunk, ahead, &keys, &weights, &turns, first, out)
         };
     }
 }
 
-/// Of a run's keys, those that are asked for beside scores, the rest beside the softmax; and as many of its last values beside
-/// their sum.
-#[inline(always)]
-fn share<L>(run: &[L]) -> usize {
-    run.len() / RUN * 3 / 4 / PORTION * PORTION * RUN
+/// How a chunk is taken into the sums of a row: they times `old`, and the chunk's times `new`.
+#[derive(Clone, Copy)]
+struct Turn<V> {
+    old: V,
+    new: V,
 }
 
-/// Asks for the lines of neighbouring vectors.
 #[inline(always)]
-fn ask<S: Simd<RUN>, L>(s: S, vectors: &[[L; RUN]]) {
-    for vector in vectors.iter().step_by(LINE / size_of::<[L; RUN]>()) {
-        s.prefetch(vector);
+fn scales_of<S: Simd<RUN>>(s: S, scales: &Scales<'_>) -> Vectors<S::V> {
+    let mut v = [s.splat(0.0); CHUNK / RUN];
+    for i in 0..v.len() {
+        v[i] = s.load(scales[i]);
     }
+    v
 }
 
 // Loops, not `array::from_fn`, from here on: a closure that is not inlined loses the instruction set.
@@ -230,6 +291,7 @@ fn ask<S: Simd<RUN>, L>(s: S, vectors: &[[L; RUN]]) {
 fn score<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const T: usize>(
     s: S,
     chunk: &Chunk<'_, F::Key, F::Value>,
+    ahead: &mut Ahead<'_>,
     first: usize,
     queries: &[u32],
     rows: &[Row],
@@ -237,27 +299,16 @@ fn score<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const T: usize>(
 ) {
     let queries = queries.as_chunks::<R>().0.as_chunks::<PORTION>().0;
     let mut keys: [&[[[F::Key; RUN]; PORTION]]; T] = [&[]; T];
-    let mut ahead = keys;
-    for t in 0..T {
-        keys[t] = &chunk.here.keys[first + t].as_chunks().0.as_chunks().0[..queries.len()];
-        let next = chunk.next.keys[first + t];
-        ahead[t] = next[..share(next)].as_chunks().0.as_chunks().0;
+    for (keys, run) in keys.iter_mut().zip(&chunk.here.keys[first..]) {
+        *keys = &run.as_chunks().0.as_chunks().0[..queries.len()];
     }
+    let lines = ahead.part(2 * queries.len());
     let mut sums = [[F::start(s, Packed::default()); T]; R];
     for r in 0..R {
         sums[r] = [F::start(s, rows[r].packed); T];
     }
-    // Nobody has asked for the values of a first chunk.
-    let values_each = if chunk.is_first { chunk.here.values[first].len() / RUN / queries.len() } else { 0 };
     for i in 0..queries.len() {
-        for t in 0..T {
-            if values_each > 0 {
-                ask(s, &chunk.here.values[first + t].as_chunks().0[i * values_each..][..values_each]);
-            }
-            if let Some(ahead) = ahead[t].get(i) {
-                ask(s, ahead);
-            }
-        }
+        ahead.ask(s, lines);
         for d in 0..PORTION {
             let mut k = [F::splat_query(s, 0); T];
             for t in 0..T {
@@ -279,42 +330,18 @@ fn score<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const T: usize>(
     }
 }
 
-/// Turns a row's scores of a chunk into weights, and answers as [`KvFormat::keep`]. Keys that are not `seen` weigh nothing,
-/// whatever their scores are.
+/// Turns a row's scores of a chunk into weights, of which the largest is 1, and adds them to the row's. Some keys are `seen`, all
+/// with `ALL`; the others weigh nothing, whatever their scores are.
 #[inline(always)]
-fn soften<S: Simd<RUN>, F: KvFormat<S>>(
+fn soften<S: Simd<RUN>, F: KvFormat<S>, const ALL: bool>(
     s: S,
     scores: &[Lanes; CHUNK / RUN],
     seen: &Range<i32>,
+    units: &Units<S::V>,
     most: &mut f32,
     sums: &mut Lanes,
-    out: &mut [Lanes],
-    scales: &Scales<'_>,
     weights: &mut [F::Word; CHUNK],
-) -> f32 {
-    let end = CHUNK as i32;
-    if seen.start >= seen.end.min(end) || seen.end <= 0 {
-        weights.fill(F::Word::default());
-        0.0
-    } else if seen.start <= 0 && seen.end >= end {
-        soften_seen::<S, F, true>(s, scores, seen, most, sums, out, scales, weights)
-    } else {
-        soften_seen::<S, F, false>(s, scores, seen, most, sums, out, scales, weights)
-    }
-}
-
-/// As [`soften`], where some keys are seen; `ALL` says that all are.
-#[inline(always)]
-fn soften_seen<S: Simd<RUN>, F: KvFormat<S>, const ALL: bool>(
-    s: S,
-    scores: &[Lanes; CHUNK / RUN],
-    seen: &Range<i32>,
-    most: &mut f32,
-    sums: &mut Lanes,
-    out: &mut [Lanes],
-    scales: &Scales<'_>,
-    weights: &mut [F::Word; CHUNK],
-) -> f32 {
+) -> Turn<S::V> {
     let mut v: Vectors<S::V> = [s.splat(0.0); CHUNK / RUN];
     for i in 0..v.len() {
         v[i] = s.load(&scores[i].0);
@@ -324,55 +351,45 @@ fn soften_seen<S: Simd<RUN>, F: KvFormat<S>, const ALL: bool>(
         }
     }
     let chunk_most = s.largest(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
-    if chunk_most > *most {
-        if *most > f32::NEG_INFINITY {
-            let by = exp2(s, s.splat(*most - chunk_most));
-            for Lanes(lanes) in std::iter::once(&mut *sums).chain(out) {
-                s.store(lanes, s.mul(s.load(lanes), by));
-            }
-        }
-        *most = chunk_most;
-    }
-    let base = s.splat(*most);
+    let base = s.splat(chunk_most);
     for (v, first) in v.iter_mut().zip((0..).step_by(RUN)) {
         *v = F::exp2(s, s.sub(*v, base));
         if !ALL {
             *v = s.select(s.lanes(seen.start - first, seen.end - first), *v, s.splat(0.0));
         }
     }
-    F::keep(s, &v, scales, weights, &mut sums.0)
+    // One of both stays as it is.
+    let by = F::exp2(s, s.splat(-(chunk_most - *most).abs()));
+    let one = s.splat(1.0);
+    let (old, new) = if chunk_most > *most { (by, one) } else { (one, by) };
+    *most = if chunk_most > *most { chunk_most } else { *most };
+    let sum = F::keep(s, &v, units, weights);
+    let sum = s.fma(sum, new, s.mul(s.load(&sums.0), old));
+    s.store(&mut sums.0, sum);
+    Turn { old, new: s.mul(new, s.splat(units.unit)) }
 }
 
-/// `out[r] += weights[r] · values` over the chunk's keys, ascending, in `C` columns from `first` on. Answers `C`.
+/// Takes `weights[r] · values` of the chunk's keys, ascending, into `out[r]`: `C` columns from `first` on. Answers `C`.
 #[inline(always)]
 fn weigh<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const C: usize>(
     s: S,
     chunk: &Chunk<'_, F::Key, F::Value>,
+    ahead: &mut Ahead<'_>,
+    keys: &Range<usize>,
     weights: &[[F::Word; CHUNK]; R],
-    by: &[f32; R],
+    turns: &[Turn<S::V>; R],
     first: usize,
     out: &mut [Lanes],
 ) -> usize {
     let columns = out.len() / R;
-    let mut sums = [[F::resume(s, s.splat(0.0)); C]; R];
-    for r in 0..R {
-        for c in 0..C {
-            sums[r][c] = F::resume(s, s.load(&out[r * columns + first + c].0));
-        }
-    }
-    for run in chunk.runs() {
-        let count = RUN.min(chunk.keys.end - run * RUN);
+    let mut sums = [[F::start(s, Packed::default()); C]; R];
+    let lines = ahead.part(2 * CHUNK / F::TOKENS);
+    for run in keys.start / RUN..keys.end.div_ceil(RUN) {
+        let count = RUN.min(keys.end - run * RUN);
         let at = run * RUN / F::TOKENS;
         let values: &[[F::Value; RUN]] = chunk.here.values[run].as_chunks().0;
-        let next = chunk.next.values[run];
-        let asked = (next.len() - share(next)) / RUN;
-        let ahead: &[[F::Value; RUN]] = if first == 0 { next.as_chunks().0 } else { &[] };
         for i in 0..count / F::TOKENS {
-            if i * columns >= asked
-                && let Some(ahead) = ahead.get(i * columns..(i + 1) * columns)
-            {
-                ask(s, ahead);
-            }
+            ahead.ask(s, lines);
             let Some(values) = values[i * columns + first..].first_chunk::<C>() else { break };
             let mut v = [F::splat_query(s, 0); C];
             for c in 0..C {
@@ -395,7 +412,8 @@ fn weigh<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const C: usize>(
     for r in 0..R {
         for c in 0..C {
             let out = &mut out[r * columns + first + c].0;
-            s.store(out, F::finish(s, sums[r][c], by[r], s.load(out)));
+            let Turn { old, new } = turns[r];
+            s.store(out, s.fma(F::floats(s, sums[r][c]), new, s.mul(s.load(out), old)));
         }
     }
     C

@@ -1,10 +1,12 @@
 //! Bytes with one scale for each token and head. Scores are exact integers of a query in bytes, times both scales; a chunk's
 //! weights times the scales of its values are 16 bits of the largest of them, and their sum with values an exact integer.
 
-use super::{KvFormat, Packed, Scales, Vectors};
-use crate::ops::attention::cpu::layout::{MOST_HEAD_DIM, RUN, quantize};
+use super::shorts::keep_shorts;
+use super::{KvFormat, Packed, Units, Vectors};
+use crate::ops::attention::cpu::layout::{MOST_HEAD_DIM, RUN};
+use crate::ops::attention::cpu::quantize;
 use crate::ops::attention::cpu::rows::CHUNK;
-use crate::simd::{Simd, exp2};
+use crate::simd::{Simd, exp2_short};
 
 /// See the module.
 pub(in super::super) struct Bytes;
@@ -38,7 +40,7 @@ impl<S: Simd<RUN>> KvFormat<S> for Bytes {
     fn pack(s: S, query: &[f32], by: f32, to: &mut Vec<u32>) -> Packed {
         let mut bytes = [0; MOST_HEAD_DIM];
         let bytes = &mut bytes[..query.len()];
-        let scale = quantize(s, query, bytes);
+        let scale = quantize::bytes(s, query, bytes);
         to.extend(bytes.as_chunks().0.iter().map(|quad| u32::from_le_bytes(quad.map(|byte| byte as u8))));
         Packed { scale: scale * by, sum: bytes.iter().map(|&byte| i32::from(byte)).sum() }
     }
@@ -60,45 +62,26 @@ impl<S: Simd<RUN>> KvFormat<S> for Bytes {
     }
     #[inline(always)]
     fn exp2(s: S, x: S::V) -> S::V {
-        exp2(s, x)
+        exp2_short(s, x)
     }
     #[inline(always)]
-    fn keep(
-        s: S,
-        weights: &Vectors<S::V>,
-        value_scales: &Scales<'_>,
-        to: &mut [u32; CHUNK],
-        sums: &mut [f32; RUN],
-    ) -> f32 {
-        let sum = s.add(s.add(weights[0], weights[1]), s.add(weights[2], weights[3]));
-        s.store(sums, s.add(s.load(sums), sum));
-        let mut v = *weights;
-        for i in 0..v.len() {
-            // What the row does not see may have any scale: 0 times that is taken to 0.
-            v[i] = s.max(s.mul(v[i], s.load(value_scales[i])), s.splat(0.0));
-        }
-        let most = s.largest(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
-        let by = s.splat(if most > 0.0 { MOST / most } else { 0.0 });
-        let to = to.as_chunks_mut().0;
-        for i in 0..v.len() / 2 {
-            s.store_shorts(&mut to[i], s.mul(v[2 * i], by), s.mul(v[2 * i + 1], by));
-        }
-        most / MOST
+    fn units(s: S, scales: Vectors<S::V>) -> Units<S::V> {
+        Units::of(s, &scales, MOST)
+    }
+    #[inline(always)]
+    fn keep(s: S, weights: &Vectors<S::V>, units: &Units<S::V>, to: &mut [u32; CHUNK]) -> S::V {
+        keep_shorts(s, weights, units, to)
     }
     #[inline(always)]
     fn splat_weight(s: S, word: u32) -> S::Words {
         s.splat_word(word)
     }
     #[inline(always)]
-    fn resume(s: S, _: S::V) -> S::Words {
-        s.splat_word(0)
-    }
-    #[inline(always)]
     fn dot_values(s: S, values: S::Words, weights: S::Words, sum: S::Words) -> S::Words {
         s.dot_shorts(values, weights, sum)
     }
     #[inline(always)]
-    fn finish(s: S, sum: S::Words, by: f32, out: S::V) -> S::V {
-        s.fma(s.floats(sum), s.splat(by), out)
+    fn floats(s: S, sum: S::Words) -> S::V {
+        s.floats(sum)
     }
 }

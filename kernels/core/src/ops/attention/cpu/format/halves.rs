@@ -1,6 +1,6 @@
 //! IEEE halves; queries and weights stay f32.
 
-use super::{KvFormat, Packed, Scales, Vectors};
+use super::{KvFormat, Packed, Units, Vectors};
 use crate::ops::attention::cpu::layout::RUN;
 use crate::ops::attention::cpu::rows::CHUNK;
 use crate::simd::{Simd, exp2};
@@ -55,35 +55,23 @@ impl<S: Simd<RUN>> KvFormat<S> for Halves {
         exp2(s, x)
     }
     #[inline(always)]
-    fn keep(
-        s: S,
-        weights: &Vectors<S::V>,
-        _: &Scales<'_>,
-        to: &mut [f32; CHUNK],
-        sums: &mut [f32; RUN],
-    ) -> f32 {
+    fn keep(s: S, weights: &Vectors<S::V>, _: &Units<S::V>, to: &mut [f32; CHUNK]) -> S::V {
         let to = to.as_chunks_mut().0;
         for i in 0..weights.len() {
             s.store(&mut to[i], weights[i]);
         }
-        let sum = s.add(s.add(weights[0], weights[1]), s.add(weights[2], weights[3]));
-        s.store(sums, s.add(s.load(sums), sum));
-        1.0
+        s.add(s.add(weights[0], weights[1]), s.add(weights[2], weights[3]))
     }
     #[inline(always)]
     fn splat_weight(s: S, word: f32) -> S::V {
         s.splat(word)
     }
     #[inline(always)]
-    fn resume(_: S, out: S::V) -> S::V {
-        out
-    }
-    #[inline(always)]
     fn dot_values(s: S, values: S::V, weights: S::V, sum: S::V) -> S::V {
         s.fma(values, weights, sum)
     }
     #[inline(always)]
-    fn finish(_: S, sum: S::V, _: f32, _: S::V) -> S::V {
+    fn floats(_: S, sum: S::V) -> S::V {
         sum
     }
 }

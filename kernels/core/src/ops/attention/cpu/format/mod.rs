@@ -3,10 +3,12 @@
 mod bytes;
 mod halves;
 mod pairs;
+mod shorts;
 
 pub(super) use bytes::Bytes;
 pub(super) use halves::Halves;
 pub(super) use pairs::Pairs;
+pub(super) use shorts::Shorts;
 
 use super::layout::RUN;
 use super::rows::CHUNK;
@@ -17,6 +19,28 @@ use crate::simd::Simd;
 pub(super) type Vectors<V> = [V; CHUNK / RUN];
 /// Scales of the tokens of a chunk's runs.
 pub(super) type Scales<'a> = [&'a [f32; RUN]; CHUNK / RUN];
+
+/// Where weights and scales of values become words together: a weight times `by` is its word, and sums of words times values
+/// are multiplied by `unit`.
+#[derive(Clone, Copy)]
+pub(super) struct Units<V> {
+    pub(super) by: Vectors<V>,
+    pub(super) unit: f32,
+}
+
+impl<V: Copy> Units<V> {
+    /// For words of at most `most`.
+    #[inline(always)]
+    fn of<S: Simd<RUN, V = V>>(s: S, scales: &Vectors<V>, most: f32) -> Self {
+        let largest = s.largest(s.max(s.max(scales[0], scales[1]), s.max(scales[2], scales[3])));
+        let by = s.splat(if largest > 0.0 { most / largest } else { 0.0 });
+        let mut all = *scales;
+        for scales in &mut all {
+            *scales = s.mul(*scales, by);
+        }
+        Self { by: all, unit: largest / most }
+    }
+}
 
 /// What a query is multiplied by to be what its words stand for, and the sum of what its words hold; for types that need it.
 #[derive(Clone, Copy, Default)]
@@ -50,7 +74,7 @@ pub(super) trait KvFormat<S: Simd<RUN>> {
     fn pack(s: S, query: &[f32], by: f32, to: &mut Vec<u32>) -> Packed;
     /// All lanes this word of a query.
     fn splat_query(s: S, word: u32) -> Self::Vector;
-    /// The sum that scores begin with.
+    /// The sum that scores begin with; 0 for none, as sums of values do.
     fn start(s: S, query: Packed) -> Self::Sum;
     /// Adds the products of neighbouring dims.
     fn dot_keys(s: S, keys: Self::Vector, query: Self::Vector, sum: Self::Sum) -> Self::Sum;
@@ -59,20 +83,16 @@ pub(super) trait KvFormat<S: Simd<RUN>> {
 
     /// `2^x` for `x` of at most 0, as exact as weights are kept.
     fn exp2(s: S, x: S::V) -> S::V;
-    /// Stores weights as words and adds them to `sums`. Answers what words are multiplied by to be weights of values.
-    fn keep(
-        s: S,
-        weights: &Vectors<S::V>,
-        value_scales: &Scales<'_>,
-        to: &mut [Self::Word; CHUNK],
-        sums: &mut [f32; RUN],
-    ) -> f32;
+    /// What scales of values make of weights, of which the largest is 1.
+    fn units(s: S, _: Vectors<S::V>) -> Units<S::V> {
+        Units { by: [s.splat(1.0); CHUNK / RUN], unit: 1.0 }
+    }
+    /// Stores weights as words. Answers their sum, lane by lane.
+    fn keep(s: S, weights: &Vectors<S::V>, units: &Units<S::V>, to: &mut [Self::Word; CHUNK]) -> S::V;
     /// All lanes this word of weights.
     fn splat_weight(s: S, word: Self::Word) -> Self::Vector;
-    /// The sum that a chunk begins with where `out` is the one before it.
-    fn resume(s: S, out: S::V) -> Self::Sum;
     /// Adds the products of neighbouring tokens.
     fn dot_values(s: S, values: Self::Vector, weights: Self::Vector, sum: Self::Sum) -> Self::Sum;
-    /// The sum after the chunk; `by` is what [`Self::keep`] has answered.
-    fn finish(s: S, sum: Self::Sum, by: f32, out: S::V) -> S::V;
+    /// Sums of values as numbers.
+    fn floats(s: S, sum: Self::Sum) -> S::V;
 }

@@ -1,6 +1,6 @@
 //! bfloat16 in pairs; queries and weights are rounded to it as well.
 
-use super::{KvFormat, Packed, Scales, Vectors};
+use super::{KvFormat, Packed, Units, Vectors};
 use crate::ops::attention::cpu::layout::RUN;
 use crate::ops::attention::cpu::rows::CHUNK;
 use crate::simd::{Simd, exp2_short};
@@ -65,37 +65,26 @@ impl<S: Simd<RUN>> KvFormat<S> for Pairs {
         exp2_short(s, x)
     }
     #[inline(always)]
-    fn keep(
-        s: S,
-        weights: &Vectors<S::V>,
-        _: &Scales<'_>,
-        to: &mut [u32; CHUNK],
-        sums: &mut [f32; RUN],
-    ) -> f32 {
+    fn keep(s: S, weights: &Vectors<S::V>, _: &Units<S::V>, to: &mut [u32; CHUNK]) -> S::V {
         let to = to.as_chunks_mut().0;
-        let mut sum = s.load(sums);
+        let mut sum = s.splat(0.0);
         for i in 0..weights.len() / 2 {
             s.store_pairs(&mut to[i], weights[2 * i], weights[2 * i + 1]);
             // What was rounded is what is summed, so that the weights of a row sum to 1.
             sum = s.dot_pairs(s.load_words(&to[i]), s.splat_word(ONES), sum);
         }
-        s.store(sums, sum);
-        1.0
+        sum
     }
     #[inline(always)]
     fn splat_weight(s: S, word: u32) -> S::Words {
         s.splat_word(word)
     }
     #[inline(always)]
-    fn resume(_: S, out: S::V) -> S::V {
-        out
-    }
-    #[inline(always)]
     fn dot_values(s: S, values: S::Words, weights: S::Words, sum: S::V) -> S::V {
         s.dot_pairs(values, weights, sum)
     }
     #[inline(always)]
-    fn finish(_: S, sum: S::V, _: f32, _: S::V) -> S::V {
+    fn floats(_: S, sum: S::V) -> S::V {
         sum
     }
 }
