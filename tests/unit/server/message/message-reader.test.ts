@@ -1,6 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { callFormatNamed, callFormatOf } from "../../../../engine/server/message/call-formats.ts";
+import { OPTIONS } from "../../../../engine/config.ts";
+import {
+  CALL_FORMATS,
+  callFormatNamed,
+  callFormatOf,
+} from "../../../../engine/server/message/call-formats.ts";
 import { Message } from "../../../../engine/server/message/message.ts";
 import {
   type MessageForm,
@@ -8,6 +13,7 @@ import {
 } from "../../../../engine/server/message/message-reader.ts";
 import {
   endsInReasoning,
+  REASONING_FORMATS,
   reasoningFormatNamed,
   reasoningFormatOf,
 } from "../../../../engine/server/message/reasoning.ts";
@@ -185,6 +191,13 @@ describe("calls", () => {
   ])("the format of %j is %s", (template, name) => {
     expect(callFormatOf(template).name).toBe(name);
   });
+});
+
+test("the options name all formats", () => {
+  const calls: readonly string[] = OPTIONS["tool-call-parser"].choices;
+  expect(calls).toEqual(["auto", ...CALL_FORMATS.map(({ name }) => name)]);
+  const reasoning: readonly string[] = OPTIONS["reasoning-parser"].choices;
+  expect(reasoning).toEqual(["auto", "none", ...REASONING_FORMATS.map(({ name }) => name)]);
 });
 
 test("what is read does not depend on how the text was cut", () => {
