@@ -164,7 +164,7 @@ export const SERVER_OPTIONS = {
     group: "server",
     type: "choice",
     default: "auto",
-    choices: ["auto", "hermes", "llama3_json", "mistral", "pythonic", "json"],
+    choices: ["auto", "hermes", "mistral", "llama3_json", "pythonic", "json"],
     commands: ["serve"],
     help: "How the model writes calls of tools; auto = by its chat template",
     example: "hermes",

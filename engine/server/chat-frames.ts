@@ -45,14 +45,17 @@ export class ChatFrames implements FrameWriter {
 
   delta(delta: ChoiceDelta): string {
     const { index, tokens, finish } = delta;
-    const deltas = this.#chat.piecesOf(delta).map(deltaJson);
-    // Tokens may have no piece of their own yet, and are told all the same.
-    if (deltas.length === 0 && tokens.tokenIds.length > 0) deltas.push('{"content":""}');
     let frames = "";
-    for (const [i, json] of deltas.entries()) {
-      const about = i === 0 ? this.#tokens(tokens) : '"logprobs":null';
-      frames += this.#chunk(`"index":${index},"delta":${json},${about},"finish_reason":null`);
+    let about = this.#tokens(tokens);
+    for (const piece of this.#chat.piecesOf(delta)) {
+      frames += this.#chunk(
+        `"index":${index},"delta":${deltaJson(piece)},${about},"finish_reason":null`,
+      );
+      about = NO_TOKENS;
     }
+    // Tokens may have no piece of their own yet, and are told all the same.
+    if (frames === "" && tokens.tokenIds.length > 0)
+      frames = this.#chunk(`"index":${index},"delta":{"content":""},${about},"finish_reason":null`);
     if (finish === undefined) return frames;
     const reason = this.#chat.finishReason(index, finish.reason);
     const stop = JSON.stringify(finish.stopReason);
@@ -96,6 +99,8 @@ export class ChatFrames implements FrameWriter {
     return request.includeUsage ? ',"usage":null' : "";
   }
 }
+
+const NO_TOKENS = '"logprobs":null';
 
 function deltaJson(piece: MessagePiece): string {
   switch (piece.kind) {

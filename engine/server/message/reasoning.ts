@@ -47,8 +47,8 @@ export class ReasoningReader implements PieceReader {
   readonly #format: ReasoningFormat;
   readonly #rest: PieceReader;
   #place: "start" | "inside" | "gap" | "outside";
-  /** Whether the opening mark may come yet although the prompt ended inside: some models write it once more. */
-  #mayOpen = true;
+  /** What may come before the reasoning's text: the opening mark, which some models write although the prompt has it; white space. */
+  #before: "mark" | "space" | "nothing" = "mark";
   #held = "";
 
   /** `inside`: whether the prompt has opened the reasoning. What is no reasoning goes to `rest`. */
@@ -82,7 +82,7 @@ export class ReasoningReader implements PieceReader {
     const held = this.#held;
     this.#held = "";
     if (this.#place === "inside") {
-      const text = (this.#mayOpen ? held.trimStart() : held).trimEnd();
+      const text = (this.#before === "nothing" ? held : held.trimStart()).trimEnd();
       return text === "" ? this.#rest.end() : [{ kind: "reasoning", text }, ...this.#rest.end()];
     }
     if (this.#place === "gap") return this.#rest.end();
@@ -95,6 +95,7 @@ export class ReasoningReader implements PieceReader {
     if (!begun.startsWith(this.#format.open)) return false;
     this.#held = begun.slice(this.#format.open.length);
     this.#place = "inside";
+    this.#before = "space";
     return true;
   }
 
@@ -107,13 +108,16 @@ export class ReasoningReader implements PieceReader {
 
   #readInside(): MessagePiece[] {
     const { open, close } = this.#format;
-    if (this.#mayOpen) {
-      let begun = this.#held.trimStart();
-      if (begun.startsWith(open)) begun = begun.slice(open.length).trimStart();
-      else if (begun !== "" && open.startsWith(begun)) return [];
-      this.#held = begun;
-      if (begun === "") return [];
-      this.#mayOpen = false;
+    if (this.#before === "mark") {
+      const begun = this.#held.trimStart();
+      if (begun.startsWith(open)) this.#held = begun.slice(open.length);
+      else if (open.startsWith(begun)) return [];
+      this.#before = "space";
+    }
+    if (this.#before === "space") {
+      this.#held = this.#held.trimStart();
+      if (this.#held === "") return [];
+      this.#before = "nothing";
     }
     const found = findMark(this.#held, [close]);
     if (found === undefined) {

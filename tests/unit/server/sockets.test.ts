@@ -217,6 +217,15 @@ test("a socket that is not read for too long is cut, and others go on", async ()
   slow.socket.destroy();
 }, 30_000);
 
+test("headers of more than 16 KiB are refused, and the server goes on", async () => {
+  const { url } = listen();
+  const { socket, all, connected } = dial(url);
+  await connected;
+  socket.write(`GET /health HTTP/1.1\r\nHost: x\r\nA: ${"a".repeat(17_000)}\r\n\r\n`);
+  expect(await all).toStartWith("HTTP/1.1 431");
+  expect((await fetch(`${url}/health`)).status).toBe(200);
+});
+
 describe("bodies over sockets", () => {
   test("a declared length over the limit is refused before the body is sent", async () => {
     const { url } = listen();

@@ -1,6 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
-import { callFormatNamed, callFormatOf } from "../../../../engine/server/message/call-formats.ts";
+import { OPTIONS } from "../../../../engine/config.ts";
+import {
+  CALL_FORMATS,
+  callFormatNamed,
+  callFormatOf,
+} from "../../../../engine/server/message/call-formats.ts";
 import { Message } from "../../../../engine/server/message/message.ts";
 import {
   type MessageForm,
@@ -8,9 +13,11 @@ import {
 } from "../../../../engine/server/message/message-reader.ts";
 import {
   endsInReasoning,
+  REASONING_FORMATS,
   reasoningFormatNamed,
   reasoningFormatOf,
 } from "../../../../engine/server/message/reasoning.ts";
+import { PROPERTY_LIMIT_MS, propertyRuns } from "../../../support/property-runs.ts";
 
 const THINK = reasoningFormatNamed("think");
 const TOOLS = new Set(["get_weather", "add"]);
@@ -47,6 +54,7 @@ describe("reasoning", () => {
     [outside, "<think>\n\n</think>\n\nYes.", "", "Yes."],
     [inside, "\nWell.\n</think>\nYes.", "Well.", "Yes."],
     [inside, "<think>Well.</think>Yes.", "Well.", "Yes."],
+    [inside, "<think><think>Well.", "<think>Well.", ""],
     [inside, "no end", "no end", ""],
     [inside, "a</think>b</think>c", "a", "b</think>c"],
   ];
@@ -187,34 +195,45 @@ describe("calls", () => {
   });
 });
 
-test("what is read does not depend on how the text was cut", () => {
-  const parts = [
+test("the options name all formats", () => {
+  const calls: readonly string[] = OPTIONS["tool-call-parser"].choices;
+  expect(calls).toEqual(["auto", ...CALL_FORMATS.map(({ name }) => name)]);
+  const reasoning: readonly string[] = OPTIONS["reasoning-parser"].choices;
+  expect(reasoning).toEqual(["auto", "none", ...REASONING_FORMATS.map(({ name }) => name)]);
+});
+
+test(
+  "what is read does not depend on how the text was cut",
+  () => {
+    const parts = [
     "<think>", "</think>", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "```json", "```",
     WEATHER, '{"name": "add", "parameters": {"a": [1, "]"]}}', "add", "[ARGS]", '{"a": 1}', "[add(a='x, y', b=-.5)]",
     '{"name": "add", "arguments": {"a": 1} oops', "[", "]", ", ", "; ", "\n", " ", "text", "<", "`", "{", "}", '"', "(", "é",
   ]; // prettier-ignore
-  const forms = ["hermes", "mistral", "llama3_json", "pythonic", "json"].flatMap((name) =>
-    [undefined, true, false].map((isInside): MessageForm => {
-      const reasoning = isInside === undefined ? undefined : { format: THINK, isInside };
-      return { calls: calls(name).calls, reasoning };
-    }),
-  );
-  fc.assert(
-    fc.property(
-      fc.constantFrom(...forms),
-      fc.array(fc.constantFrom(...parts), { maxLength: 8 }),
-      fc.array(fc.nat(200), { maxLength: 6 }),
-      (form, texts, cuts) => {
-        const text = texts.join("");
-        const places = [0, ...cuts.map((cut) => cut % (text.length + 1)), text.length].toSorted(
-          (a, b) => a - b,
-        );
-        const pieces = places.slice(1).map((to, i) => text.slice(places[i], to));
-        const whole = read(form, [text]);
-        expect(read(form, pieces)).toEqual(whole);
-        expect(read(form, Array.from(text))).toEqual(whole);
-      },
-    ),
-    { seed: 30, numRuns: 3000 },
-  );
-});
+    const forms = ["hermes", "mistral", "llama3_json", "pythonic", "json"].flatMap((name) =>
+      [undefined, true, false].map((isInside): MessageForm => {
+        const reasoning = isInside === undefined ? undefined : { format: THINK, isInside };
+        return { calls: calls(name).calls, reasoning };
+      }),
+    );
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...forms),
+        fc.array(fc.constantFrom(...parts), { maxLength: 8 }),
+        fc.array(fc.nat(200), { maxLength: 6 }),
+        (form, texts, cuts) => {
+          const text = texts.join("");
+          const places = [0, ...cuts.map((cut) => cut % (text.length + 1)), text.length].toSorted(
+            (a, b) => a - b,
+          );
+          const pieces = places.slice(1).map((to, i) => text.slice(places[i], to));
+          const whole = read(form, [text]);
+          expect(read(form, pieces)).toEqual(whole);
+          expect(read(form, Array.from(text))).toEqual(whole);
+        },
+      ),
+      propertyRuns(1500),
+    );
+  },
+  PROPERTY_LIMIT_MS,
+);
