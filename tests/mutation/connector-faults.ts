@@ -118,10 +118,10 @@ export const CONNECTOR_FAULTS: readonly Fault[] = [
   {
     name: "window-without-latency",
     breaks: "lazy stores begin too late, and blocks are evicted before they have a copy",
-    file: "connectors/cpu-offload.ts",
-    from: "this.#allocatedPerStep * (latency + SPARE_STEPS)",
-    to: "this.#allocatedPerStep",
-    tests: [STORES],
+    file: "connectors/eviction-window.ts",
+    from: "Math.min(Math.ceil(copySteps) + SPARE_STEPS, ",
+    to: "Math.min(1, ",
+    tests: ["tests/unit/connectors/eviction-window.test.ts", STORES],
   },
   {
     name: "stored-without-a-copy",
