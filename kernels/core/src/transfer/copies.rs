@@ -116,7 +116,9 @@ impl Transfers {
         let (bytes, stamp) = copy.split_at_mut(page_bytes);
         let subject = Subject { name, epoch };
         let copied = match way {
-            Way::Out => host.read(page, bytes).map(|()| stamp.copy_from_slice(&self.stamps.of(subject, bytes))),
+            Way::Out => {
+                host.read(page, bytes).map(|()| stamp.copy_from_slice(&self.stamps.of(subject, bytes)))
+            }
             Way::In => self.stamps.check(subject, bytes, stamp).map(|()| host.write(page, bytes)),
         };
         drop(claim);
