@@ -197,7 +197,7 @@ describe("a page", () => {
     const others = pages.alloc(0, pages.numFree)!;
     expect(others.some((page) => stored.includes(page))).toBe(false);
     await resultsOf(2);
-    expect(pages.alloc(0, 2)?.toSorted()).toEqual(stored.toSorted());
+    expect(pages.alloc(0, 2)?.toSorted((a, b) => a - b)).toEqual(stored.toSorted((a, b) => a - b));
   });
 
   test("that the host cannot read, or that holds something else, is no fault of the tier", async () => {
