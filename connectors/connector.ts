@@ -119,13 +119,18 @@ export interface SchedulerOutput {
 
 export interface TransferResult {
   readonly id: FlightId;
-  readonly kind: "store" | "load";
+  /** `write` and `read`: those of `PageFiles`. */
+  readonly kind: "store" | "load" | "write" | "read";
   /** Every page arrived. */
   readonly ok: boolean;
   /** Nothing was copied: by `cancel`, under memory pressure, or after a reset. */
   readonly cancelled: boolean;
   /** Device blocks whose page did not arrive; empty when `ok`, all when cancelled. */
   readonly failedBlockIds: readonly BlockId[];
+  /** Of writes and reads: pages that did not arrive, all when cancelled. */
+  readonly failedPageIds?: readonly PageId[];
+  /** For people: of the first page that failed. */
+  readonly reason?: string;
 }
 
 /** What transfers have cost lately. */
@@ -195,6 +200,28 @@ export interface HostPages {
   free(pages: readonly PageId[]): void;
 }
 
+/**
+ * Pages in files of the connector's own, written and read by native threads. A page goes with a label that tells its content, the model
+ * and its layout: what another model, another version or another program wrote, what is torn or was changed, fails and is never loaded.
+ * Results come by `updateConnectorOutput`; `transfers.cancel` gives up what has not begun.
+ */
+export interface PageFiles {
+  /** Bytes that a page takes in a file, with its label. */
+  readonly recordBytes: number;
+  /**
+   * Writes pages that hold content, each at its offset in bytes. The file is created, for its owner alone, if there is none; its folder
+   * is not. Throws `RefusedError`: `invalid`, `notHeld`, `stale` (a page that holds nothing), `closed`.
+   */
+  write(path: string, offsets: readonly number[], pages: readonly PageId[]): FlightId;
+  /** Fills pages with what was written for these keys; then they can be loaded as such. Throws as `write`; `stale` for a page in use. */
+  read(
+    path: string,
+    offsets: readonly number[],
+    pages: readonly PageId[],
+    keys: readonly BlockKey[],
+  ): FlightId;
+}
+
 export interface ConnectorLog {
   info(message: string): void;
   warn(message: string): void;
@@ -217,6 +244,8 @@ export interface SchedulerContext {
   readonly pages: HostPages;
   /** Tiers below the host's memory that this connector drives, in the order in which they were named; most connectors have none. */
   readonly tiers: readonly TierPort[];
+  /** Where the connector's class says `keepsFiles`. */
+  readonly files?: PageFiles;
   readonly log: ConnectorLog;
   readonly metrics: ConnectorMetrics;
   /** Most tokens of a step. */
@@ -249,6 +278,8 @@ export interface ConnectorClass {
   readonly options: ConnectorOptions;
   /** False = it never asks for host pages, so that no memory is taken for it. */
   readonly keepsPages?: boolean;
+  /** True = it keeps pages in files: only then `SchedulerContext.files` is there, for which the model's files are read once at the start. */
+  readonly keepsFiles?: boolean;
   new (options: OptionValues): KvConnector;
 }
 

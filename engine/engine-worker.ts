@@ -82,17 +82,25 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     explainer = new Explainer(kv, { now: epochMs, ...states });
     return explainer.log;
   };
+  const isKept = started !== undefined && (config.kvDiskPath !== "" || connectors.someKeepFiles);
+  const fingerprint = isKept
+    ? await modelFingerprint({ ...info, ...config, files: model.files })
+    : undefined;
   const disk =
-    started === undefined || config.kvDiskPath === ""
+    started === undefined || fingerprint === undefined || config.kvDiskPath === ""
       ? undefined
       : await NativeDisk.open(started.transfers, {
           path: config.kvDiskPath,
           sizeBytes: config.kvDiskSize,
           pageBytes: started.transfers.pageBytes,
-          fingerprint: await modelFingerprint({ ...info, ...config, files: model.files }),
+          fingerprint,
           directIo: config.kvDiskDirect,
           ...(config.kvDiskTtl === 0 ? {} : { ttlSeconds: config.kvDiskTtl }),
         });
+  const kept = {
+    ...(disk === undefined ? {} : { disk }),
+    ...(fingerprint === undefined ? {} : { fingerprint }),
+  };
   const scheduler = new Scheduler(
     { ...config, limits, maxSamples },
     {
@@ -102,7 +110,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       noneHash: noneHash(config.prefixHashSeed),
       now,
       ...(config.explain ? { createLog } : {}),
-      ...(started === undefined ? {} : { createConnectors: (side) => started.create(side, disk) }),
+      ...(started === undefined ? {} : { createConnectors: (side) => started.create(side, kept) }),
     },
   );
   return {

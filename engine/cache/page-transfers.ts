@@ -17,6 +17,18 @@ export interface FlightError {
   readonly message: string;
 }
 
+/** Bytes behind each page in a file: a checksum of the page, its key and the fingerprint. */
+export const LABEL_BYTES = 8;
+
+/** Where pages are in a file. */
+export interface FilePlace {
+  readonly path: string;
+  /** Any text: equal where pages of one may be used by the other. */
+  readonly fingerprint: string;
+  /** Of each page, in bytes. */
+  readonly offsets: Float64Array;
+}
+
 export interface FlightResult {
   readonly id: number;
   /** Every page arrived. */
@@ -90,11 +102,11 @@ export interface PageTransfers {
    */
   load(id: number, pages: Int32Array, blocks: Int32Array, afterStep: number): void;
 
-  /** Writes host pages into a file at byte offsets; the file is created if there is none. Throws as `store`. */
-  writePages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void;
+  /** Writes host pages, each with its label of `LABEL_BYTES` behind it; the file is created if there is none. `keys` are packed. Throws as `store`. */
+  writePages(id: number, place: FilePlace, keys: Int32Array, pages: Int32Array): void;
 
-  /** Reads host pages from a file. Throws as `store`. */
-  readPages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void;
+  /** Reads host pages that were written for these keys, with this fingerprint; others fail as `checksum`. Throws as `store`. */
+  readPages(id: number, place: FilePlace, keys: Int32Array, pages: Int32Array): void;
 
   /** Bytes of a copy: a page's, and what it is known by when it comes back. */
   readonly copyBytes: number;

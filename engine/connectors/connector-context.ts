@@ -5,6 +5,7 @@ import {
   type ConnectorLog,
   type ConnectorMetrics,
   type HostPages,
+  type PageFiles,
   type PageId,
   RefusedError,
   type SchedulerContext,
@@ -12,6 +13,7 @@ import {
   type Transfers,
 } from "../../connectors/connector.ts";
 import type { TierPort } from "../../connectors/tier-port.ts";
+import { LABEL_BYTES } from "../cache/page-transfers.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { KvConnectors } from "./kv-connectors.ts";
 
@@ -25,6 +27,8 @@ export interface ContextParts {
   readonly maxBatchedTokens: number;
   /** See `HostPages.layout`. */
   readonly pageLayout: string;
+  /** See `ConnectorClass.keepsFiles`. */
+  readonly keepsFiles: boolean;
   /** Whether the connector is called at all: false once it was disabled or shut down. */
   readonly isEnabled: () => boolean;
   /** Whether one of the connector's hooks is running now. */
@@ -65,7 +69,8 @@ export function createContext(
     },
     cancel: (id) => {
       const flight = connectors.flights.get(id);
-      return flight?.connector === connector && connectors.flights.cancel(flight);
+      if (flight === undefined) return connectors.files.cancel(connector, id);
+      return flight.connector === connector && connectors.flights.cancel(flight);
     },
     isAwaited: (block, key) => connectors.loads.isAwaited(connector, block, key),
     giveUp: (blocks) => {
@@ -99,11 +104,23 @@ export function createContext(
       connectors.pages.free(connector, listOf(ids));
     },
   };
+  const files: PageFiles = {
+    recordBytes: connectors.pageBytes + LABEL_BYTES,
+    write: (path, offsets, ids) => {
+      checkEnabled();
+      return connectors.files.write(connector, path, listOf(offsets), listOf(ids));
+    },
+    read: (path, offsets, ids, keys) => {
+      checkEnabled();
+      return connectors.files.read(connector, path, listOf(offsets), listOf(ids), [...keys]);
+    },
+  };
   return Object.freeze({
     name,
     groups: side.kv.groups.map(({ kind, window }) => Object.freeze({ kind, window })),
     transfers: Object.freeze(transfers),
     pages: Object.freeze(pages),
+    ...(parts.keepsFiles ? { files: Object.freeze(files) } : {}),
     log,
     metrics,
     maxBatchedTokens,

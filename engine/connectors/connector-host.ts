@@ -87,6 +87,7 @@ interface Hosted {
   readonly place: number;
   readonly index: number;
   readonly tiers: readonly LoadedTier[];
+  readonly keepsFiles: boolean;
   readonly guard: GuardedConnector;
   readonly faults: ConnectorFaults;
   readonly own: OwnContext;
@@ -135,6 +136,16 @@ export class ConnectorHost {
   /** Whether any connector may want host pages. */
   get keepsPages(): boolean {
     return this.#keepsPages;
+  }
+
+  /** Whether the connector's class says that it keeps files. */
+  keepsFiles(place: number): boolean {
+    return this.#hosted[place]?.keepsFiles === true;
+  }
+
+  /** Whether any connector's does. */
+  get someKeepFiles(): boolean {
+    return this.#hosted.some(({ keepsFiles }) => keepsFiles);
   }
 
   /** Whether a hook of this connector runs now. */
@@ -294,8 +305,9 @@ export class ConnectorHost {
       log: createConnectorLog(name, log, now),
       metrics: new OwnMetrics(name, this.#samples, warn),
     };
+    const { keepsFiles = false } = connector.constructor as Partial<ConnectorClass>;
     const series = new ConnectorSeries(guard, faults, own.metrics, this.#samples, now);
-    return { place, index, tiers, guard, faults, own, series };
+    return { place, index, tiers, keepsFiles, guard, faults, own, series };
   }
 }
 

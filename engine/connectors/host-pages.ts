@@ -68,7 +68,7 @@ export class HostPages {
     if (new Set(pages).size !== pages.length)
       throw new RefusedError("notHeld", "a page is named twice, and is held once");
     for (const page of pages) {
-      if (this.#isInUse(page)) this.#leaving.add(page);
+      if (this.isInUse(page)) this.#leaving.add(page);
       else this.#release(page);
     }
   }
@@ -76,7 +76,7 @@ export class HostPages {
   /** Throws `notHeld` unless the connector has all of the pages. */
   check(connector: number, pages: readonly PageId[]): void {
     for (const page of pages)
-      if (this.#owners[page] !== connector + 1 || this.#leaving.has(page))
+      if (!this.isHeldBy(connector, page))
         throw new RefusedError("notHeld", `page ${page} is not held by the connector`);
   }
 
@@ -107,6 +107,16 @@ export class HostPages {
   /** Changes when all content is of before a reset. */
   get epoch(): number {
     return this.#epoch;
+  }
+
+  /** Whether a flight uses the page, or a copy of it is being made. */
+  isInUse(page: PageId): boolean {
+    return this.#flights[page] !== 0 || this.#readers[page] !== 0;
+  }
+
+  /** Whether the connector has the page, and has not given it back. */
+  isHeldBy(connector: number, page: PageId): boolean {
+    return this.#owners[page] === connector + 1 && !this.#leaving.has(page);
   }
 
   /** Whether a flight uses the page. */
@@ -152,13 +162,9 @@ export class HostPages {
     return count;
   }
 
-  #isInUse(page: PageId): boolean {
-    return this.#flights[page] !== 0 || this.#readers[page] !== 0;
-  }
-
   /** A use has ended. */
   #leave(page: PageId): void {
-    if (!this.#isInUse(page) && this.#leaving.delete(page)) this.#release(page);
+    if (!this.isInUse(page) && this.#leaving.delete(page)) this.#release(page);
   }
 
   #release(page: PageId): void {

@@ -62,6 +62,7 @@ export function joinScheduler(
           isEnabled: () => !host.isDisabled(place) && !connectors.isClosed,
           isInHook: () => host.isCalling(place),
           wake,
+          keepsFiles: host.keepsFiles(place),
           openTiers: (wakeOne) => openTiers(place, wakeOne),
           defer: options.defer ?? later,
         },

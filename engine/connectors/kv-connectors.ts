@@ -28,6 +28,7 @@ import { lateTexts } from "./late-loads.ts";
 import { Ledgers, type LedgerOptions } from "./ledgers.ts";
 import { decideLoad } from "./load-cost.ts";
 import { Loads } from "./loads.ts";
+import { PageFiles } from "./page-files.ts";
 import { PendingLookUps } from "./pending-look-ups.ts";
 import { type SequenceView, SequenceViews } from "./request-view.ts";
 import { type ComputeCost, TierSide } from "./tiers/tier-side.ts";
@@ -41,6 +42,8 @@ export interface KvConnectorsOptions extends LedgerOptions {
   readonly loadTimeoutMs: number;
   /** Most blocks of one connector in flight. */
   readonly maxFlying: number;
+  /** See `modelFingerprint`; left out = no connector keeps files. */
+  readonly fingerprint?: string;
   /** What happened to a connector's copies, after each commit. */
   readonly onEvents?: (connector: string, events: readonly KvEvent[]) => void;
 }
@@ -61,6 +64,7 @@ export class KvConnectors implements SchedulerConnectors {
   readonly ledgers: Ledgers;
   readonly isLoading: (id: number) => boolean;
   readonly tiers: TierSide = new TierSide();
+  readonly files: PageFiles;
   readonly #side: SchedulerSide;
   readonly #keys: BlockKeys;
   readonly #calls: ConnectorCalls;
@@ -105,6 +109,7 @@ export class KvConnectors implements SchedulerConnectors {
       options.maxFlying,
       side.now,
     );
+    this.files = new PageFiles(transfers, this.flights, this.pages, options.fingerprint);
     this.loads = new Loads(side, this.flights, this.pages, this.counts, {
       pageBytes: transfers.pageBytes,
       timeoutMs: options.loadTimeoutMs,
@@ -289,7 +294,7 @@ export class KvConnectors implements SchedulerConnectors {
     this.tiers.settle(this.#side.now());
     this.loads.dropDeclined();
     if (this.flights.length > 0) this.flights.report(this.#transfers.takeResults());
-    if (this.flights.numEnded > 0) this.#settleFlights();
+    if (this.flights.numEnded + this.files.numEnded > 0) this.#settleFlights();
     this.ledgers.expire((connector, count) => {
       const text = `left ${count} touches of blocks to end at their deadline`;
       this.#calls.fault(connector, "held", undefined, text);
@@ -306,6 +311,7 @@ export class KvConnectors implements SchedulerConnectors {
       else this.#landed(ended, isStale);
       results[ended.flight.connector]!.push(resultOf(ended, isStale));
     }
+    for (const { connector, result } of this.files.takeEnded()) results[connector]!.push(result);
     for (const [connector, some] of results.entries())
       if (some.length > 0) this.#calls.transfersEnded(connector, some);
   }

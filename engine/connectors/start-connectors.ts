@@ -33,10 +33,18 @@ export interface StartConnectorsOptions<T extends PageTransfers> {
   readonly log: LogLine;
 }
 
+/** What pages are kept with beyond the process. */
+export interface KeptPages {
+  /** Where `--kv-disk-path` names one. */
+  readonly disk?: DiskStore;
+  /** See `modelFingerprint`; left out = no connector keeps files. */
+  readonly fingerprint?: string;
+}
+
 export interface StartedConnectors<T extends PageTransfers> {
   readonly transfers: T;
-  /** For `SchedulerTools`: called once, with the disk where `--kv-disk-path` names one. */
-  readonly create: (side: SchedulerSide, disk?: DiskStore) => SchedulerConnectors;
+  /** For `SchedulerTools`: called once. */
+  readonly create: (side: SchedulerSide, kept?: KeptPages) => SchedulerConnectors;
 }
 
 export function startConnectors<T extends PageTransfers>(
@@ -62,7 +70,7 @@ export function startConnectors<T extends PageTransfers>(
   const transfers = host.keepsPages
     ? openHostPool({ size, pageBytes, memoryAvailable, log }, open)
     : open(1);
-  const create = (side: SchedulerSide, disk?: DiskStore): SchedulerConnectors => {
+  const create = (side: SchedulerSide, kept: KeptPages = {}): SchedulerConnectors => {
     const numBlocks = side.kv.pool.numBlocks - 1;
     connectors = joinScheduler(
       side,
@@ -80,7 +88,7 @@ export function startConnectors<T extends PageTransfers>(
         onEvents: (_, events) => {
           for (const { kind, keys } of events) if (kind === "removed") onRemoved?.(keys);
         },
-        ...(disk === undefined ? {} : { disk }),
+        ...kept,
       },
       onNews,
     );

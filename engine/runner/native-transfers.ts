@@ -1,6 +1,6 @@
 /** The native transfer threads as the cache speaks to them. What the native side throws becomes a `KvEngineError` here. */
 
-import type { FlightResult, ManualTransfers, TransferStats } from "../cache/page-transfers.ts";
+import type { FilePlace, FlightResult, ManualTransfers, TransferStats } from "../cache/page-transfers.ts";
 import { callNative, fromNative, type RawDisk, type RawTransfers, type Runner } from "./native.ts";
 import type { TransferOptions } from "./native.ts";
 
@@ -50,12 +50,12 @@ export class NativeTransfers implements ManualTransfers {
     callNative(() => this.#native.load(id, pages, blocks, afterStep));
   }
 
-  writePages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void {
-    callNative(() => this.#native.writePages(id, path, offsets, pages));
+  writePages(id: number, place: FilePlace, keys: Int32Array, pages: Int32Array): void {
+    callNative(() => this.#native.writePages(id, place, keys, pages));
   }
 
-  readPages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void {
-    callNative(() => this.#native.readPages(id, path, offsets, pages));
+  readPages(id: number, place: FilePlace, keys: Int32Array, pages: Int32Array): void {
+    callNative(() => this.#native.readPages(id, place, keys, pages));
   }
 
   /** See `DiskStore.store`. */

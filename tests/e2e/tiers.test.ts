@@ -98,3 +98,30 @@ test("a disk that is written back has at its end what was left in host pages", a
   expect(again.text).toBe(first.text);
   expect(again.tiers["disk"]).toBeGreaterThan(100);
 }, 120_000);
+
+test("a connector that keeps files brings back after a restart what it wrote, and nothing that was changed since", async () => {
+  const connector = join(import.meta.dir, "../connectors/examples/file-pages.ts");
+  const file = join(folder, "kept");
+  const flags = [
+    "--kv-offload-size=16MiB",
+    `--kv-connector=${connector}`,
+    `--kv-connector-options=${JSON.stringify({ file })}`,
+  ];
+  const run = async (): Promise<Answer> => {
+    await using server = await startServer(flags);
+    // What was read comes in a moment: a prompt of its own gives it the time of a step.
+    await complete(server, "rain");
+    return await complete(server, "tea");
+  };
+  const first = await run();
+  expect(first.tiers["file"] ?? 0).toBe(0);
+  const again = await run();
+  expect(again.text).toBe(first.text);
+  expect(again.tiers["file"]).toBeGreaterThan(100);
+  const bytes = new Uint8Array(await Bun.file(file).arrayBuffer());
+  for (let at = 0; at < bytes.length; at += 1000) bytes[at]! ^= 1;
+  await Bun.write(file, bytes);
+  const changed = await run();
+  expect(changed.text).toBe(first.text);
+  expect(changed.tiers["file"] ?? 0).toBe(0);
+}, 120_000);

@@ -8,8 +8,8 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { blockKey } from "../../engine/cache/block-key.ts";
-import type { FlightResult } from "../../engine/cache/page-transfers.ts";
+import { blockKey, packBlockKeys } from "../../engine/cache/block-key.ts";
+import { type FilePlace, type FlightResult, LABEL_BYTES } from "../../engine/cache/page-transfers.ts";
 import { Runner } from "../../engine/runner/native.ts";
 import { NativeDisk } from "../../engine/runner/native-disk.ts";
 import { NativeTransfers } from "../../engine/runner/native-transfers.ts";
@@ -92,13 +92,18 @@ interface Side {
 }
 
 function fileSide(path: string): Side {
-  const offsets = (pages: Int32Array): Float64Array =>
-    Float64Array.from(pages, (page) => page * pageBytes);
+  const placeOf = (pages: Int32Array): FilePlace => ({
+    path: join(path, "plain"),
+    fingerprint: "",
+    offsets: Float64Array.from(pages, (page) => page * (pageBytes + LABEL_BYTES)),
+  });
+  const keysOf = (pages: Int32Array): Int32Array =>
+    packBlockKeys(Array.from(pages, (page) => blockKey(Int32Array.of(page, 0, 0, 0, 0, 0, 0, 0), 0, 0)));
   return {
     name: "file",
     open: () => Promise.resolve(),
-    write: (id, pages) => transfers.writePages(id, join(path, "plain"), offsets(pages), pages),
-    read: (id, pages) => transfers.readPages(id, join(path, "plain"), offsets(pages), pages),
+    write: (id, pages) => transfers.writePages(id, placeOf(pages), keysOf(pages), pages),
+    read: (id, pages) => transfers.readPages(id, placeOf(pages), keysOf(pages), pages),
     close: () => {
       run("sync", "-d", join(path, "plain"));
       return Promise.resolve();

@@ -4,6 +4,8 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import * as fc from "fast-check";
+import { blockKey, packBlockKeys } from "../../engine/cache/block-key.ts";
+import { type FilePlace, LABEL_BYTES } from "../../engine/cache/page-transfers.ts";
 import { DEFAULT_SAMPLING } from "../../engine/request.ts";
 import { memoryAvailable } from "../../engine/runner/native.ts";
 import { propertyRuns } from "../support/property-runs.ts";
@@ -31,6 +33,16 @@ const FULL = Math.floor((PROMPT.length - 1) / BLOCK_SIZE);
 
 function ids(...list: number[]): Int32Array {
   return Int32Array.from(list);
+}
+
+/** A key for each number. */
+function keysOf(numbers: Int32Array): Int32Array {
+  const hash = (number: number): Int32Array => Int32Array.of(number, 0, 0, 0, 0, 0, 0, 7);
+  return packBlockKeys(Array.from(numbers, (number) => blockKey(hash(number), 0, 0)));
+}
+
+function placeOf(path: string, ...offsets: number[]): FilePlace {
+  return { path, fingerprint: "one", offsets: Float64Array.from(offsets) };
 }
 
 function expectedToken(prompt: readonly number[], groups: readonly LabGroup[] = GROUPS): number {
@@ -99,14 +111,20 @@ describe("a sequence", () => {
       const path = join(FOLDER, "sequence");
       const { pageBytes } = lab.transfers;
       // The end first, and a hole at the beginning.
-      const offsets = Float64Array.from(pages, (page) => 10 + (blocks.length - page) * pageBytes);
+      const recordBytes = pageBytes + LABEL_BYTES;
+      const offsets = Float64Array.from(pages, (page) => 10 + (blocks.length - page) * recordBytes);
+      const place = { path, fingerprint: "one", offsets };
       await lab.step(fillRow(0, PROMPT.slice(0, -1), from));
       lab.transfers.store(1, ids(...blocks), pages, -1);
       await lab.result(1);
-      lab.transfers.writePages(2, path, offsets, pages);
+      lab.transfers.writePages(2, place, keysOf(pages), pages);
       expect(await lab.result(2)).toMatchObject({ ok: true, bytes: blocks.length * pageBytes });
-      expect(statSync(path).size).toBe(10 + (blocks.length + 1) * pageBytes);
-      lab.transfers.readPages(3, path, offsets, later);
+      expect(statSync(path).size).toBe(10 + (blocks.length + 1) * recordBytes);
+      lab.transfers.readPages(5, { ...place, fingerprint: "two" }, keysOf(pages), later);
+      expect(await lab.result(5)).toMatchObject({ ok: false, error: { code: "checksum" } });
+      lab.transfers.readPages(6, place, keysOf(later), later);
+      expect((await lab.result(6)).failedPages.length).toBe(pages.length);
+      lab.transfers.readPages(3, place, keysOf(pages), later);
       expect(await lab.result(3)).toMatchObject({ ok: true });
       lab.transfers.load(4, later, ids(...fullBlocks(to)), -1);
       expect(await lab.result(4)).toMatchObject({ ok: true });
@@ -198,18 +216,20 @@ describe("a page", () => {
     inLab({}, async (lab) => {
       const missing = join(FOLDER, "missing", "pages");
       const short = join(FOLDER, "short");
-      await Bun.write(short, new Uint8Array(lab.transfers.pageBytes + 1));
+      await Bun.write(short, new Uint8Array(lab.transfers.pageBytes + LABEL_BYTES + 1));
       lab.transfers.store(1, ids(1), ids(0), -1);
       await lab.result(1);
-      lab.transfers.readPages(2, missing, Float64Array.of(0, 0), ids(1, 2));
+      lab.transfers.readPages(2, placeOf(missing, 0, 0), keysOf(ids(1, 2)), ids(1, 2));
       expect(await lab.result(2)).toMatchObject({ ok: false, error: { code: "ENOENT" } });
-      lab.transfers.writePages(3, missing, Float64Array.of(0), ids(0));
+      lab.transfers.writePages(3, placeOf(missing, 0), keysOf(ids(0)), ids(0));
       expect(await lab.result(3)).toMatchObject({ ok: false, error: { code: "ENOENT" } });
-      lab.transfers.readPages(4, short, Float64Array.of(0, 1, 2), ids(3, 4, 5));
-      const result = await lab.result(4);
-      expect([[...result.failedPages], result.error?.code]).toEqual([[2], "short_read"]);
+      lab.transfers.readPages(4, placeOf(short, 2), keysOf(ids(3)), ids(3));
+      expect(await lab.result(4)).toMatchObject({ ok: false, error: { code: "short_read" } });
+      lab.transfers.readPages(6, placeOf(short, 0, 1), keysOf(ids(3, 4)), ids(3, 4));
+      const result = await lab.result(6);
+      expect([[...result.failedPages], result.error?.code]).toEqual([[0, 1], "checksum"]);
       if (!existsSync("/dev/full")) return;
-      lab.transfers.writePages(5, "/dev/full", Float64Array.of(0), ids(0));
+      lab.transfers.writePages(5, placeOf("/dev/full", 0), keysOf(ids(0)), ids(0));
       expect(await lab.result(5)).toMatchObject({ ok: false, error: { code: "ENOSPC" } });
     }),
   );
@@ -283,7 +303,7 @@ describe("wrong arguments", () => {
         [() => transfers.store(1, ids(1, 2), ids(1), -1), "flight 1: 1 host pages and 2 places"],
         [() => transfers.setStoreShare(2), "storeShare is 2, allowed is 0 to 1"],
         [
-          () => transfers.readPages(1, "x", Float64Array.of(0.5), ids(0)),
+          () => transfers.readPages(1, placeOf("x", 0.5), keysOf(ids(0)), ids(0)),
           "flight 1: an offset is 0.5, allowed is whole numbers from 0 to 2^53",
         ],
       ] as const) {
@@ -316,9 +336,9 @@ test(
     await lab.result(1);
     transfers.load(2, ids(0, 1), ids(3, 4), -1);
     await lab.result(2);
-    transfers.writePages(3, path, Float64Array.of(0, 64), ids(0, 1));
+    transfers.writePages(3, placeOf(path, 0, 100), keysOf(ids(0, 1)), ids(0, 1));
     await lab.result(3);
-    transfers.readPages(4, path, Float64Array.of(64, 0), ids(2, 3));
+    transfers.readPages(4, placeOf(path, 100, 0), keysOf(ids(1, 0)), ids(2, 3));
     await lab.result(4);
     const bytes = 2 * transfers.pageBytes;
     expect(transfers.stats()).toMatchObject({

@@ -5,7 +5,7 @@ use crate::disk::DiskStore;
 use crate::error::to_js;
 use crate::runner::Runner;
 use kvengine_core::transfer as core;
-use napi::bindgen_prelude::{AsyncTask, Function, Int32Array};
+use napi::bindgen_prelude::{AsyncTask, Float64Array, Function, Int32Array};
 use napi::threadsafe_function::{ThreadsafeCallContext, ThreadsafeFunctionCallMode};
 use napi::{Env, Task};
 use napi_derive::napi;
@@ -43,6 +43,23 @@ pub struct FlightResult {
     pub copy_micros: f64,
     /// Of the first page that failed.
     pub error: Option<FlightError>,
+}
+
+/// Where pages are in a file.
+#[napi(object)]
+pub struct FilePlace {
+    /// Of the file.
+    pub path: String,
+    /// Any text: equal where pages of one may be used by the other.
+    pub fingerprint: String,
+    /// Of each page, in bytes.
+    pub offsets: Float64Array,
+}
+
+impl FilePlace {
+    fn file(&self) -> core::PageFile {
+        core::PageFile::new(PathBuf::from(&self.path), &self.fingerprint)
+    }
 }
 
 /// Counts since the start, and what was measured; see `engine/cache/page-transfers.ts`.
@@ -193,22 +210,22 @@ impl Transfers {
         self.core.load(id, pages, blocks, after_step).map_err(to_js)
     }
 
-    /// Writes pages to a file at byte offsets.
+    /// Writes pages with their labels into a file at byte offsets; keys are 9 words each.
     ///
     /// # Errors
     /// The core's, as JSON `{code, message}` in the message.
     #[napi]
-    pub fn write_pages(&self, id: i64, path: String, offsets: &[f64], pages: &[i32]) -> napi::Result<()> {
-        self.core.write_pages(id, PathBuf::from(path), offsets, pages).map_err(to_js)
+    pub fn write_pages(&self, id: i64, place: FilePlace, keys: &[i32], pages: &[i32]) -> napi::Result<()> {
+        self.core.write_pages(id, place.file(), &place.offsets, keys, pages).map_err(to_js)
     }
 
-    /// Reads pages from a file at byte offsets.
+    /// Reads pages that were written for these keys from a file at byte offsets.
     ///
     /// # Errors
     /// The core's, as JSON `{code, message}` in the message.
     #[napi]
-    pub fn read_pages(&self, id: i64, path: String, offsets: &[f64], pages: &[i32]) -> napi::Result<()> {
-        self.core.read_pages(id, PathBuf::from(path), offsets, pages).map_err(to_js)
+    pub fn read_pages(&self, id: i64, place: FilePlace, keys: &[i32], pages: &[i32]) -> napi::Result<()> {
+        self.core.read_pages(id, place.file(), &place.offsets, keys, pages).map_err(to_js)
     }
 
     /// Stores pages in a disk store under these keys, 9 words each.

@@ -79,6 +79,7 @@ mod tests;
 pub use error::DiskError;
 pub(crate) use error::code_of;
 pub use key::{KEY_BYTES, KEY_WORDS, Key};
+pub(crate) use record::{Fingerprint, checksum};
 pub use stats::DiskStats;
 pub use trouble::Trouble;
 
@@ -354,7 +355,7 @@ fn spec_of(options: &DiskOptions) -> Result<Spec> {
         limit: size_bytes,
         segment_bytes: Layout::target(size_bytes - LOCK_BYTES),
         page_bytes,
-        fingerprint: Sha256::digest(options.fingerprint.as_bytes()).into(),
+        fingerprint: fingerprint_of(&options.fingerprint),
         ttl: micros(ttl_seconds),
         pin_share,
     })
@@ -362,4 +363,9 @@ fn spec_of(options: &DiskOptions) -> Result<Spec> {
 
 fn micros(seconds: f64) -> u64 {
     (seconds * 1e6) as u64
+}
+
+/// Of any text: equal where pages can be used.
+pub(crate) fn fingerprint_of(text: &str) -> Fingerprint {
+    Sha256::digest(text.as_bytes()).into()
 }

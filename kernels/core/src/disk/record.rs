@@ -16,7 +16,7 @@ const MAGIC: [u8; 8] = *b"kvpages1";
 const FILLED: [u8; 4] = *b"page";
 
 /// Names what wrote pages: equal where pages can be used.
-pub(super) type Fingerprint = [u8; 32];
+pub(crate) type Fingerprint = [u8; 32];
 
 /// Head of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ const USE_START: usize = 64;
 const USE_END: usize = USE_START + 24;
 
 /// The checksum of a page's bytes; another key's or another model's page does not pass.
-pub(super) fn checksum(fingerprint: &Fingerprint, key: &Key, page: &[u8]) -> u64 {
+pub(crate) fn checksum(fingerprint: &Fingerprint, key: &Key, page: &[u8]) -> u64 {
     let mut bytes = [0; 32 + KEY_BYTES];
     bytes[..32].copy_from_slice(fingerprint);
     bytes[32..].copy_from_slice(&key.0);

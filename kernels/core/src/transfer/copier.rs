@@ -169,20 +169,22 @@ impl Copier {
                 seals.close(page, seal);
                 Ok(())
             }
-            (Host::Read(page_bytes), Far::File(file, offsets)) => {
+            (Host::Read(page_bytes), Far::File(file, places)) => {
                 seals.check(page, page_bytes)?;
                 if injected {
                     return Err(injection());
                 }
-                file.write(offsets[i], page_bytes)?;
+                let (offset, key) = &places[i];
+                file.write(*offset, key, page_bytes)?;
                 self.copied.add(page_bytes.len());
                 Ok(())
             }
-            (Host::Write(page_bytes), Far::File(file, offsets)) => {
+            (Host::Write(page_bytes), Far::File(file, places)) => {
                 if injected {
                     return Err(spoil(page_bytes));
                 }
-                file.read(offsets[i], page_bytes)?;
+                let (offset, key) = &places[i];
+                file.read(*offset, key, page_bytes)?;
                 self.copied.add(page_bytes.len());
                 seals.close(page, seals.of(page_bytes));
                 Ok(())
@@ -235,6 +237,7 @@ fn injection() -> FlightError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::KEY_BYTES;
     use crate::transfer::flight::Kind;
     use crate::transfer::page_file::PageFile;
     use std::sync::Arc;
@@ -313,7 +316,10 @@ mod tests {
     #[test]
     fn files_hold_pages_and_only_whole_ones() {
         let path = std::env::temp_dir().join(format!("kvengine-copier-{}", std::process::id()));
-        let far = |offsets: &[u64]| Far::File(PageFile::new(path.clone()), offsets.to_vec());
+        let far = |offsets: &[u64]| {
+            let key = Key([1; KEY_BYTES]);
+            Far::File(PageFile::new(path.clone(), ""), offsets.iter().map(|&offset| (offset, key)).collect())
+        };
         let (a, b) = (0, 5 * PAGE as u64);
         let copier = copier();
         assert!(copier.run(&blocks(Kind::Store, &[0, 1, 2], &[1, 2, 3], &[])).is_empty());

@@ -59,8 +59,8 @@ impl Crew {
 pub(super) enum Far {
     /// Blocks of the device.
     Blocks(Vec<u32>),
-    /// Bytes from the start of a file.
-    File(PageFile, Vec<u64>),
+    /// Bytes from the start of a file, and whose page is there.
+    File(PageFile, Vec<(u64, Key)>),
     /// Keys of a disk store.
     Disk(Arc<DiskStore>, Vec<Key>),
 }
@@ -70,7 +70,7 @@ impl Far {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Blocks(blocks) => blocks.len(),
-            Self::File(_, offsets) => offsets.len(),
+            Self::File(_, places) => places.len(),
             Self::Disk(_, keys) => keys.len(),
         }
     }

@@ -21,6 +21,7 @@ mod threads;
 
 pub use copies::{STAMP_BYTES, Way};
 pub use flight::{FlightError, FlightResult, Kind};
+pub use page_file::{LABEL_BYTES, PageFile};
 pub use stats::{KindStats, TransferStats};
 pub use threads::OnResults;
 
@@ -36,9 +37,7 @@ use copies::Stamps;
 use flight::{Crew, Far, Plan};
 use host_pool::HostPool;
 use pace::Pace;
-use page_file::PageFile;
 use queue::Queue;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -185,24 +184,54 @@ impl Transfers {
         self.submit(Plan { id, kind, pages, far: Far::Blocks(blocks) }, after)
     }
 
-    /// Writes host pages into a file at byte offsets; the file is created if there is none.
+    /// Writes host pages with their labels into a file at byte offsets; the file is created if there is none. Keys are words, 9 each.
     ///
     /// # Errors
     /// As [`Self::store`].
-    pub fn write_pages(&self, id: i64, path: PathBuf, offsets: &[f64], pages: &[i32]) -> Result<()> {
-        self.move_file(id, Kind::Write, path, offsets, pages)
+    pub fn write_pages(
+        &self,
+        id: i64,
+        file: PageFile,
+        offsets: &[f64],
+        keys: &[i32],
+        pages: &[i32],
+    ) -> Result<()> {
+        self.move_file(id, Kind::Write, file, offsets, keys, pages)
     }
 
-    /// Reads host pages from a file at byte offsets.
+    /// Reads host pages from a file at byte offsets, where they were written for these keys.
     ///
     /// # Errors
     /// As [`Self::store`].
-    pub fn read_pages(&self, id: i64, path: PathBuf, offsets: &[f64], pages: &[i32]) -> Result<()> {
-        self.move_file(id, Kind::Read, path, offsets, pages)
+    pub fn read_pages(
+        &self,
+        id: i64,
+        file: PageFile,
+        offsets: &[f64],
+        keys: &[i32],
+        pages: &[i32],
+    ) -> Result<()> {
+        self.move_file(id, Kind::Read, file, offsets, keys, pages)
     }
 
-    fn move_file(&self, id: i64, kind: Kind, path: PathBuf, offsets: &[f64], pages: &[i32]) -> Result<()> {
+    fn move_file(
+        &self,
+        id: i64,
+        kind: Kind,
+        file: PageFile,
+        offsets: &[f64],
+        keys: &[i32],
+        pages: &[i32],
+    ) -> Result<()> {
         let pages = indices(pages, 0, self.num_ready(), "host page").map_err(of_flight(id))?;
+        let keys = Key::all_of(keys).map_err(of_flight(id))?;
+        if offsets.len() != keys.len() {
+            return Err(of_flight(id)(Failure::internal(format!(
+                "{} offsets and {} keys, there must be as many",
+                offsets.len(),
+                keys.len()
+            ))));
+        }
         let offset = |&offset: &f64| {
             let exact = (0.0..MOST_OFFSET).contains(&offset) && offset.fract() == 0.0;
             exact.then_some(offset as u64).ok_or_else(|| {
@@ -211,7 +240,8 @@ impl Transfers {
         };
         let offsets = offsets.iter().map(offset).collect::<Result<Vec<u64>>>()?;
         self.start_files()?;
-        self.submit(Plan { id, kind, pages, far: Far::File(PageFile::new(path), offsets) }, -1)
+        let far = Far::File(file, offsets.into_iter().zip(keys).collect());
+        self.submit(Plan { id, kind, pages, far }, -1)
     }
 
     /// Stores host pages in a disk store under these keys; those that are there already count as arrived.

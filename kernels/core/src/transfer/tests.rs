@@ -10,6 +10,7 @@ use crate::runner::{Runner, StepResult};
 use crate::testing::{Random, TinyModel, computing, greedy, step_words};
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 const PAGE: usize = 1024;
@@ -191,9 +192,18 @@ fn what_is_wrong_is_refused_by_name_and_changes_nothing() {
         (refused(transfers.load(5, &[-1], &[1], -1)), "flight 5: host page -1, allowed is 0 to 2"),
         (refused(transfers.load(5, &[0, 1], &[1], -1)), "flight 5: 2 host pages and 1 places"),
         (refused(transfers.load(5, &[], &[], -1)), "flight 5: 0 host pages and 0 places"),
-        (refused(transfers.read_pages(5, "x".into(), &[0.5], &[0])), "flight 5: an offset is 0.5, allowed"),
-        (refused(transfers.read_pages(5, "x".into(), &[-1.0], &[0])), "flight 5: an offset is -1, allowed"),
-        (refused(transfers.write_pages(5, "x".into(), &[f64::NAN], &[0])), "flight 5: an offset is NaN"),
+        (
+            refused(transfers.read_pages(5, file("x"), &[0.5], &KEYS[..9], &[0])),
+            "flight 5: an offset is 0.5, allowed",
+        ),
+        (
+            refused(transfers.read_pages(5, file("x"), &[-1.0], &KEYS[..9], &[0])),
+            "flight 5: an offset is -1, allowed",
+        ),
+        (
+            refused(transfers.write_pages(5, file("x"), &[f64::NAN], &KEYS[..9], &[0])),
+            "flight 5: an offset is NaN",
+        ),
         (refused(transfers.set_store_share(1.5)), "storeShare is 1.5, allowed is 0 to 1"),
         (refused(transfers.set_store_share(f64::NAN)), "storeShare is NaN"),
         (refused(transfers.set_link_bytes_per_second(-1.0)), "linkBytesPerSecond is -1, allowed is 0"),
@@ -241,8 +251,15 @@ fn stopping_cancels_what_waits_lets_the_rest_end_and_refuses_what_comes() {
     assert_eq!(results.iter().map(|result| result.id).collect::<Vec<_>>(), [2, 3, 4, 5]);
     let message = lab.transfers.load(9, &[1], &[2], -1).unwrap_err().message;
     assert_eq!(message, "the transfers were stopped");
-    assert!(lab.transfers.read_pages(9, "x".into(), &[0.0], &[1]).is_err());
+    assert!(lab.transfers.read_pages(9, file("x"), &[0.0], &KEYS[..9], &[1]).is_err());
     assert!(lab.transfers.stop(Duration::ZERO));
+}
+
+/// Three keys, as words.
+const KEYS: [i32; 27] = [5; 27];
+
+fn file(path: impl Into<PathBuf>) -> PageFile {
+    PageFile::new(path.into(), "a model")
 }
 
 /// A file that blocks whoever opens it until its other end is opened.
@@ -259,12 +276,12 @@ fn a_file_that_never_answers_holds_up_neither_copies_nor_the_end() {
     let path = pipe("stuck");
     let mut lab = Lab::new(8, &options(8));
     lab.fill(1, 5);
-    lab.transfers.read_pages(1, path.clone(), &[0.0], &[0]).unwrap();
+    lab.transfers.read_pages(1, file(&path), &[0.0], &KEYS[..9], &[0]).unwrap();
     lab.transfers.store(2, &[1], &[1], -1).unwrap();
     assert_eq!(lab.next().id, 2);
     while lab.transfers.cancel(1) {
         assert!(lab.next().cancelled);
-        lab.transfers.read_pages(1, path.clone(), &[0.0], &[0]).unwrap();
+        lab.transfers.read_pages(1, file(&path), &[0.0], &KEYS[..9], &[0]).unwrap();
         std::thread::yield_now();
     }
     assert!(!lab.transfers.stop(Duration::from_millis(1)));
@@ -282,7 +299,7 @@ fn a_file_that_never_answers_holds_up_neither_copies_nor_the_end() {
 fn dropping_the_handle_ends_the_threads() {
     let lab = Lab::new(8, &TransferOptions { threads: 3, ..options(8) });
     lab.transfers.store(1, &[1], &[1], 1000).unwrap();
-    lab.transfers.write_pages(2, "/nonexistent/x".into(), &[0.0], &[2]).unwrap();
+    lab.transfers.write_pages(2, file("/nonexistent/x"), &[0.0], &KEYS[..9], &[2]).unwrap();
     let shared = Arc::downgrade(&lab.transfers.shared);
     drop(lab);
     while shared.strong_count() > 0 {
@@ -297,10 +314,10 @@ fn pages_survive_a_file() {
     (1..4).for_each(|block| lab.fill(block, block as u8));
     lab.transfers.store(1, &[1, 2, 3], &[1, 2, 3], -1).unwrap();
     assert!(lab.next().ok());
-    let at = |slot: usize| (slot * PAGE + 64) as f64;
-    lab.transfers.write_pages(2, path.clone(), &[at(2), at(0), at(1)], &[1, 2, 3]).unwrap();
+    let at = |slot: usize| (slot * (PAGE + LABEL_BYTES) + 64) as f64;
+    lab.transfers.write_pages(2, file(&path), &[at(2), at(0), at(1)], &KEYS, &[1, 2, 3]).unwrap();
     assert!(lab.next().ok());
-    lab.transfers.read_pages(3, path.clone(), &[at(0), at(1), at(2)], &[4, 5, 6]).unwrap();
+    lab.transfers.read_pages(3, file(&path), &[at(0), at(1), at(2)], &KEYS, &[4, 5, 6]).unwrap();
     assert!(lab.next().ok());
     lab.transfers.load(4, &[4, 5, 6], &[4, 5, 6], -1).unwrap();
     assert!(lab.next().ok());

@@ -1,0 +1,117 @@
+/** Complete blocks are written to one file and come back in the next run: host pages are where they pass. Options: the file. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  KvConnector,
+  type BlockHashes,
+  type BlockId,
+  type BlockKey,
+  type FlightId,
+  type GpuBlockPoolView,
+  type LoadPlan,
+  type OptionValues,
+  type PageId,
+  type RequestView,
+  type SchedulerContext,
+  type SchedulerOutput,
+  type TransferResult,
+  type WantedBlocks,
+} from "../../../connectors/connector.ts";
+
+export default class FilePages extends KvConnector {
+  static readonly connectorName: string = "file-pages";
+  static readonly apiVersion: number = 1;
+  static readonly keepsFiles: boolean = true;
+  static readonly options = {
+    file: { type: "text", default: "pages", help: "The file; its index lies beside it" },
+  } as const;
+  readonly #file: string;
+  #view!: GpuBlockPoolView;
+  #context!: SchedulerContext;
+  /** In host pages. */
+  readonly #pages = new Map<BlockKey, PageId>();
+  /** In the file, in the order of their places. */
+  readonly #written: BlockKey[] = [];
+  readonly #moving = new Map<FlightId, readonly [BlockKey, PageId][]>();
+
+  constructor({ file }: OptionValues) {
+    super();
+    this.#file = String(file);
+  }
+  override bindGpuBlockPool(view: GpuBlockPoolView): void {
+    this.#view = view;
+  }
+  override onSchedulerReady(context: SchedulerContext): void {
+    this.#context = context;
+    if (!existsSync(`${this.#file}.json`)) return;
+    const keys = JSON.parse(readFileSync(`${this.#file}.json`, "utf8")) as BlockKey[];
+    const pages = context.pages.alloc(Math.min(keys.length, context.pages.numFree)) ?? [];
+    const some = keys.slice(0, pages.length);
+    if (some.length === 0) return;
+    const { files } = context;
+    const offsets = some.map((_, place) => place * (files?.recordBytes ?? 0));
+    const id = files?.read(this.#file, offsets, pages, some);
+    if (id !== undefined) this.#moving.set(id, pairs(some, pages));
+  }
+  override findBlocks(_request: RequestView, hashes: BlockHashes, wanted: WantedBlocks): undefined {
+    for (let block = 0; block < wanted.numBlocks; block++)
+      for (let group = 0; group < wanted.numGroups; group++)
+        if (this.#pages.has(hashes.keyOf(block, group))) wanted.mark(block, group, "file");
+  }
+  override updateStateAfterAlloc(_request: RequestView, { blocks }: LoadPlan): void {
+    if (blocks.length === 0) return;
+    const pages = blocks.map(({ key }) => this.#pages.get(key) as PageId);
+    const ids = blocks.map(({ id }) => id);
+    this.#context.transfers.load(pages, ids);
+  }
+  override buildConnectorMeta({ completed }: SchedulerOutput): void {
+    const { transfers, pages } = this.#context;
+    const found = new Map<BlockKey, BlockId>();
+    for (const id of completed) {
+      const key = this.#view.hashOf(id);
+      if (key !== undefined && !this.#pages.has(key)) found.set(key, id);
+    }
+    const some = [...found].slice(0, Math.min(transfers.numFree, pages.numFree));
+    const room = pages.alloc(some.length);
+    if (some.length === 0 || room === undefined) return;
+    const ids = some.map(([, id]) => id);
+    const keys = some.map(([key]) => key);
+    this.#moving.set(transfers.store(ids, room), pairs(keys, room));
+  }
+  override updateConnectorOutput(transfers: readonly TransferResult[]): void {
+    for (const { id, kind, ok, failedPageIds = [] } of transfers) {
+      const moved = this.#moving.get(id) ?? [];
+      this.#moving.delete(id);
+      if (kind === "store" && ok) this.#write(moved);
+      else if (kind === "store" || kind === "read")
+        for (const [key, page] of moved)
+          if (kind === "read" && !failedPageIds.includes(page)) this.#pages.set(key, page);
+          else this.#context.pages.free([page]);
+    }
+  }
+  override resetCache(_generation: number): void {
+    this.#context.pages.free([...this.#pages.values()]);
+    this.#pages.clear();
+  }
+  override shutdown(_deadline: number): void {
+    writeFileSync(`${this.#file}.json`, JSON.stringify(this.#written));
+  }
+
+  #write(stored: readonly [BlockKey, PageId][]): void {
+    const { files } = this.#context;
+    const first = this.#written.length;
+    const offsets = stored.map((_, i) => (first + i) * (files?.recordBytes ?? 0));
+    for (const [key, page] of stored) {
+      this.#pages.set(key, page);
+      this.#written.push(key);
+    }
+    files?.write(
+      this.#file,
+      offsets,
+      stored.map(([, page]) => page),
+    );
+  }
+}
+
+function pairs(keys: readonly BlockKey[], pages: readonly PageId[]): [BlockKey, PageId][] {
+  return keys.map((key, i) => [key, pages[i] as PageId]);
+}
