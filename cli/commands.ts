@@ -196,6 +196,39 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     ],
     load: async () => (await import("./explain.ts")).default,
   },
+  "kv pin": {
+    summary: "Keep a prompt's KV in the host's memory for a while",
+    positionals: [
+      {
+        name: "id",
+        help: "the `id` of an answer to it, or its header x-kvengine-explain",
+        required: true,
+      },
+    ],
+    examples: [
+      ["kvengine kv pin chatcmpl-5d1c5f0e-2f0e-4a43-9d6b-0c8f7a5b1c11", "for an hour"],
+      [
+        "kvengine kv pin chatcmpl-5d1c5f0e-2f0e-4a43-9d6b-0c8f7a5b1c11 --pin-tokens 2048 --pin-ttl 86400",
+        "its beginning, for a day",
+      ],
+    ],
+    load: async () => (await import("./kv/pin.ts")).default,
+  },
+  "kv unpin": {
+    summary: "End a pin before its time",
+    positionals: [{ name: "pin", help: "its id, as `kvengine kv pins` shows it", required: true }],
+    examples: [["kvengine kv unpin pin-0b7e3c9a-6a52-4a0c-8f7d-2d1c5b9e4f60", ""]],
+    load: async () => (await import("./kv/unpin.ts")).default,
+  },
+  "kv pins": {
+    summary: "List the prompts that are pinned",
+    positionals: [],
+    examples: [
+      ["kvengine kv pins", ""],
+      ["kvengine kv pins --url http://127.0.0.1:9000 --json", ""],
+    ],
+    load: async () => (await import("./kv/pins.ts")).default,
+  },
   inspect: {
     summary: "Show what is in a model",
     positionals: [MODEL],

@@ -1,7 +1,6 @@
 /** `kvengine explain`: asks a running server why a prompt was cached as far as it was. */
 
 import type { CommandDef } from "citty";
-import { KvEngineError } from "../engine/errors.ts";
 import {
   type Explanation,
   explanationSchema,
@@ -9,59 +8,23 @@ import {
 } from "../engine/server/explain/explanation.ts";
 import { defineOurCommand } from "./command.ts";
 import { EXIT } from "./output.ts";
+import { callServer } from "./server-call.ts";
 
 const command: CommandDef = defineOurCommand("explain", async ({ values, positionals }) => {
   const [id = ""] = positionals;
-  const url = new URL(`/kv/explain/${encodeURIComponent(id)}`, readUrl(values.url));
-  if (values.against !== "") url.searchParams.set("against", values.against);
-  const explanation = await ask(url, values.apiKey[0] ?? "");
+  const { url, apiKey, against } = values;
+  const explanation = await callServer({
+    url,
+    apiKey: apiKey[0] ?? "",
+    path: `/kv/explain/${encodeURIComponent(id)}`,
+    ...(against === "" ? {} : { query: { against } }),
+    schema: explanationSchema,
+  });
   process.stdout.write(
     `${values.json ? JSON.stringify(explanation, null, 2) : toText(explanation)}\n`,
   );
   return EXIT.ok;
 });
-
-function readUrl(text: string): URL {
-  const url = URL.parse(text);
-  if (url?.protocol === "http:" || url?.protocol === "https:") return url;
-  throw new KvEngineError("bad_config", `--url is ${JSON.stringify(text)}; allowed is an address`, {
-    subject: "--url",
-    hint: "an example is `--url http://127.0.0.1:8000`",
-  });
-}
-
-async function ask(url: URL, apiKey: string): Promise<Explanation> {
-  const headers: Record<string, string> =
-    apiKey === "" ? {} : { authorization: `Bearer ${apiKey}` };
-  let response: Response;
-  let body: unknown;
-  try {
-    response = await fetch(url, { headers });
-    body = await response.json();
-  } catch (cause) {
-    throw new KvEngineError("unavailable", `${url.origin} does not answer as kvengine does`, {
-      subject: "--url",
-      hint: "name the address of a running `kvengine serve` with --url",
-      cause,
-    });
-  }
-  const read = explanationSchema.safeParse(body);
-  if (read.success) return read.data;
-  throw refusalOf(response.status, body);
-}
-
-/** What the server says; its words are for people already. */
-function refusalOf(status: number, body: unknown): KvEngineError {
-  const error = isObject(body) && isObject(body["error"]) ? body["error"] : {};
-  const { message } = error;
-  const text = typeof message === "string" ? message : `the server answered with status ${status}`;
-  const code = status === 401 ? "unauthorized" : status === 404 ? "not_found" : "unavailable";
-  return new KvEngineError(code, text);
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null;
-}
 
 function toText({ prompts }: Explanation): string {
   return prompts.map((prompt) => promptText(prompt, prompts.length > 1)).join("\n\n");

@@ -257,6 +257,8 @@ export interface SchedulerContext {
    * `at` (of this clock) it comes then; of several such times the earliest counts, and the others are to be asked for again.
    */
   wake(at?: number): void;
+  /** Whether the content is pinned: its copies are to be forgotten after all others, and only where nothing else can be. */
+  isRetained(key: BlockKey): boolean;
   /** A live request's blocks of each group, 0 where a position left the window. Throws `closed` outside a hook. */
   blocksOf(requestId: string): readonly (readonly BlockId[])[] | undefined;
 }

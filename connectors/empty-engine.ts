@@ -69,6 +69,7 @@ function createContext(name: string, now: () => number): SchedulerContext {
     log: { info(): void {}, warn(): void {}, error(): void {} },
     metrics: { count(): void {}, set(): void {} },
     tiers: [],
+    isRetained: () => false,
     pages: {
       pageBytes: 1024,
       layout: "",

@@ -17,12 +17,14 @@ export class HostLevel {
   readonly cache: PageCache = new PageCache();
   readonly #view: GpuBlockPoolView;
   readonly #pages: SchedulerContext["pages"];
+  readonly #isRetained: (key: BlockKey) => boolean;
   readonly #hooks: HostLevelHooks;
   #events: KvEvent[] = [];
 
-  constructor(view: GpuBlockPoolView, { pages }: SchedulerContext, hooks: HostLevelHooks) {
+  constructor(view: GpuBlockPoolView, context: SchedulerContext, hooks: HostLevelHooks) {
     this.#view = view;
-    this.#pages = pages;
+    this.#pages = context.pages;
+    this.#isRetained = (key): boolean => context.isRetained(key);
     this.#hooks = hooks;
   }
 
@@ -74,7 +76,7 @@ export class HostLevel {
 
   /** Forgets the least recently used pages. */
   #forget(count: number): void {
-    const { keys, pages } = this.cache.evict(count);
+    const { keys, pages } = this.cache.evict(count, this.#isRetained);
     if (keys.length === 0) return;
     this.#pages.free(pages);
     this.#clearSafe(keys);

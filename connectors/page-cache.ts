@@ -21,6 +21,8 @@ class Entry {
   }
 }
 
+const never = (): boolean => false;
+
 export class PageCache {
   readonly #entries = new Map<BlockKey, Entry>();
   #oldest: Entry | undefined;
@@ -111,18 +113,29 @@ export class PageCache {
     return entry.page;
   }
 
-  /** Forgets the `count` least recently used entries that are not pinned, or fewer when there are not as many. */
-  evict(count: number): { readonly keys: BlockKey[]; readonly pages: PageId[] } {
+  /**
+   * Forgets the `count` least recently used entries that are not pinned, or fewer when there are not as many. Those that `isRetained`
+   * names are passed over, and count as used just now, so that the next call does not meet them again.
+   */
+  evict(
+    count: number,
+    isRetained: (key: BlockKey) => boolean = never,
+  ): { readonly keys: BlockKey[]; readonly pages: PageId[] } {
     const keys: BlockKey[] = [];
     const pages: PageId[] = [];
+    const last = this.#newest;
     for (let entry = this.#oldest; entry !== undefined && keys.length < count;) {
       const { key, page, pins, newer } = entry;
-      if (pins === 0) {
+      if (pins === 0 && isRetained(key)) {
+        this.#unlink(entry);
+        this.#append(entry);
+      } else if (pins === 0) {
         this.#entries.delete(key);
         this.#unlink(entry);
         keys.push(key);
         pages.push(page);
       }
+      if (entry === last) break;
       entry = newer;
     }
     return { keys, pages };

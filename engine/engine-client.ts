@@ -1,8 +1,10 @@
 /** The engine's verbs on the HTTP side. Owns the Worker, knows none of its objects. */
 
+import { Asked } from "./asked.ts";
 import type { EngineConfig } from "./config.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
 import { hangError, HangWatchdog } from "./connectors/hang-watchdog.ts";
+import type { PinAnswer, PinQuery } from "./connectors/pin-query.ts";
 import { createHookWord } from "./connectors/hook-turn.ts";
 import { namedConnectors } from "./connectors/named-connectors.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
@@ -46,6 +48,8 @@ export interface EngineClient {
   resetPrefixCache(options?: PrefixCacheReset): Promise<number>;
   /** What of a request's prompt was cached, and why the rest was not; undefined = the request is not remembered. */
   explain(query: ExplainQuery): Promise<PromptFacts | undefined>;
+  /** Makes, ends or lists pins: content that is to stay in the host's pages. Throws what is wrong with the query. */
+  pin(query: PinQuery): Promise<PinAnswer>;
   /** What ops have cost since the last call, where it was counted; `on`: whether it is from here on. For measurement. */
   takeProfile(on: boolean): Promise<StepsProfile>;
   /** Refuses new requests, waits up to `timeoutMs` for those that run, aborts the rest, ends the engine. */
@@ -98,12 +102,13 @@ class WorkerEngineClient implements EngineClient {
   #numUntold = 0;
   readonly #onFatal: ((error: KvEngineError) => void)[] = [];
   readonly #onStats: ((stats: EngineStats) => void)[] = [];
-  /** Asked for and not answered, in order; so are the explanations and the profiles. */
-  readonly #resets: PromiseWithResolvers<number>[] = [];
-  readonly #explanations: PromiseWithResolvers<PromptFacts | undefined>[] = [];
+  readonly #resets = new Asked<number>();
+  readonly #explanations = new Asked<PromptFacts | undefined>();
+  readonly #pins = new Asked<PinAnswer>();
   readonly #ready: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #ended: PromiseWithResolvers<void> = Promise.withResolvers();
-  readonly #profiles: PromiseWithResolvers<StepsProfile>[] = [];
+  readonly #profiles = new Asked<StepsProfile>();
+  readonly #asked = [this.#resets, this.#explanations, this.#pins, this.#profiles] as const;
   #onIdle: (() => void) | undefined;
   #info: EngineInfo | undefined;
   #limits: RequestLimits | undefined;
@@ -183,27 +188,19 @@ class WorkerEngineClient implements EngineClient {
   }
 
   async resetPrefixCache({ resetExternal = true }: PrefixCacheReset = {}): Promise<number> {
-    this.#checkAlive();
-    const answer = Promise.withResolvers<number>();
-    this.#resets.push(answer);
-    this.#post({ type: "resetPrefixCache", resetExternal });
-    return answer.promise;
+    return this.#ask(this.#resets, { type: "resetPrefixCache", resetExternal });
   }
 
   async explain(query: ExplainQuery): Promise<PromptFacts | undefined> {
-    this.#checkAlive();
-    const answer = Promise.withResolvers<PromptFacts | undefined>();
-    this.#explanations.push(answer);
-    this.#post({ type: "explain", query });
-    return answer.promise;
+    return this.#ask(this.#explanations, { type: "explain", query });
+  }
+
+  async pin(query: PinQuery): Promise<PinAnswer> {
+    return this.#ask(this.#pins, { type: "pin", query });
   }
 
   async takeProfile(on: boolean): Promise<StepsProfile> {
-    this.#checkAlive();
-    const answer = Promise.withResolvers<StepsProfile>();
-    this.#profiles.push(answer);
-    this.#post({ type: "takeProfile", on });
-    return answer.promise;
+    return this.#ask(this.#profiles, { type: "takeProfile", on });
   }
 
   async shutdown(timeoutMs: number): Promise<void> {
@@ -224,6 +221,13 @@ class WorkerEngineClient implements EngineClient {
     const fatal = this.#fatal;
     if (fatal === undefined) this.#onFatal.push(callback);
     else callback(fatal);
+  }
+
+  #ask<T>(asked: Asked<T>, question: ToEngine): Promise<T> {
+    this.#checkAlive();
+    const answer = asked.next();
+    this.#post(question);
+    return answer;
   }
 
   #checkAlive(): void {
@@ -255,8 +259,7 @@ class WorkerEngineClient implements EngineClient {
   #isAwaited(): boolean {
     if (this.#fatal !== undefined || this.#stopped) return false;
     const isStarting = this.#info === undefined;
-    const isAsked =
-      this.#resets.length > 0 || this.#explanations.length > 0 || this.#profiles.length > 0;
+    const isAsked = this.#asked.some(({ length }) => length > 0);
     return isStarting || this.#stopping || this.#live.size > 0 || isAsked;
   }
 
@@ -281,13 +284,17 @@ class WorkerEngineClient implements EngineClient {
         this.#tellSoon();
         break;
       case "prefixCacheReset":
-        this.#resets.shift()?.resolve(message.generation);
+        this.#resets.answer(message.generation);
         break;
       case "explained":
-        this.#explanations.shift()?.resolve(message.facts);
+        this.#explanations.answer(message.facts);
+        break;
+      case "pinned":
+        if ("code" in message.answer) this.#pins.refuse(errorFromData(message.answer));
+        else this.#pins.answer(message.answer);
         break;
       case "profile":
-        this.#profiles.shift()?.resolve(message.profile);
+        this.#profiles.answer(message.profile);
         break;
       case "refused":
         this.#fail(message.handle, message.error);
@@ -366,9 +373,7 @@ class WorkerEngineClient implements EngineClient {
 
   /** Who waits for an answer that does not come any more. */
   #rejectAsked(error: KvEngineError): void {
-    for (const reset of this.#resets.splice(0)) reset.reject(error);
-    for (const explanation of this.#explanations.splice(0)) explanation.reject(error);
-    for (const profile of this.#profiles.splice(0)) profile.reject(error);
+    for (const asked of this.#asked) asked.refuseAll(error);
   }
 
   #die(data: ErrorData): void {

@@ -3,10 +3,12 @@
 import type { PageTransfers } from "./cache/page-transfers.ts";
 import type { EngineConfig } from "./config.ts";
 import type { ConnectorHost } from "./connectors/connector-host.ts";
+import type { PinAnswer, PinQuery } from "./connectors/pin-query.ts";
+import type { Pins } from "./connectors/pins.ts";
 import { Engine } from "./engine.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
-import { errorToData, KvEngineError, toKvEngineError } from "./errors.ts";
+import { type ErrorData, errorToData, KvEngineError, toKvEngineError } from "./errors.ts";
 import type { Explainer } from "./explain/explainer.ts";
 import type { EngineInfo } from "./request.ts";
 import type { ModelRunner } from "./runner/model-runner.ts";
@@ -22,6 +24,8 @@ export interface EngineParts {
   readonly transfers?: Pick<PageTransfers, "stop">;
   /** Unless nothing is to be remembered. */
   readonly explainer?: Pick<Explainer, "explain">;
+  /** Where connectors keep pages. */
+  readonly pins?: Pick<Pins, "answer">;
 }
 
 /** `hookWord`: see `connectors/hook-turn.ts`. */
@@ -35,6 +39,7 @@ export class EngineHost {
   readonly #start: StartEngine;
   #engine: Engine | undefined;
   #explainer: EngineParts["explainer"];
+  #pins: EngineParts["pins"];
   #stopped = false;
 
   constructor(post: (message: FromEngine) => void, start: StartEngine) {
@@ -78,6 +83,9 @@ export class EngineHost {
       case "explain":
         this.#post({ type: "explained", facts: this.#explainer?.explain(message.query) });
         break;
+      case "pin":
+        this.#post({ type: "pinned", answer: this.#pin(message.query) });
+        break;
       case "takeProfile":
         void this.#takeProfile(message.on);
         break;
@@ -92,6 +100,7 @@ export class EngineHost {
       const parts = await this.#start(config, hookWord);
       const { scheduler, runner, info, connectors, transfers } = parts;
       this.#explainer = parts.explainer;
+      this.#pins = parts.pins;
       const engine = new Engine(
         scheduler,
         runner,
@@ -105,6 +114,17 @@ export class EngineHost {
     } catch (thrown) {
       if (!this.#stopped)
         this.#post({ type: "fatal", error: errorToData(toKvEngineError(thrown)) });
+    }
+  }
+
+  #pin(query: PinQuery): PinAnswer | ErrorData {
+    try {
+      if (this.#pins !== undefined) return this.#pins.answer(query);
+      throw new KvEngineError("unsupported", "no KV connector keeps pages that could be pinned", {
+        hint: "start the server with --kv-connector cpu-offload",
+      });
+    } catch (thrown) {
+      return errorToData(toKvEngineError(thrown));
     }
   }
 

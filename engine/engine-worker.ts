@@ -4,6 +4,7 @@ import type { EngineConfig } from "./config.ts";
 import type { KvCache } from "./cache/kv-cache.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
 import { openConnectors } from "./connectors/open-connectors.ts";
+import { Pins } from "./connectors/pins.ts";
 import { startConnectors } from "./connectors/start-connectors.ts";
 import { Explainer } from "./explain/explainer.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
@@ -113,6 +114,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       ...(started === undefined ? {} : { createConnectors: (side) => started.create(side, kept) }),
     },
   );
+  const retained = started?.retained;
   return {
     scheduler,
     runner,
@@ -120,6 +122,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     connectors,
     ...(started === undefined ? {} : { transfers: started.transfers }),
     ...(explainer === undefined ? {} : { explainer }),
+    ...(retained === undefined ? {} : { pins: new Pins(retained, explainer?.log, limits, now) }),
   };
 }
 

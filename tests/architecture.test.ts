@@ -130,6 +130,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
     [
       "engine/engine-client.ts",
       "engine/explain/facts.ts",
+      "engine/connectors/pin-query.ts",
       "engine/tokenizer/",
       "engine/request.ts",
       "engine/request-limits.ts",

@@ -116,9 +116,16 @@ export class BlockPool {
     return this.isHashed(id) ? this.#map.hashOf(id) : undefined;
   }
 
-  /** Writes the block's hash to word `at` of `into`, if it has one. */
-  copyHash(id: number, into: Int32Array, at: number = 0): void {
-    if (this.isHashed(id)) this.#map.copyHash(id, into, at);
+  /** Writes the block's hash to the start of `into`, if it has one. */
+  copyHash(id: number, into: Int32Array): void {
+    if (this.isHashed(id)) this.#map.copyHash(id, into, 0);
+  }
+
+  /** Writes the hash of a block that has one to word `at` of `into`. Answers its group. */
+  copyContent(id: number, into: Int32Array, at: number): number {
+    if (!this.isHashed(id)) throw new KvEngineError("internal", `block ${id} has no hash`);
+    this.#map.copyHash(id, into, at);
+    return this.#map.groupOf(id);
   }
 
   /** The group that the block's hash was published for; undefined when it has none. */

@@ -61,8 +61,7 @@ export class Removals {
   /** A block of the pool is about to lose its content. */
   add(pool: BlockPool, id: number, cause: RemovalCause, at: number, by: number): void {
     const slot = this.#next(cause, at, by);
-    pool.copyHash(id, this.#hashes, slot * HASH_WORDS);
-    this.#groups[slot] = pool.groupOf(id) ?? 0;
+    this.#groups[slot] = pool.copyContent(id, this.#hashes, slot * HASH_WORDS);
   }
 
   /** Content by the name that connectors have for it. Throws `invalid` unless it is a key. */

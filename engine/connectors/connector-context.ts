@@ -2,6 +2,7 @@
 
 import {
   type BlockId,
+  type BlockKey,
   type ConnectorLog,
   type ConnectorMetrics,
   type HostPages,
@@ -33,6 +34,7 @@ export interface ContextParts {
   readonly isEnabled: () => boolean;
   /** Whether one of the connector's hooks is running now. */
   readonly isInHook: () => boolean;
+  readonly isRetained: (key: BlockKey) => boolean;
   readonly wake: () => void;
   /** Opens the tiers that it drives; their results wake the engine by `wake`. */
   readonly openTiers: (wake: () => void) => readonly TierPort[];
@@ -131,6 +133,7 @@ export function createContext(
       else if (Number.isFinite(at)) connectors.tiers.setAlarm(at);
       else throw new RefusedError("invalid", `${at} is no time`);
     },
+    isRetained: parts.isRetained,
     blocksOf: (requestId: string): readonly (readonly BlockId[])[] | undefined => {
       if (!isInHook()) throw new RefusedError("closed", "blocksOf is good inside a hook only");
       return side.byId(requestId)?.blocks.tables.map(({ entries }) => Array.from(entries));

@@ -1,5 +1,6 @@
 /** Joins loaded connectors, transfers and scheduler: each connector gets its view and its context, and hears of what it asked for. */
 
+import type { BlockKey } from "../../connectors/block-pool-view.ts";
 import type { TierPort } from "../../connectors/tier-port.ts";
 import type { DiskStore } from "../cache/disk-store.ts";
 import type { PageTransfers } from "../cache/page-transfers.ts";
@@ -19,6 +20,8 @@ export interface JoinOptions extends KvConnectorsOptions {
   readonly defer?: (task: () => void) => void;
   /** For the tier `disk`, where there is one. */
   readonly disk?: DiskStore;
+  /** See `SchedulerContext.isRetained`; left out = nothing is. */
+  readonly isRetained?: (key: BlockKey) => boolean;
   /** See `HostPages.layout`; empty if not given. */
   readonly pageLayout?: string;
 }
@@ -59,6 +62,7 @@ export function joinScheduler(
           connector: place,
           maxBatchedTokens: options.maxBatchedTokens,
           pageLayout: options.pageLayout ?? "",
+          isRetained: options.isRetained ?? (() => false),
           isEnabled: () => !host.isDisabled(place) && !connectors.isClosed,
           isInHook: () => host.isCalling(place),
           wake,

@@ -10,6 +10,7 @@ import type { LogLine } from "./connector-log.ts";
 import { openHostPool } from "./host-pool-size.ts";
 import { joinScheduler } from "./join-scheduler.ts";
 import type { KvConnectors } from "./kv-connectors.ts";
+import { Retained } from "./retained.ts";
 
 /** Of the device's blocks, what may be in stores of one connector at a time. */
 const FLYING_SHARE = 0.25;
@@ -45,6 +46,8 @@ export interface StartedConnectors<T extends PageTransfers> {
   readonly transfers: T;
   /** For `SchedulerTools`: called once. */
   readonly create: (side: SchedulerSide, kept?: KeptPages) => SchedulerConnectors;
+  /** What is pinned; undefined where no connector keeps pages. */
+  readonly retained: Retained | undefined;
 }
 
 export function startConnectors<T extends PageTransfers>(
@@ -70,6 +73,8 @@ export function startConnectors<T extends PageTransfers>(
   const transfers = host.keepsPages
     ? openHostPool({ size, pageBytes, memoryAvailable, log }, open)
     : open(1);
+  const pinBudget = Math.floor(transfers.numPages * config.kvPinBudget);
+  const retained = host.keepsPages ? new Retained(pinBudget, () => performance.now()) : undefined;
   const create = (side: SchedulerSide, kept: KeptPages = {}): SchedulerConnectors => {
     const numBlocks = side.kv.pool.numBlocks - 1;
     connectors = joinScheduler(
@@ -85,6 +90,7 @@ export function startConnectors<T extends PageTransfers>(
         maxFlying: Math.max(1, Math.min(MOST_FLYING, Math.floor(numBlocks * FLYING_SHARE))),
         maxBatchedTokens: config.maxNumBatchedTokens,
         pageLayout,
+        isRetained: (key) => retained?.has(key) ?? false,
         onEvents: (_, events) => {
           for (const { kind, keys } of events) if (kind === "removed") onRemoved?.(keys);
         },
@@ -94,5 +100,5 @@ export function startConnectors<T extends PageTransfers>(
     );
     return connectors;
   };
-  return { transfers, create };
+  return { transfers, create, retained };
 }

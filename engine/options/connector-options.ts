@@ -162,6 +162,17 @@ export const CONNECTOR_OPTIONS = {
     help: "Whether blocks go past the system's page cache on their way to the disk and back, where the file system allows it: host pages are the cache",
     example: "false",
   },
+  "kv-pin-budget": {
+    group: "connectors",
+    type: "number",
+    default: 0.25,
+    min: 0,
+    max: 0.9,
+    unit: "share of the host pages",
+    commands: ["serve"],
+    help: "Most of the host's KV pages that pins (`kvengine kv pin`) may keep from being forgotten",
+    example: "0.5",
+  },
   "kv-offload-size": {
     group: "connectors",
     type: "bytes",

@@ -1,5 +1,6 @@
 /** An engine client that tells of each request when it has ended. All else is the engine's. */
 
+import type { PinAnswer, PinQuery } from "../connectors/pin-query.ts";
 import type { EngineClient, TokenSource } from "../engine-client.ts";
 import type { KvEngineError } from "../errors.ts";
 import type { ExplainQuery, PromptFacts } from "../explain/facts.ts";
@@ -67,6 +68,10 @@ export class RecordingClient implements EngineClient {
 
   explain(query: ExplainQuery): Promise<PromptFacts | undefined> {
     return this.#client.explain(query);
+  }
+
+  pin(query: PinQuery): Promise<PinAnswer> {
+    return this.#client.pin(query);
   }
 
   takeProfile(on: boolean): Promise<StepsProfile> {

@@ -11,6 +11,8 @@ import { explain } from "./explain/endpoint.ts";
 import { health, listModels, metrics, resetPrefixCache, retrieveModel, version } from "./models.ts";
 import { describeApi } from "./openapi.ts";
 import { CHAT_SCHEMA, COMPLETION_SCHEMA } from "./openai.ts";
+import { listPins, pinPrompt, unpin } from "./pins/endpoints.ts";
+import { PIN_SCHEMA } from "./pins/pin-json.ts";
 import { renderChatCompletion, renderCompletion } from "./render.ts";
 import {
   cancelResponse,
@@ -126,6 +128,20 @@ const API: readonly Route[] = [
     handler: explain,
     summary: "Why the prompt of a request was cached as far as it was",
   },
+  {
+    method: "POST",
+    path: "/kv/pin",
+    handler: pinPrompt,
+    summary: "Keep the KV of a request's prompt in the host's memory for a while",
+    schema: PIN_SCHEMA,
+  },
+  {
+    method: "DELETE",
+    path: "/kv/pin/*",
+    handler: unpin,
+    summary: "End a pin before its time",
+  },
+  { method: "GET", path: "/kv/pins", handler: listPins, summary: "The prompts that are pinned" },
   {
     method: "GET",
     path: "/health",

@@ -9,7 +9,7 @@ import { AccessRecord } from "./access-log.ts";
 import { KeyRing } from "./access/api-keys.ts";
 import { ANYBODY } from "./access/caller.ts";
 import type { AppContext, AppDeps, Env } from "./deps.ts";
-import { EXPLAIN_HEADER } from "./explain/endpoint.ts";
+import { EXPLAIN_HEADER } from "./explain/asked-request.ts";
 import { ExplainBook } from "./explain/explain-book.ts";
 import { errorResponse } from "./http-error.ts";
 import { QueuePlaces } from "./queue-places.ts";

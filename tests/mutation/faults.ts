@@ -5,6 +5,7 @@ import { CONNECTOR_FAULTS } from "./connector-faults.ts";
 import { EXPLAIN_FAULTS } from "./explain-faults.ts";
 import { HOLD_FAULTS } from "./hold-faults.ts";
 import { PACE_FAULTS } from "./pace-faults.ts";
+import { PIN_FAULTS } from "./pin-faults.ts";
 import type { Fault } from "./plan.ts";
 import { TIER_FAULTS } from "./tier-faults.ts";
 
@@ -261,6 +262,7 @@ export const FAULTS: readonly Fault[] = [
   ...EXPLAIN_FAULTS,
   ...API_FAULTS,
   ...TIER_FAULTS,
+  ...PIN_FAULTS,
   ...SCHEDULER_FAULTS,
   ...PACE_FAULTS,
 ];

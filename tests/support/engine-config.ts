@@ -41,5 +41,6 @@ export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
   kvDiskSize: 2 ** 30,
   kvDiskTtl: 0,
   kvDiskDirect: true,
+  kvPinBudget: 0.25,
   kvOffloadSize: 0,
 };

@@ -3,6 +3,7 @@
  * was asked of it is recorded.
  */
 
+import type { PinAnswer, PinQuery } from "../../engine/connectors/pin-query.ts";
 import type { EngineClient, Observe, PrefixCacheReset } from "../../engine/engine-client.ts";
 import { epochMs } from "../../engine/epoch.ts";
 import { KvEngineError } from "../../engine/errors.ts";
@@ -199,6 +200,13 @@ export class FakeEngineClient implements EngineClient {
 
   explain(query: ExplainQuery): Promise<PromptFacts | undefined> {
     return Promise.resolve(this.facts(query));
+  }
+
+  /** What pins are answered with. */
+  pinned: (query: PinQuery) => PinAnswer = () => ({ pins: [], budget: 0, used: 0 });
+
+  async pin(query: PinQuery): Promise<PinAnswer> {
+    return this.pinned(query);
   }
 
   takeProfile(): Promise<StepsProfile> {

@@ -3,6 +3,7 @@
 import type { GroupSpec } from "../../engine/cache/kv-cache.ts";
 import type { NamedConnector } from "../../engine/connectors/connector-host.ts";
 import type { LogLine } from "../../engine/connectors/connector-log.ts";
+import type { JoinOptions } from "../../engine/connectors/join-scheduler.ts";
 import type { KvConnectorsOptions } from "../../engine/connectors/kv-connectors.ts";
 import type { ExplainerOptions } from "../../engine/explain/explainer.ts";
 import type { RequestLimits } from "../../engine/request-limits.ts";
@@ -43,7 +44,7 @@ export interface WorldOptions extends Partial<
 export interface WorldConnectors {
   readonly list: readonly NamedConnector[];
   readonly hostPages: number;
-  readonly options?: Partial<KvConnectorsOptions>;
+  readonly options?: Partial<JoinOptions>;
   /** A hook that takes longer disables its connector; never when left out. */
   readonly slowHookMs?: number;
   /** Lines of the connectors' log. */

@@ -1,0 +1,32 @@
+/** Questions that another thread answers in the order in which they were asked. */
+
+export class Asked<T> {
+  readonly #open: PromiseWithResolvers<T>[] = [];
+
+  /** Questions without an answer. */
+  get length(): number {
+    return this.#open.length;
+  }
+
+  /** The answer to a question that is about to be sent. */
+  next(): Promise<T> {
+    const question = Promise.withResolvers<T>();
+    this.#open.push(question);
+    return question.promise;
+  }
+
+  /** The oldest question is answered. */
+  answer(value: T): void {
+    this.#open.shift()?.resolve(value);
+  }
+
+  /** The oldest question cannot be answered. */
+  refuse(error: Error): void {
+    this.#open.shift()?.reject(error);
+  }
+
+  /** No answer will come any more. */
+  refuseAll(error: Error): void {
+    for (const question of this.#open.splice(0)) question.reject(error);
+  }
+}

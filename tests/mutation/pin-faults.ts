@@ -1,0 +1,41 @@
+/** Faults of pins: content that goes although it is kept, or that is kept for nobody. */
+
+import type { Fault } from "./plan.ts";
+
+const RETAINED = "tests/unit/connectors/retained.test.ts";
+const PAGES = "tests/connectors/pinned-pages.test.ts";
+
+export const PIN_FAULTS: readonly Fault[] = [
+  {
+    name: "pinned-page-forgotten",
+    breaks: "a pinned page is given to others like any",
+    file: "connectors/page-cache.ts",
+    from: "if (pins === 0 && isRetained(key)) {",
+    to: "if (pins === 0 && !isRetained(key) && false) {",
+    tests: [PAGES],
+  },
+  {
+    name: "pin-without-end",
+    breaks: "a pin outlives its time",
+    file: "engine/connectors/retained.ts",
+    from: "if (pin.endsAt <= now) this.#end(pin);",
+    to: "if (pin.endsAt < 0) this.#end(pin);",
+    tests: [RETAINED],
+  },
+  {
+    name: "budget-exceeded",
+    breaks: "pins may keep more pages than the server was told",
+    file: "engine/connectors/retained.ts",
+    from: "    if (size + numNew > this.budget) {",
+    to: "    if (numNew > this.budget) {",
+    tests: [RETAINED],
+  },
+  {
+    name: "pin-of-another",
+    breaks: "one API key ends the pins of another",
+    file: "engine/connectors/retained.ts",
+    from: "if (pin === undefined || pin.owner !== owner) return undefined;",
+    to: "if (pin === undefined) return undefined;",
+    tests: [RETAINED],
+  },
+];
