@@ -244,7 +244,7 @@ export interface SchedulerContext {
   readonly pages: HostPages;
   /** Tiers below the host's memory that this connector drives, in the order in which they were named; most connectors have none. */
   readonly tiers: readonly TierPort[];
-  /** Where the connector's class says `keepsFiles`. */
+  /** Where the connector's class says `keepsFiles`; not in the trials of `connectors test`, which leave no files. */
   readonly files?: PageFiles;
   readonly log: ConnectorLog;
   readonly metrics: ConnectorMetrics;

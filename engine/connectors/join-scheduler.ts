@@ -66,7 +66,7 @@ export function joinScheduler(
           isEnabled: () => !host.isDisabled(place) && !connectors.isClosed,
           isInHook: () => host.isCalling(place),
           wake,
-          keepsFiles: host.keepsFiles(place),
+          keepsFiles: host.keepsFiles(place) && options.fingerprint !== undefined,
           openTiers: (wakeOne) => openTiers(place, wakeOne),
           defer: options.defer ?? later,
         },

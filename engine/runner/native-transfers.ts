@@ -1,6 +1,11 @@
 /** The native transfer threads as the cache speaks to them. What the native side throws becomes a `KvEngineError` here. */
 
-import type { FilePlace, FlightResult, ManualTransfers, TransferStats } from "../cache/page-transfers.ts";
+import type {
+  FilePlace,
+  FlightResult,
+  ManualTransfers,
+  TransferStats,
+} from "../cache/page-transfers.ts";
 import { callNative, fromNative, type RawDisk, type RawTransfers, type Runner } from "./native.ts";
 import type { TransferOptions } from "./native.ts";
 

@@ -33,12 +33,20 @@ async function complete(server: TestServer, about: string): Promise<Answer> {
   return { text: choices[0]!.text, tiers };
 }
 
+const ON_DISK = /^kvengine_connector_tier_pages\{[^}]*tier="disk"[^}]*\} (\d+)$/m;
+const WRITTEN = /^kvengine_connector_written_pages_total\{[^}]*\} (\d+)$/m;
+
 /** Looks, a round trip each time, until so many pages lie on the disk; the test's time limit ends it where that never comes. */
-async function stored(server: TestServer, pages: number): Promise<void> {
+async function stored(server: TestServer, pages: number, series = ON_DISK): Promise<void> {
   const text = await (await fetch(`${server.url}/metrics`)).text();
-  const [, value] =
-    /^kvengine_connector_tier_pages\{[^}]*tier="disk"[^}]*\} (\d+)$/m.exec(text) ?? [];
-  if (Number(value ?? 0) < pages) await stored(server, pages);
+  const [, value] = series.exec(text) ?? [];
+  if (Number(value ?? 0) < pages) await stored(server, pages, series);
+}
+
+/** The server ends in order. */
+async function ended(server: TestServer): Promise<void> {
+  server.kill("SIGTERM");
+  expect(await server.exited).toBe(0);
 }
 
 /** A device of 20 blocks; host pages for a few more. */
@@ -92,6 +100,7 @@ test("a disk that is written back has at its end what was left in host pages", a
   {
     await using server = await startServer(flags);
     first = await complete(server, "tea");
+    await ended(server);
   }
   await using server = await startServer(flags);
   const again = await complete(server, "tea");
@@ -107,21 +116,25 @@ test("a connector that keeps files brings back after a restart what it wrote, an
     `--kv-connector=${connector}`,
     `--kv-connector-options=${JSON.stringify({ file })}`,
   ];
-  const run = async (): Promise<Answer> => {
+  /** Until so many pages were written. */
+  const run = async (pages: number): Promise<Answer> => {
     await using server = await startServer(flags);
     // What was read comes in a moment: a prompt of its own gives it the time of a step.
     await complete(server, "rain");
-    return await complete(server, "tea");
+    const answer = await complete(server, "tea");
+    if (pages > 0) await stored(server, pages, WRITTEN);
+    await ended(server);
+    return answer;
   };
-  const first = await run();
+  const first = await run(20);
   expect(first.tiers["file"] ?? 0).toBe(0);
-  const again = await run();
+  const again = await run(0);
   expect(again.text).toBe(first.text);
   expect(again.tiers["file"]).toBeGreaterThan(100);
   const bytes = new Uint8Array(await Bun.file(file).arrayBuffer());
   for (let at = 0; at < bytes.length; at += 1000) bytes[at]! ^= 1;
   await Bun.write(file, bytes);
-  const changed = await run();
+  const changed = await run(0);
   expect(changed.text).toBe(first.text);
   expect(changed.tiers["file"] ?? 0).toBe(0);
 }, 120_000);

@@ -9,7 +9,11 @@ import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { blockKey, packBlockKeys } from "../../engine/cache/block-key.ts";
-import { type FilePlace, type FlightResult, LABEL_BYTES } from "../../engine/cache/page-transfers.ts";
+import {
+  type FilePlace,
+  type FlightResult,
+  LABEL_BYTES,
+} from "../../engine/cache/page-transfers.ts";
 import { Runner } from "../../engine/runner/native.ts";
 import { NativeDisk } from "../../engine/runner/native-disk.ts";
 import { NativeTransfers } from "../../engine/runner/native-transfers.ts";
@@ -98,7 +102,9 @@ function fileSide(path: string): Side {
     offsets: Float64Array.from(pages, (page) => page * (pageBytes + LABEL_BYTES)),
   });
   const keysOf = (pages: Int32Array): Int32Array =>
-    packBlockKeys(Array.from(pages, (page) => blockKey(Int32Array.of(page, 0, 0, 0, 0, 0, 0, 0), 0, 0)));
+    packBlockKeys(
+      Array.from(pages, (page) => blockKey(Int32Array.of(page, 0, 0, 0, 0, 0, 0, 0), 0, 0)),
+    );
   return {
     name: "file",
     open: () => Promise.resolve(),

@@ -29,8 +29,12 @@ export default class FilePages extends KvConnector {
   #context!: SchedulerContext;
   /** In host pages. */
   readonly #pages = new Map<BlockKey, PageId>();
-  /** In the file, in the order of their places. */
-  readonly #written: BlockKey[] = [];
+  /** What has a place in the file, in their order; "" = it is not there, or not yet. */
+  #places: (BlockKey | "")[] = [];
+  /** Their places, while they are written. */
+  readonly #writing = new Map<FlightId, readonly [BlockKey, number][]>();
+  /** So many of them are to be read, since the last run. */
+  #numKept = 0;
   readonly #moving = new Map<FlightId, readonly [BlockKey, PageId][]>();
 
   constructor({ file }: OptionValues) {
@@ -42,15 +46,9 @@ export default class FilePages extends KvConnector {
   }
   override onSchedulerReady(context: SchedulerContext): void {
     this.#context = context;
-    if (!existsSync(`${this.#file}.json`)) return;
-    const keys = JSON.parse(readFileSync(`${this.#file}.json`, "utf8")) as BlockKey[];
-    const pages = context.pages.alloc(Math.min(keys.length, context.pages.numFree)) ?? [];
-    const some = keys.slice(0, pages.length);
-    if (some.length === 0) return;
-    const { files } = context;
-    const offsets = some.map((_, place) => place * (files?.recordBytes ?? 0));
-    const id = files?.read(this.#file, offsets, pages, some);
-    if (id !== undefined) this.#moving.set(id, pairs(some, pages));
+    const index = `${this.#file}.json`;
+    if (existsSync(index)) this.#places = JSON.parse(readFileSync(index, "utf8")) as BlockKey[];
+    this.#numKept = this.#places.length;
   }
   override findBlocks(_request: RequestView, hashes: BlockHashes, wanted: WantedBlocks): undefined {
     for (let block = 0; block < wanted.numBlocks; block++)
@@ -65,6 +63,8 @@ export default class FilePages extends KvConnector {
   }
   override buildConnectorMeta({ completed }: SchedulerOutput): void {
     const { transfers, pages } = this.#context;
+    // Not at the start, when the host pool has no page yet.
+    if (this.#numKept > 0 && pages.numFree > 0) this.#read();
     const found = new Map<BlockKey, BlockId>();
     for (const id of completed) {
       const key = this.#view.hashOf(id);
@@ -82,7 +82,8 @@ export default class FilePages extends KvConnector {
       const moved = this.#moving.get(id) ?? [];
       this.#moving.delete(id);
       if (kind === "store" && ok) this.#write(moved);
-      else if (kind === "store" || kind === "read")
+      if (kind === "write" && ok) this.#written(this.#writing.get(id) ?? []);
+      if ((kind === "store" && !ok) || kind === "read")
         for (const [key, page] of moved)
           if (kind === "read" && !failedPageIds.includes(page)) this.#pages.set(key, page);
           else this.#context.pages.free([page]);
@@ -93,22 +94,35 @@ export default class FilePages extends KvConnector {
     this.#pages.clear();
   }
   override shutdown(_deadline: number): void {
-    writeFileSync(`${this.#file}.json`, JSON.stringify(this.#written));
+    writeFileSync(`${this.#file}.json`, JSON.stringify(this.#places));
+  }
+
+  #read(): void {
+    const { files, pages } = this.#context;
+    const kept = [...this.#places.entries()].filter(([, key]) => key !== "");
+    const some = kept.slice(0, pages.numFree);
+    this.#numKept = 0;
+    const room = pages.alloc(some.length);
+    if (files === undefined || room === undefined || some.length === 0) return;
+    const keys = some.map(([, key]) => key);
+    const offsets = some.map(([place]) => place * files.recordBytes);
+    this.#moving.set(files.read(this.#file, offsets, room, keys), pairs(keys, room));
   }
 
   #write(stored: readonly [BlockKey, PageId][]): void {
     const { files } = this.#context;
-    const first = this.#written.length;
-    const offsets = stored.map((_, i) => (first + i) * (files?.recordBytes ?? 0));
-    for (const [key, page] of stored) {
-      this.#pages.set(key, page);
-      this.#written.push(key);
-    }
-    files?.write(
-      this.#file,
-      offsets,
-      stored.map(([, page]) => page),
-    );
+    if (files === undefined) return;
+    const places = stored.map(([key], i): [BlockKey, number] => [key, this.#places.length + i]);
+    this.#places.push(...stored.map((): "" => ""));
+    for (const [key, page] of stored) this.#pages.set(key, page);
+    const offsets = places.map(([, place]) => place * files.recordBytes);
+    const pages = stored.map(([, page]) => page);
+    this.#writing.set(files.write(this.#file, offsets, pages), places);
+  }
+
+  #written(places: readonly [BlockKey, number][]): void {
+    for (const [key, place] of places) this.#places[place] = key;
+    this.#context.metrics.count("written_pages", places.length);
   }
 }
 
