@@ -187,19 +187,19 @@ export declare class Transfers {
    */
   load(id: number, pages: Int32Array, blocks: Int32Array, afterStep: number): void
   /**
-   * Writes pages to a file at byte offsets.
+   * Writes pages with their labels into a file at byte offsets; keys are 9 words each.
    *
    * # Errors
    * The core's, as JSON `{code, message}` in the message.
    */
-  writePages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void
+  writePages(id: number, place: FilePlace, keys: Int32Array, pages: Int32Array): void
   /**
-   * Reads pages from a file at byte offsets.
+   * Reads pages that were written for these keys from a file at byte offsets.
    *
    * # Errors
    * The core's, as JSON `{code, message}` in the message.
    */
-  readPages(id: number, path: string, offsets: Float64Array, pages: Int32Array): void
+  readPages(id: number, place: FilePlace, keys: Int32Array, pages: Int32Array): void
   /**
    * Stores pages in a disk store under these keys, 9 words each.
    *
@@ -378,6 +378,16 @@ export interface DiskTrouble {
   sinceSeconds: number
   /** When it is tried again. */
   untilSeconds: number
+}
+
+/** Where pages are in a file. */
+export interface FilePlace {
+  /** Of the file. */
+  path: string
+  /** Any text: equal where pages of one may be used by the other. */
+  fingerprint: string
+  /** Of each page, in bytes. */
+  offsets: Float64Array
 }
 
 /** Why pages of a flight failed. */
