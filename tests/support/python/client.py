@@ -24,8 +24,9 @@ for chunk in client.chat.completions.create(
     got["streamed_usage"] = chunk.usage is not None
 got["streamed_chat"] = text
 
-# This helper takes an answer that max_tokens ended for an error.
-with client.chat.completions.stream(model=model, messages=messages, temperature=0, stop=["France"]) as stream:
+# This helper takes an answer that max_tokens ended for an error. What stops it is in the answer, whatever the model says.
+got["chat_stop"] = got["chat"][len(got["chat"]) // 2 :][:4]
+with client.chat.completions.stream(model=model, messages=messages, temperature=0, stop=[got["chat_stop"]]) as stream:
     got["accumulated_chat"] = stream.get_final_completion().choices[0].message.content
 
 completion = client.completions.create(model=model, prompt="Once upon a time", max_tokens=8, temperature=0)
@@ -46,7 +47,10 @@ later = client.responses.create(
 )
 got["later_input"] = later.usage.input_tokens > response.usage.input_tokens
 # This one, too: without response.completed it has no final response.
-with client.responses.stream(model=model, input="Say hello.", temperature=0, extra_body={"stop": ["o"]}) as events:
+got["response_stop"] = response.output_text[len(response.output_text) // 2 :][:4]
+with client.responses.stream(
+    model=model, input="Say hello.", temperature=0, extra_body={"stop": [got["response_stop"]]}
+) as events:
     got["event_types"] = [event.type for event in events]
     got["streamed_response"] = events.get_final_response().output_text
 client.responses.delete(response.id)
