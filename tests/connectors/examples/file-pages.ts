@@ -30,7 +30,7 @@ export default class FilePages extends KvConnector {
   /** In host pages. */
   readonly #pages = new Map<BlockKey, PageId>();
   /** What has a place in the file, in their order; "" = it is not there, or not yet. */
-  #places: (BlockKey | "")[] = [];
+  #places: BlockKey[] = [];
   /** Their places, while they are written. */
   readonly #writing = new Map<FlightId, readonly [BlockKey, number][]>();
   /** So many of them are to be read, since the last run. */
@@ -113,7 +113,7 @@ export default class FilePages extends KvConnector {
     const { files } = this.#context;
     if (files === undefined) return;
     const places = stored.map(([key], i): [BlockKey, number] => [key, this.#places.length + i]);
-    this.#places.push(...stored.map((): "" => ""));
+    this.#places.push(...stored.map(() => ""));
     for (const [key, page] of stored) this.#pages.set(key, page);
     const offsets = places.map(([, place]) => place * files.recordBytes);
     const pages = stored.map(([, page]) => page);
