@@ -1,6 +1,5 @@
 //! Copies of host pages that JavaScript may keep and bring back.
 #![expect(unsafe_code, reason = "fills arrays that JavaScript keeps its hands off meanwhile")]
-#![expect(clippy::needless_pass_by_value, reason = "what napi hands over is owned")]
 
 use crate::error::to_js;
 use crate::transfers::Transfers;
