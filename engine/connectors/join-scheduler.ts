@@ -11,7 +11,8 @@ import type { ConnectorHost } from "./connector-host.ts";
 import { DiskPort } from "./tiers/disk-port.ts";
 import { JsTierPort, type LoadedTier } from "./tiers/js-tier-port.ts";
 import { TransferSeries } from "./transfer-series.ts";
-import { KvConnectors, type KvConnectorsOptions } from "./kv-connectors.ts";
+import { KvConnectors } from "./kv-connectors.ts";
+import type { KvConnectorsOptions } from "./kv-connectors-options.ts";
 
 export interface JoinOptions extends KvConnectorsOptions {
   /** Most tokens of a step. */

@@ -5,7 +5,6 @@
 
 import type {
   FlightId,
-  KvEvent,
   LoadPlan,
   TransferRates,
   TransferResult,
@@ -25,7 +24,8 @@ import type { ConnectorCalls } from "./connector-calls.ts";
 import { type EndedFlight, Flights, resultOf } from "./flights.ts";
 import { HostPages } from "./host-pages.ts";
 import { lateTexts } from "./late-loads.ts";
-import { Ledgers, type LedgerOptions } from "./ledgers.ts";
+import type { KvConnectorsOptions } from "./kv-connectors-options.ts";
+import { Ledgers } from "./ledgers.ts";
 import { decideLoad } from "./load-cost.ts";
 import { Loads } from "./loads.ts";
 import { PageFiles } from "./page-files.ts";
@@ -34,19 +34,6 @@ import { type SequenceView, SequenceViews } from "./request-view.ts";
 import { type ComputeCost, TierSide } from "./tiers/tier-side.ts";
 import { TransferCounts } from "./transfer-counts.ts";
 import { hostPoolOf, ratesOf } from "./transfer-rates.ts";
-
-export interface KvConnectorsOptions extends LedgerOptions {
-  /** How long a look-up may stay `pending`, in milliseconds: then it is a miss. */
-  readonly lookupTimeoutMs: number;
-  /** How long a request waits for planned blocks. */
-  readonly loadTimeoutMs: number;
-  /** Most blocks of one connector in flight. */
-  readonly maxFlying: number;
-  /** See `modelFingerprint`; left out = no connector keeps files. */
-  readonly fingerprint?: string;
-  /** What happened to a connector's copies, after each commit. */
-  readonly onEvents?: (connector: string, events: readonly KvEvent[]) => void;
-}
 
 /** Where stores go: pages of the host. */
 const STORE_TIER = "host";

@@ -71,7 +71,7 @@ export const CONNECTOR_FAULTS: readonly Fault[] = [
     name: "page-freed-in-flight",
     breaks: "a page is handed out to others while it is being filled",
     file: "engine/connectors/host-pages.ts",
-    from: "      if (this.#isInUse(page)) this.#leaving.add(page);\n",
+    from: "      if (this.isInUse(page)) this.#leaving.add(page);\n",
     to: "      if (page < 0) this.#leaving.add(page);\n",
     tests: [TRANSFERS],
   },

@@ -23,7 +23,7 @@ export const PIN_FAULTS: readonly Fault[] = [
     tests: [RETAINED],
   },
   {
-    name: "budget-exceeded",
+    name: "pin-budget-exceeded",
     breaks: "pins may keep more pages than the server was told",
     file: "engine/connectors/retained.ts",
     from: "    if (size + numNew > this.budget) {",

@@ -1,11 +1,10 @@
 /** Page transfers through the native edge: what arrives, in which order, and what is said of it. */
 
 import { describe, expect, test } from "bun:test";
-import { existsSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import * as fc from "fast-check";
-import { blockKey, packBlockKeys } from "../../engine/cache/block-key.ts";
-import { type FilePlace, LABEL_BYTES } from "../../engine/cache/page-transfers.ts";
+import { LABEL_BYTES } from "../../engine/cache/page-transfers.ts";
 import { DEFAULT_SAMPLING } from "../../engine/request.ts";
 import { memoryAvailable } from "../../engine/runner/native.ts";
 import { propertyRuns } from "../support/property-runs.ts";
@@ -14,8 +13,10 @@ import { thrownBy } from "../support/thrown.ts";
 import {
   BLOCK_SIZE,
   fillRow,
+  inLab,
+  keysOf,
   type LabGroup,
-  type LabOptions,
+  placeOf,
   TransferLab,
   VOCAB_SIZE,
 } from "../support/transfer-lab.ts";
@@ -35,36 +36,12 @@ function ids(...list: number[]): Int32Array {
   return Int32Array.from(list);
 }
 
-/** A key for each number. */
-function keysOf(numbers: Int32Array): Int32Array {
-  const hash = (number: number): Int32Array => Int32Array.of(number, 0, 0, 0, 0, 0, 0, 7);
-  return packBlockKeys(Array.from(numbers, (number) => blockKey(hash(number), 0, 0)));
-}
-
-function placeOf(path: string, ...offsets: number[]): FilePlace {
-  return { path, fingerprint: "one", offsets: Float64Array.from(offsets) };
-}
-
 function expectedToken(prompt: readonly number[], groups: readonly LabGroup[] = GROUPS): number {
   const sampling = { ...DEFAULT_SAMPLING, temperature: 0, maxTokens: 1 };
   return witnessTokens(Int32Array.from(prompt), sampling, { vocabSize: VOCAB_SIZE, groups })[0]!;
 }
 
 /** Runs `body` in a laboratory that is closed afterwards. */
-function inLab(
-  options: LabOptions,
-  body: (lab: TransferLab) => Promise<void>,
-): () => Promise<void> {
-  return async () => {
-    const lab = await TransferLab.open(options);
-    try {
-      await body(lab);
-    } finally {
-      await lab.close();
-    }
-  };
-}
-
 /** Tables of three groups over the blocks from `first` on, with room for the block of the last token. */
 function tables(first: number): number[][] {
   return GROUPS.map((_, group) =>
@@ -208,29 +185,6 @@ describe("a page", () => {
         code: "empty",
         message: "host page 3 holds nothing",
       });
-    }),
-  );
-
-  test(
-    "of a file that is missing or too short fails with the system's name for it",
-    inLab({}, async (lab) => {
-      const missing = join(FOLDER, "missing", "pages");
-      const short = join(FOLDER, "short");
-      await Bun.write(short, new Uint8Array(lab.transfers.pageBytes + LABEL_BYTES + 1));
-      lab.transfers.store(1, ids(1), ids(0), -1);
-      await lab.result(1);
-      lab.transfers.readPages(2, placeOf(missing, 0, 0), keysOf(ids(1, 2)), ids(1, 2));
-      expect(await lab.result(2)).toMatchObject({ ok: false, error: { code: "ENOENT" } });
-      lab.transfers.writePages(3, placeOf(missing, 0), keysOf(ids(0)), ids(0));
-      expect(await lab.result(3)).toMatchObject({ ok: false, error: { code: "ENOENT" } });
-      lab.transfers.readPages(4, placeOf(short, 2), keysOf(ids(3)), ids(3));
-      expect(await lab.result(4)).toMatchObject({ ok: false, error: { code: "short_read" } });
-      lab.transfers.readPages(6, placeOf(short, 0, 1), keysOf(ids(3, 4)), ids(3, 4));
-      const result = await lab.result(6);
-      expect([[...result.failedPages], result.error?.code]).toEqual([[0, 1], "checksum"]);
-      if (!existsSync("/dev/full")) return;
-      lab.transfers.writePages(5, placeOf("/dev/full", 0), keysOf(ids(0)), ids(0));
-      expect(await lab.result(5)).toMatchObject({ ok: false, error: { code: "ENOSPC" } });
     }),
   );
 });

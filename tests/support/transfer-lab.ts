@@ -1,6 +1,7 @@
 /** A native witness with transfers beside it, driven step by step. */
 
-import type { FlightResult } from "../../engine/cache/page-transfers.ts";
+import { blockKey, packBlockKeys } from "../../engine/cache/block-key.ts";
+import type { FilePlace, FlightResult } from "../../engine/cache/page-transfers.ts";
 import { DEFAULT_SAMPLING } from "../../engine/request.ts";
 import { type KvGroup, Runner, type TransferOptions } from "../../engine/runner/native.ts";
 import { seatHistory, seatParams } from "../../engine/runner/native-runner.ts";
@@ -142,4 +143,30 @@ export function fillRow(
   tables: readonly (readonly number[])[],
 ): StepRow {
   return { seat, start: 0, tokens, samples: [], tables };
+}
+
+/** A test in a laboratory of its own. */
+export function inLab(
+  options: LabOptions,
+  body: (lab: TransferLab) => Promise<void>,
+): () => Promise<void> {
+  return async () => {
+    const lab = await TransferLab.open(options);
+    try {
+      await body(lab);
+    } finally {
+      await lab.close();
+    }
+  };
+}
+
+/** A key for each number. */
+export function keysOf(numbers: Int32Array): Int32Array {
+  const hash = (number: number): Int32Array => Int32Array.of(number, 0, 0, 0, 0, 0, 0, 7);
+  return packBlockKeys(Array.from(numbers, (number) => blockKey(hash(number), 0, 0)));
+}
+
+/** Of pages of one model in a file. */
+export function placeOf(path: string, ...offsets: number[]): FilePlace {
+  return { path, fingerprint: "one", offsets: Float64Array.from(offsets) };
 }

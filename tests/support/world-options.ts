@@ -4,7 +4,7 @@ import type { GroupSpec } from "../../engine/cache/kv-cache.ts";
 import type { NamedConnector } from "../../engine/connectors/connector-host.ts";
 import type { LogLine } from "../../engine/connectors/connector-log.ts";
 import type { JoinOptions } from "../../engine/connectors/join-scheduler.ts";
-import type { KvConnectorsOptions } from "../../engine/connectors/kv-connectors.ts";
+import type { KvConnectorsOptions } from "../../engine/connectors/kv-connectors-options.ts";
 import type { ExplainerOptions } from "../../engine/explain/explainer.ts";
 import type { RequestLimits } from "../../engine/request-limits.ts";
 import type { SchedulerOptions } from "../../engine/scheduler/scheduler.ts";

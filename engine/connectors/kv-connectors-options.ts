@@ -1,0 +1,17 @@
+/** What the scheduler's side of connectors is made with. */
+
+import type { KvEvent } from "../../connectors/connector.ts";
+import type { LedgerOptions } from "./ledgers.ts";
+
+export interface KvConnectorsOptions extends LedgerOptions {
+  /** How long a look-up may stay `pending`, in milliseconds: then it is a miss. */
+  readonly lookupTimeoutMs: number;
+  /** How long a request waits for planned blocks. */
+  readonly loadTimeoutMs: number;
+  /** Most blocks of one connector in flight. */
+  readonly maxFlying: number;
+  /** See `modelFingerprint`; left out = no connector keeps files. */
+  readonly fingerprint?: string;
+  /** What happened to a connector's copies, after each commit. */
+  readonly onEvents?: (connector: string, events: readonly KvEvent[]) => void;
+}
