@@ -1,7 +1,7 @@
 /** An engine client that tells of each request when it has ended. All else is the engine's. */
 
 import type { PinAnswer, PinQuery } from "../connectors/pin-query.ts";
-import type { EngineClient, TokenSource } from "../engine-client.ts";
+import type { EngineClient, Observe, PrefixCacheReset, TokenSource } from "../engine-client.ts";
 import type { KvEngineError } from "../errors.ts";
 import type { ExplainQuery, PromptFacts } from "../explain/facts.ts";
 import type { StepsProfile } from "../runner/profile.ts";
@@ -31,8 +31,8 @@ export class RecordingClient implements EngineClient {
     this.#recorder = recorder;
   }
 
-  generate(request: GenerateRequest): TokenSource {
-    return new RecordedSource(this.#client.generate(request), request, (finished) =>
+  generate(request: GenerateRequest, observe?: Observe): TokenSource {
+    return new RecordedSource(this.#client.generate(request, observe), request, (finished) =>
       this.#recorder.add(finished),
     );
   }
@@ -62,8 +62,8 @@ export class RecordingClient implements EngineClient {
     this.#client.abort(id);
   }
 
-  resetPrefixCache(): Promise<number> {
-    return this.#client.resetPrefixCache();
+  resetPrefixCache(options?: PrefixCacheReset): Promise<number> {
+    return this.#client.resetPrefixCache(options);
   }
 
   explain(query: ExplainQuery): Promise<PromptFacts | undefined> {
