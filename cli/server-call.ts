@@ -2,6 +2,7 @@
 
 import type { z } from "zod";
 import { KvEngineError } from "../engine/errors.ts";
+import { asObject, asText } from "./bench/http/json.ts";
 
 export interface ServerCall<T> {
   /** `--url` as it was written. */
@@ -56,14 +57,9 @@ function readUrl(text: string): URL {
 
 /** What the server says; its words are for people already. */
 function refusalOf(status: number, answer: unknown): KvEngineError {
-  const error = isObject(answer) && isObject(answer["error"]) ? answer["error"] : {};
-  const { message } = error;
-  const text = typeof message === "string" ? message : `the server answered with status ${status}`;
+  const message = asText(asObject(asObject(answer)?.["error"])?.["message"]);
+  const text = message ?? `the server answered with status ${status}`;
   if (status === 401) return new KvEngineError("unauthorized", text);
   if (status === 404) return new KvEngineError("not_found", text);
   return new KvEngineError(status < 500 ? "invalid_request" : "unavailable", text);
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null;
 }

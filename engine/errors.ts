@@ -69,8 +69,12 @@ export class KvEngineError extends Error {
 /** The error itself, or any other thrown value as an `internal` one that keeps it as its cause. */
 export function toKvEngineError(thrown: unknown): KvEngineError {
   if (thrown instanceof KvEngineError) return thrown;
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
-  return new KvEngineError("internal", message, { cause: thrown });
+  return new KvEngineError("internal", messageOf(thrown), { cause: thrown });
+}
+
+/** What a thrown value says: an error's message, or the value as text. */
+export function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
 /** Plain data that crosses threads and the native edge. */

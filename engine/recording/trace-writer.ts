@@ -3,7 +3,7 @@
  * what comes faster than it takes, is dropped, counted and reported once.
  */
 
-import { KvEngineError } from "../errors.ts";
+import { KvEngineError, messageOf } from "../errors.ts";
 import type { TraceFile } from "./trace-file.ts";
 import type { FinishedRequest } from "./trace-line.ts";
 
@@ -96,7 +96,7 @@ export class TraceWriter {
       await this.#file.append(lines.map((line) => `${line}\n`).join(""));
       this.#written += lines.length;
     } catch (cause) {
-      this.#lose(lines.length, cause instanceof Error ? cause.message : String(cause), cause);
+      this.#lose(lines.length, messageOf(cause), cause);
     }
   }
 

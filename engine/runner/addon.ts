@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import type * as binding from "../../kernels/binding/index.js";
-import { KvEngineError } from "../errors.ts";
+import { KvEngineError, messageOf } from "../errors.ts";
 
 export type Binding = typeof binding;
 
@@ -23,7 +23,7 @@ export async function loadAddon(): Promise<Binding> {
     try {
       return requireBinding();
     } catch (thrown) {
-      tried.push(`the temporary folder: ${reason(thrown)}`);
+      tried.push(`the temporary folder: ${messageOf(thrown)}`);
     }
   }
   const file = Bun.embeddedFiles.find((blob) => (blob as File).name.endsWith(".node"));
@@ -39,7 +39,7 @@ export async function loadAddon(): Promise<Binding> {
     try {
       return loadFrom(folder, bytes);
     } catch (thrown) {
-      tried.push(`${folder}: ${reason(thrown)}`);
+      tried.push(`${folder}: ${messageOf(thrown)}`);
     }
   }
   throw new KvEngineError(
@@ -58,7 +58,7 @@ function loadBuilt(): Binding {
   } catch (thrown) {
     throw new KvEngineError(
       "unsupported",
-      `the native module cannot be loaded: ${reason(thrown)}`,
+      `the native module cannot be loaded: ${messageOf(thrown)}`,
       {
         hint: "build it with `bun kernels/build.ts`",
         cause: thrown,
@@ -102,8 +102,4 @@ function loadFrom(folder: string, bytes: Uint8Array): Binding {
   } finally {
     rmSync(own, { recursive: true, force: true });
   }
-}
-
-function reason(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
 }

@@ -13,7 +13,7 @@ import {
   toolsField,
   toTemplateMessage,
 } from "./chat-messages.ts";
-import { flag, given, says, wrong } from "./field-checks.ts";
+import { type Field, flag, given, says, wrong } from "./field-checks.ts";
 
 /** What of a chat's body decides the prompt. */
 export interface ChatPromptFields {
@@ -47,8 +47,6 @@ const OWN_VARIABLES: readonly string[] = [
   "bos_token",
   "eos_token",
 ];
-
-type Field<T> = z.ZodType<T | null | undefined>;
 
 export interface ChatPromptShape {
   readonly messages: z.ZodType<MessageFields[]>;

@@ -1,7 +1,7 @@
 /** The body fields that say what is generated, how it is sent and who goes first; the same for chats, completions and responses. */
 
 import { z } from "zod";
-import { flag, given, integerIn, says, wrong } from "./field-checks.ts";
+import { type Field, flag, given, integerIn, says, wrong } from "./field-checks.ts";
 import type { JsonBody } from "./body.ts";
 import {
   readSamplingFields,
@@ -35,8 +35,6 @@ export interface CompletionOptions extends SamplingFields {
 const MAX_SALT = 1024;
 
 const SALT = `a non-empty string of at most ${MAX_SALT} characters`;
-
-type Field<T> = z.ZodType<T | null | undefined>;
 
 interface StreamOptions {
   readonly include_usage?: boolean | null | undefined;

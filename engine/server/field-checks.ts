@@ -5,26 +5,19 @@ import { KvEngineError } from "../errors.ts";
 
 export const MAX_UINT32 = 4_294_967_295;
 
+/** A field that may be left out. */
+export type Field<T> = z.ZodType<T | null | undefined>;
+
 /** The message of a schema: what is allowed. */
 export const says = (text: string): { error: string } => ({ error: text });
 
-export const numberIn = (
-  min: number,
-  max: number,
-  text: string,
-): z.ZodType<number | null | undefined> =>
+export const numberIn = (min: number, max: number, text: string): Field<number> =>
   z.number(says(text)).min(min, says(text)).max(max, says(text)).nullish().describe(text);
 
-export const integerIn = (
-  min: number,
-  max: number,
-  text: string,
-): z.ZodType<number | null | undefined> =>
+export const integerIn = (min: number, max: number, text: string): Field<number> =>
   z.int(says(text)).min(min, says(text)).max(max, says(text)).nullish().describe(text);
 
-export const flag: z.ZodType<boolean | null | undefined> = z
-  .boolean(says("true or false"))
-  .nullish();
+export const flag: Field<boolean> = z.boolean(says("true or false")).nullish();
 
 const tokenId = z.int(says("a token id")).min(0, says("a token id"));
 

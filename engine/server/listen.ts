@@ -1,6 +1,6 @@
 /** The one place that listens: a port or a Unix socket, with TLS where there are certificates. */
 
-import { KvEngineError } from "../errors.ts";
+import { KvEngineError, messageOf } from "../errors.ts";
 import type { Bindings } from "./deps.ts";
 import type { Tls } from "./tls.ts";
 
@@ -128,8 +128,4 @@ function socketError(error: unknown, path: string): KvEngineError {
     hint: "remove a socket that no program listens on, and see that the folder may be written",
     cause: error,
   });
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

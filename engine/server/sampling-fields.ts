@@ -5,6 +5,7 @@ import { NO_LOGPROBS } from "../request.ts";
 import { MAX_LOGPROBS } from "../request-limits.ts";
 import type { JsonBody } from "./body.ts";
 import {
+  type Field,
   flag,
   given,
   integerIn,
@@ -66,8 +67,6 @@ export const maxTokensField: z.ZodType<number | null | undefined> = integerIn(
   MAX_UINT32,
   "an integer of at least 1",
 );
-
-type Field<T> = z.ZodType<T | null | undefined>;
 
 export interface SamplingShape {
   readonly max_tokens: Field<number>;

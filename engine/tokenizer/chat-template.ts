@@ -1,7 +1,7 @@
 /** A conversation to the text the model was trained on, by the Jinja template that comes with the model. */
 
 import { Template } from "@huggingface/jinja";
-import { KvEngineError } from "../errors.ts";
+import { KvEngineError, messageOf } from "../errors.ts";
 
 export interface ChatTextPart {
   readonly type: "text";
@@ -104,8 +104,4 @@ function compile(text: string): Template {
 function joinContent(content: ChatTemplateMessage["content"]): string {
   if (typeof content === "string") return content;
   return (content ?? []).map((part) => part.text).join("\n");
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
