@@ -2,7 +2,7 @@
  * A server with CPU offload against one without, on the four workloads that decide whether offload is never slower than off. Both stand
  * beside each other and serve in turns, on, off, off, on, …; both get the same seeded requests, and forget what they keep between two runs.
  * Runs are short and the turns many, since machines change their speed by the minute. Two processes of the same program differ by a percent
- * or two for as long as they live, as their memory happens to lie: `--pairs` starts both anew so many times.
+ * or two for as long as they live, as their memory happens to lie: `--pairs` starts both anew so many times, each time the other one first.
  *
  *   bun tests/measure/offload.ts WORKLOAD [--pairs 1] [--rounds 2] [--scale 1] [--mode auto] [--link BYTES_PER_SECOND] [--only on|off] [MODEL]
  *
@@ -28,6 +28,7 @@ const { values, positionals } = parseArgs({
 });
 const [workload = "talks", model = "smollm2-135m"] = positionals;
 const scale = Number(values.scale);
+const numRounds = Number(values.rounds);
 
 const BLOCK = 16;
 const OUTPUT = 32;
@@ -191,8 +192,7 @@ function medianInterval(ratios: readonly number[]): readonly [low: number, high:
 
 /** The ratio of `on` to `off`, with its intervals. */
 function ratio(name: string, on: readonly number[], off: readonly number[]): void {
-  // `off` goes first in every second round.
-  const pairs = on.map((b, round) => ({ a: off[round] as number, b, aFirst: round % 2 === 1 }));
+  const pairs = on.map((b, i) => ({ a: off[i] as number, b, aFirst: isTurned(i) }));
   const found = pairedInterval(pairs);
   if (found === undefined) return;
   const ratios = pairs.map(({ a, b }) => b / a);
@@ -203,13 +203,19 @@ function ratio(name: string, on: readonly number[], off: readonly number[]): voi
   console.log(`${name}: ${mean}, ${middle}, ${pairs.length} rounds`);
 }
 
+/** Whether `off` goes first in a round, counted over all pairs: in every second one of a pair, and in every second pair. */
+function isTurned(round: number): boolean {
+  return ((round % numRounds) + Math.floor(round / numRounds)) % 2 === 1;
+}
+
 /** Starts the sides, serves in turns, adds the runs to those of earlier processes, and ends. */
 async function servePair(plan: Plan, isOn: readonly boolean[], runs: Run[][]): Promise<void> {
   const sides = await Promise.all(isOn.map((on) => start(plan, on)));
-  for (const side of sides) await serve(side, plan);
-  for (let round = 0; round < Number(values.rounds); round++) {
-    const order = round % 2 === 0 ? sides : sides.toReversed();
-    for (const side of order) {
+  const inTurn = (round: number): Side[] => (isTurned(round) ? sides.toReversed() : sides);
+  const first = runs[0]?.length ?? 0;
+  for (const side of inTurn(first)) await serve(side, plan);
+  for (let round = 0; round < numRounds; round++) {
+    for (const side of inTurn(first + round)) {
       const run = await serve(side, plan);
       runs[sides.indexOf(side)]?.push(run);
       const speed = (run.tokens / run.seconds).toFixed(0);
