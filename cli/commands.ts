@@ -174,6 +174,14 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
     ],
     load: async () => (await import("./bench/results/command.ts")).default,
   },
+  demo: {
+    summary: "Show what becomes of a prompt's KV: cold, hit, evicted, restored, restarted",
+    positionals: [
+      { name: "model", help: `${MODEL_HELP}; without one, smollm2-135m`, required: false },
+    ],
+    examples: [["kvengine demo", "in less than a minute; leaves nothing behind"]],
+    load: async () => (await import("./demo/command.ts")).default,
+  },
   explain: {
     summary: "Say why a request's prompt was cached as far as it was",
     positionals: [

@@ -193,8 +193,10 @@ export const RULES: readonly Rule[] = [
     name: "takes preemptions, pressure and resets while it has nothing",
     run(harness): void {
       const connector = start(harness);
-      for (const ids of [[], [REQUEST.id], ["nobody"]])
-        call("onPreempted", () => connector.onPreempted(ids), readNothing);
+      for (const ids of [[], [REQUEST.id], ["nobody"]]) {
+        const areSwapped = ids.map(() => true);
+        call("onPreempted", () => connector.onPreempted(ids, areSwapped), readNothing);
+      }
       call("onMemoryPressure", () => connector.onMemoryPressure(1, 0), readNothing);
       for (const generation of [1, 2])
         call("resetCache", () => connector.resetCache(generation), readNothing);

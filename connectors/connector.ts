@@ -355,8 +355,12 @@ export abstract class KvConnector {
     return undefined;
   }
 
-  /** Requests that give their blocks up and will be computed again; called before the blocks are released. */
-  onPreempted(_requestIds: readonly string[]): void {}
+  /**
+   * Requests that give their blocks up and will be computed again; called before the blocks are released. `areSwapped`: of each whether
+   * copies of its full blocks (`blocksOf`) are worth their time. Stores that begin in this hook begin although requests lack blocks, and are
+   * waited for; what has a copy comes back as any cached prefix does.
+   */
+  onPreempted(_requestIds: readonly string[], _areSwapped: readonly boolean[]): void {}
 
   /**
    * Requests lack `numBlocks` blocks. Leases that can be given back should be; from `deadline` (of the context's clock) on none of those

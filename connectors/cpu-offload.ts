@@ -157,9 +157,9 @@ export default class CpuOffload extends KvConnector {
     if (this.#mode === "eager" || this.#isShort) this.#storeReleased(blocksByGroup);
   }
 
-  override onPreempted(requestIds: readonly string[]): void {
-    if (this.#mode !== "eager" && !this.#isShort) return;
-    for (const id of requestIds) this.#storeReleased(this.#context.blocksOf(id) ?? []);
+  override onPreempted(requestIds: readonly string[], areSwapped: readonly boolean[]): void {
+    for (const [i, id] of requestIds.entries())
+      if (areSwapped[i] === true) this.#storeReleased(this.#context.blocksOf(id) ?? []);
   }
 
   override updateConnectorOutput(transfers: readonly TransferResult[]): void {

@@ -18,6 +18,8 @@ const HELP: Readonly<Record<string, string>> = {
   "kvengine:kv_load_blocks_total": "Blocks that were to be loaded, by what became of it",
   "kvengine:kv_load_decisions_total": "Requests with KV that could be loaded, by what was decided",
   "kvengine:kv_load_joins_total": "Times that a request joined a block's load that was under way",
+  "kvengine:kv_swap_decisions_total":
+    "Preempted requests, by whether their blocks are copied to the host or computed again",
   "vllm:kv_offload_load_bytes_total": "Bytes loaded to the device",
   "vllm:kv_offload_load_time_total": "Seconds that threads copied to the device",
   "vllm:kv_offload_store_bytes_total": "Bytes stored from the device",

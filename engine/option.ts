@@ -12,6 +12,7 @@ export const COMMANDS = [
   "bench kv",
   "bench compare",
   "bench results",
+  "demo",
   "explain",
   "kv pin",
   "kv unpin",

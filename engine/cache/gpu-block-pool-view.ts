@@ -67,6 +67,11 @@ export class ConnectorBlocks {
     for (const id of ids) this.#marks.set(id);
   }
 
+  /** Whether the connector has a copy of the block's present content. */
+  isSafe(id: number): boolean {
+    return this.#marks.has(id);
+  }
+
   /** Ends all that the connector holds; every call of its view is refused from here on. */
   disable(): void {
     this.#scan.close();

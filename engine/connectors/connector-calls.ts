@@ -24,7 +24,8 @@ export interface ConnectorCalls {
     request: RequestView,
     blocksByGroup: readonly (readonly number[])[],
   ): Readonly<Record<string, unknown>> | undefined;
-  preempted(requestIds: readonly string[]): void;
+  /** `areSwapped`: see `KvConnector.onPreempted`. */
+  preempted(requestIds: readonly string[], areSwapped: readonly boolean[]): void;
   pressure(numBlocks: number, deadline: number): void;
   takeEvents(): readonly ConnectorEvents[];
   reset(generation: number): void;

@@ -231,8 +231,8 @@ export class ConnectorHost {
     return this.#hosted.length === 1 ? answers[0]?.[1] : Object.fromEntries(answers);
   }
 
-  preempted(requestIds: readonly string[]): void {
-    for (const { guard } of this.#hosted) guard.onPreempted(requestIds);
+  preempted(requestIds: readonly string[], areSwapped: readonly boolean[]): void {
+    for (const { guard } of this.#hosted) guard.onPreempted(requestIds, areSwapped);
   }
 
   pressure(numBlocks: number, deadline: number): void {

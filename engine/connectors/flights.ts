@@ -27,6 +27,8 @@ export interface Flight {
   readonly beganAt: number;
   /** Of the cache when it began: what an older one brings counts for nothing. */
   readonly generation: number;
+  /** A store of blocks of a preempted request: those who lack blocks wait for it until then, milliseconds of the scheduler's clock. */
+  readonly swapUntil: number | undefined;
   /** It was cancelled before it started, and holds nothing any more. */
   isCancelled: boolean;
 }
@@ -37,6 +39,9 @@ export interface EndedFlight {
   readonly failed: ReadonlySet<number>;
   readonly error: string | undefined;
 }
+
+/** Longer than copying the largest request takes: who lacks blocks is never held up by a copy that does not begin. */
+const SWAP_PATIENCE_MS = 250;
 
 export class Flights {
   readonly #kv: KvCache;
@@ -54,6 +59,8 @@ export class Flights {
   readonly #others = new Map<FlightId, (result: FlightResult) => void>();
   /** Requests lack blocks: no store may begin. */
   isPressed = false;
+  /** Stores that begin now are of a preempted request: they may begin although requests lack blocks, and those wait for them. */
+  isSwapping = false;
   #nextId = 1;
 
   constructor(
@@ -108,7 +115,7 @@ export class Flights {
 
   /** Blocks that a connector may still have stored at a time. */
   numFree(connector: number): number {
-    if (this.isPressed) return 0;
+    if (this.isPressed && !this.isSwapping) return 0;
     return this.#maxBlocks - (this.#numStoring[connector] as number);
   }
 
@@ -128,7 +135,7 @@ export class Flights {
     const available = this.numFree(connector);
     if (kind === "store" && blocks.length > available) {
       throw new RefusedError(
-        this.isPressed ? "pressure" : "budget",
+        this.isPressed && !this.isSwapping ? "pressure" : "budget",
         `${blocks.length} blocks, and ${available} more may be stored now`,
         available,
       );
@@ -142,6 +149,7 @@ export class Flights {
       keys,
       beganAt: this.#now(),
       generation: this.#kv.generation,
+      swapUntil: this.isSwapping && kind === "store" ? this.#now() + SWAP_PATIENCE_MS : undefined,
       isCancelled: false,
     };
     this.#hold(flight);
@@ -168,17 +176,26 @@ export class Flights {
   }
 
   /**
-   * Cancels stores that have not started, the oldest first, until `numBlocks` blocks can be handed out that could not before. Answers how
-   * many blocks of the free queue become free soon, because their copy is under way.
+   * Cancels stores that have not started, the oldest first, until `numBlocks` blocks can be handed out that could not before; not those
+   * that are waited for. Answers how many blocks of the free queue become free soon, because their copy is under way.
    */
   cancelStores(numBlocks: number): number {
     const { pool } = this.#kv;
     const enough = pool.numFree + numBlocks;
     for (const flight of this.#byId.values()) {
       if (pool.numFree >= enough) return 0;
-      if (flight.kind === "store" && !flight.isCancelled) this.cancel(flight);
+      if (flight.kind === "store" && !flight.isCancelled && !this.#isAwaited(flight))
+        this.cancel(flight);
     }
     return pool.numFlying;
+  }
+
+  /** When the next store that is waited for is waited for no more; Infinity = there is none. */
+  get nextSwapEnd(): number {
+    let next = Infinity;
+    for (const flight of this.#byId.values())
+      if (this.#isAwaited(flight)) next = Math.min(next, flight.swapUntil as number);
+    return next;
   }
 
   /** Begins a flight that uses no block, under an id of its own. `onEnded` hears of its end once. Throws what `begin` throws. */
@@ -229,6 +246,10 @@ export class Flights {
   /** A load that has ended gives up its blocks and pages. */
   release(flight: Flight): void {
     if (!flight.isCancelled) this.#letGo(flight);
+  }
+
+  #isAwaited({ swapUntil, isCancelled }: Flight): boolean {
+    return swapUntil !== undefined && !isCancelled && this.#now() < swapUntil;
   }
 
   #count({ connector, kind }: Flight, { cancelled, ok, copyMicros }: FlightResult): void {

@@ -132,8 +132,8 @@ export class GuardedConnector {
     return this.#call("ready", "requestFinished", call, readParams, undefined);
   }
 
-  onPreempted(requestIds: readonly string[]): void {
-    const call = (): unknown => this.#connector.onPreempted(requestIds);
+  onPreempted(requestIds: readonly string[], areSwapped: readonly boolean[]): void {
+    const call = (): unknown => this.#connector.onPreempted(requestIds, areSwapped);
     this.#call("ready", "onPreempted", call, readNothing, undefined);
   }
 

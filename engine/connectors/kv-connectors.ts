@@ -29,18 +29,18 @@ import { Ledgers } from "./ledgers.ts";
 import { decideLoad } from "./load-cost.ts";
 import { Loads } from "./loads.ts";
 import { PageFiles } from "./page-files.ts";
+import { Swaps } from "./swaps.ts";
 import { PendingLookUps } from "./pending-look-ups.ts";
 import { type SequenceView, SequenceViews } from "./request-view.ts";
 import { type ComputeCost, TierSide } from "./tiers/tier-side.ts";
 import { TransferCounts } from "./transfer-counts.ts";
-import { hostPoolOf, ratesOf } from "./transfer-rates.ts";
+import { hostPoolOf, loadRateOf, ratesOf } from "./transfer-rates.ts";
 
 /** Where stores go: pages of the host. */
 const STORE_TIER = "host";
 /** A store that takes long counts at once and is forgotten slowly: what is to be stored in time must reckon with the next one. */
 const STORE_WEIGHT = 0.02;
-/** Rates until the first transfers have ended: those of a slow memory, and of a slow processor. */
-const FIRST_BYTES_PER_SECOND = 1e9;
+/** Until the first step has ended: that of a slow processor. */
 const FIRST_MS_PER_TOKEN = 1;
 
 export class KvConnectors implements SchedulerConnectors {
@@ -52,6 +52,7 @@ export class KvConnectors implements SchedulerConnectors {
   readonly isLoading: (id: number) => boolean;
   readonly tiers: TierSide = new TierSide();
   readonly files: PageFiles;
+  readonly swaps: Swaps;
   readonly #side: SchedulerSide;
   readonly #keys: BlockKeys;
   readonly #calls: ConnectorCalls;
@@ -86,6 +87,7 @@ export class KvConnectors implements SchedulerConnectors {
     this.#keys = new BlockKeys(kv.pool);
     this.ledgers = new Ledgers(numConnectors, side, this.#keys, options);
     this.pages = new HostPages(transfers.numPages, () => transfers.numReady);
+    this.swaps = new Swaps(side, this.ledgers, this.pages, transfers);
     this.counts = new TransferCounts(numConnectors);
     this.flights = new Flights(
       kv,
@@ -124,6 +126,7 @@ export class KvConnectors implements SchedulerConnectors {
       this.ledgers.nextDeadline(),
       this.#pending.nextDeadline,
       this.tiers.nextDeadline,
+      this.flights.nextSwapEnd,
     );
   }
 
@@ -220,7 +223,7 @@ export class KvConnectors implements SchedulerConnectors {
     const numMissing = numBlocks - numDeviceBlocks;
     if (numMissing <= 0 || numToLoad + numLoading === 0) return numBlocks;
     const bytes = numToLoad * this.pageBytes;
-    const rate = stats.loadBytesPerSecond || stats.storeBytesPerSecond || FIRST_BYTES_PER_SECOND;
+    const rate = loadRateOf(stats);
     const { numComputed } = decideLoad({
       ...this.#computeCost(),
       numTokens: numMissing * kv.blockSize,
@@ -247,7 +250,12 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   preempted(sequence: Sequence): void {
-    this.#calls.preempted([sequence.id]);
+    const { msPerPromptToken } = this.#computeCost();
+    const isSwap = this.swaps.decide(sequence, msPerPromptToken) === "swap";
+    // Its blocks are what requests lack now: a copy begins at once, and they wait for it.
+    this.flights.isSwapping = isSwap;
+    this.#calls.preempted([sequence.id], [isSwap]);
+    this.flights.isSwapping = false;
   }
 
   finished(sequence: Sequence): Readonly<Record<string, unknown>> | undefined {

@@ -132,6 +132,11 @@ export class Ledgers {
     this.#at(place).markSafe(ids);
   }
 
+  /** Whether any connector has a copy of the block's content. */
+  isSafe(id: number): boolean {
+    return this.#all.some((blocks) => blocks.isSafe(id));
+  }
+
   disable(place: number): void {
     this.#at(place).disable();
   }

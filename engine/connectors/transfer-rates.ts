@@ -5,6 +5,14 @@ import type { PageTransfers, TransferStats } from "../cache/page-transfers.ts";
 import type { HostPoolState } from "../request.ts";
 import type { HostPages } from "./host-pages.ts";
 
+/** Until the first transfers have ended: that of a slow memory. */
+export const FIRST_BYTES_PER_SECOND = 1e9;
+
+/** Bytes a second of loads; before the first one they count as stores do. */
+export function loadRateOf(stats: TransferStats): number {
+  return stats.loadBytesPerSecond || stats.storeBytesPerSecond || FIRST_BYTES_PER_SECOND;
+}
+
 /** `storeMs`: see `TransferRates`. */
 export function ratesOf(transfers: PageTransfers, storeMs: number): TransferRates {
   const stats = (): TransferStats => transfers.stats();

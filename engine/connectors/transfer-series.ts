@@ -41,9 +41,11 @@ export class TransferSeries {
 
   #write(): void {
     for (const [place, connector] of this.#names.entries()) this.#writeOne(place, connector);
-    const { decisions, loads, counts } = this.#connectors;
+    const { decisions, loads, counts, swaps } = this.#connectors;
     for (const [decision, times] of Object.entries(decisions))
       this.#count("kvengine:kv_load_decisions_total", { decision }, times);
+    for (const [decision, times] of Object.entries(swaps.decisions))
+      this.#count("kvengine:kv_swap_decisions_total", { decision }, times);
     const outcomes = { arrived: loads.numArrived, failed: loads.numFailed, late: loads.numGivenUp };
     for (const [outcome, blocks] of Object.entries(outcomes))
       this.#count("kvengine:kv_load_blocks_total", { outcome }, blocks);

@@ -23,6 +23,7 @@ export const MODEL_OPTIONS = {
       "bench throughput",
       "bench kv",
       "bench results",
+      "demo",
       "inspect",
       "pull",
     ],

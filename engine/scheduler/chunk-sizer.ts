@@ -44,12 +44,16 @@ const MOST_CHANGE = 2;
 const WARM_UP = 3;
 /** Fewest prompt tokens whose cost tells anything. */
 const LEAST_SAMPLE = 8;
+/** Prompt tokens of a step from which on its cost is more than what any step costs: what is left of a cached prompt is not. */
+const TELLING_SAMPLE = 32;
 
 export class ChunkSizer {
   readonly #sloMicros: number;
   readonly #decodes: DecodeTime = new DecodeTime();
   /** Microseconds for each prompt token; 0 = not known. */
   #perToken = 0;
+  /** Steps with few prompt tokens alone were seen: what one costs is not known beyond such steps. */
+  #isVague = true;
 
   /** `tpotSlo`: milliseconds that a step with decodes should take at most; 0 = no objective. */
   constructor(tpotSlo: number) {
@@ -58,7 +62,7 @@ export class ChunkSizer {
 
   /** Microseconds that a prompt token has cost lately; 0 = not known. */
   get microsPerToken(): number {
-    return this.#perToken;
+    return this.#isVague ? 0 : this.#perToken;
   }
 
   /** Learns from a committed step. */
@@ -72,7 +76,8 @@ export class ChunkSizer {
     if (promptTokens < LEAST_SAMPLE) return;
     const others = decodes > 0 ? this.#decodes.of(decodes) : this.#decodes.fixed;
     const rest = micros - others;
-    if (this.#perToken === 0) {
+    if (this.#perToken === 0 || (this.#isVague && promptTokens >= TELLING_SAMPLE)) {
+      this.#isVague = promptTokens < TELLING_SAMPLE;
       this.#perToken = Math.max(rest, micros / 8) / promptTokens;
       return;
     }

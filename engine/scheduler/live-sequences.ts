@@ -153,6 +153,17 @@ export class LiveSequences {
     return count;
   }
 
+  /** See `SchedulerSide`. */
+  numBlocksToFirstEnd(except: Sequence): number {
+    let least = Infinity;
+    for (let one = this.running.first; one !== undefined; one = one.next)
+      if (one !== except) least = Math.min(least, lengthOf(one) - one.numSubmittedTokens);
+    let count = 0;
+    for (let one = this.running.first; one !== undefined; one = one.next)
+      if (one !== except) count += this.kv.growth(one.blocks, one.numSubmittedTokens + least);
+    return count;
+  }
+
   /** Ends a live sequence, within the event that was begun for it. */
   finish(
     sequence: Sequence,
@@ -211,7 +222,10 @@ export class LiveSequences {
     }
   }
 
-  /** Blocks that become free when the leaving sequences have left: all their references are those of leaving ones. */
+  /**
+   * Blocks that become free when the leaving sequences have left and what is copied of them has been: all their references are those of
+   * leaving ones.
+   */
   numLeavingBlocks(): number {
     const { pool } = this.kv;
     const held = new Map<number, number>();
@@ -222,7 +236,7 @@ export class LiveSequences {
           if (id === NULL_BLOCK) continue;
           const times = (held.get(id) ?? 0) + 1;
           held.set(id, times);
-          if (pool.references(id) === times && !pool.isFlying(id)) count++;
+          if (pool.references(id) === times) count++;
         }
       }
     }
@@ -293,6 +307,11 @@ export class LiveSequences {
     const sources = Int32Array.from({ length: copies.length / 2 }, (_, i) => copies[2 * i]!);
     this.kv.pool.free(sources, sources.length);
   }
+}
+
+/** Tokens of a sequence that generates all that it may, less the last one, which needs no place. */
+function lengthOf({ numPromptTokens, sampling }: Sequence): number {
+  return numPromptTokens + sampling.maxTokens - 1;
 }
 
 function timingOf(sequence: Sequence, now: number): Finish["timing"] {

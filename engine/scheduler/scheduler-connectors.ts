@@ -17,6 +17,8 @@ export interface SchedulerSide {
   readonly microsPerPromptToken: () => number;
   /** Prompt tokens of running sequences that no step has computed yet. */
   readonly queuedPromptTokens: () => number;
+  /** Blocks that running sequences, this one left out, take until the first of them ends; at most, since one may end early. */
+  readonly numBlocksToFirstEnd: (except: Sequence) => number;
   /** A block of a sequence has come: it may go on. */
   resume(sequence: Sequence): void;
   /** Blocks of a sequence will not come: it waits again, and computes them. */

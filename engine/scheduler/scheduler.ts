@@ -295,6 +295,7 @@ export class Scheduler {
       numSpareBlocks: () => Math.max(0, this.pool.numFree - live.numReservedBlocks),
       microsPerPromptToken: () => this.#sizer.microsPerToken,
       queuedPromptTokens: () => live.numQueuedPromptTokens(),
+      numBlocksToFirstEnd: (except) => live.numBlocksToFirstEnd(except),
       resume: (sequence) => live.resume(sequence),
       computeInstead: (sequence) => this.#admission.computeInstead(sequence),
       byId: (id) => live.byId(id),

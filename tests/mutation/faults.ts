@@ -7,6 +7,7 @@ import { HOLD_FAULTS } from "./hold-faults.ts";
 import { PACE_FAULTS } from "./pace-faults.ts";
 import { PIN_FAULTS } from "./pin-faults.ts";
 import type { Fault } from "./plan.ts";
+import { SWAP_FAULTS } from "./swap-faults.ts";
 import { TIER_FAULTS } from "./tier-faults.ts";
 
 const ONE_ANSWER = "tests/unit/scheduler/one-answer.test.ts";
@@ -263,6 +264,7 @@ export const FAULTS: readonly Fault[] = [
   ...API_FAULTS,
   ...TIER_FAULTS,
   ...PIN_FAULTS,
+  ...SWAP_FAULTS,
   ...SCHEDULER_FAULTS,
   ...PACE_FAULTS,
 ];

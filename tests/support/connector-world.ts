@@ -112,7 +112,7 @@ export class ConnectorWorld {
     host.afterAlloc(REQUEST, () => EMPTY_PLAN);
     host.buildMeta(OUTPUT);
     for (let place = 0; place < host.numConnectors; place++) host.transfersEnded(place, []);
-    host.preempted(["request-1"]);
+    host.preempted(["request-1"], [true]);
     host.pressure(1, this.time);
     host.finished(REQUEST, [[]]);
     host.takeEvents();

@@ -203,7 +203,7 @@ function call(world: ConnectorWorld, which: (typeof CALLS)[number]): void {
       return;
     }
     case "preempted":
-      return host.preempted(["request-1"]);
+      return host.preempted(["request-1"], [true]);
     case "pressure":
       return host.pressure(3, world.time);
     case "events":
