@@ -11,6 +11,7 @@ import type { ApiKey } from "./access/api-keys.ts";
 import type { Caller } from "./access/caller.ts";
 import type { QueuePlaces } from "./queue-places.ts";
 import type { ResponseStore } from "./responses/store.ts";
+import type { Turns } from "./turns.ts";
 
 export interface ServedModel {
   /** The name in answers and in `/v1/models`. */
@@ -97,6 +98,7 @@ export interface AppContext {
   admit(c: Context<Env>): void;
   readonly responses: ResponseStore;
   readonly places: QueuePlaces;
+  readonly turns: Turns;
   readonly streamTimes: StreamTimes;
   /** A number that no other call of this app has got. */
   nextId(): number;

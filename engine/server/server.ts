@@ -15,6 +15,7 @@ import { errorResponse } from "./http-error.ts";
 import { QueuePlaces } from "./queue-places.ts";
 import { ResponseStore } from "./responses/store.ts";
 import { methodsOf, nearestPath, ROUTES } from "./routes.ts";
+import { Turns } from "./turns.ts";
 
 export type { AppDeps, ServedModel, SpecialTokens } from "./deps.ts";
 
@@ -112,6 +113,7 @@ function createContext(deps: AppDeps): AppContext {
       maxCharacters: MAX_STORED_CHARACTERS,
     }),
     places: new QueuePlaces(),
+    turns: new Turns(),
     streamTimes: deps.streamTimes ?? DEFAULT_STREAM_TIMES,
     nextId: () => ++lastId,
     checkServing,

@@ -7,6 +7,8 @@ const RESPONSES = "tests/unit/server/responses.test.ts";
 const MESSAGE = "tests/unit/server/message/message-reader.test.ts";
 const CHAT = "tests/unit/server/chat-fields.test.ts";
 const WATCH = "tests/unit/server/stream-watch.test.ts";
+const ENGINE = "tests/unit/engine/engine.test.ts";
+const MESSAGES = "tests/unit/engine/engine-messages.test.ts";
 
 export const API_FAULTS: readonly Fault[] = [
   {
@@ -152,5 +154,29 @@ export const API_FAULTS: readonly Fault[] = [
     from: "    this.#cutBy = error;\n",
     to: "    this.#aborted = true;\n",
     tests: [WATCH],
+  },
+  {
+    name: "engine-runs-ahead",
+    breaks: "tokens pile up in memory where the engine is faster than the sockets",
+    file: "engine/engine.ts",
+    from: "        await this.#readAhead?.room();\n",
+    to: "",
+    tests: [ENGINE],
+  },
+  {
+    name: "goes-on-before-readers-are-told",
+    breaks: "the engine's messages keep the HTTP side from its sockets",
+    file: "engine/engine-client.ts",
+    from: '        this.#untold.tellSoon();\n        break;\n      case "prefixCacheReset":',
+    to: '        this.#untold.tellSoon();\n        this.#goOn();\n        break;\n      case "prefixCacheReset":',
+    tests: [MESSAGES],
+  },
+  {
+    name: "burst-at-once",
+    breaks: "a burst of requests holds up health checks and running streams",
+    file: "engine/server/turns.ts",
+    from: "else await new Promise<void>((resolve) => this.#waiting.push(resolve));",
+    to: "",
+    tests: ["tests/unit/server/turns.test.ts"],
   },
 ];

@@ -19,7 +19,7 @@ import type { StoredResponse } from "./store.ts";
 
 export async function createResponse(context: AppContext, c: Context<Env>): Promise<Response> {
   context.admit(c);
-  const request = parseResponsesRequest(await readJsonBody(c.req.raw, context.bodyLimit));
+  const request = parseResponsesRequest(await readJsonBody(context, c.req.raw));
   checkModel(context, request.chat.model);
   if (request.store) context.responses.checkRoom();
   const before = previous(context, c, request);
