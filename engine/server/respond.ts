@@ -7,6 +7,7 @@ import type { AppContext, Env } from "./deps.ts";
 import type { Generation } from "./generation.ts";
 import type { CompletionOptions } from "./common-fields.ts";
 import { type FrameWriter, streamResponse, whenGone } from "./sse.ts";
+import { traceAtEnd } from "./tracing/request-trace.ts";
 
 export interface Forms {
   writer(): FrameWriter;
@@ -25,6 +26,7 @@ export async function respond(
   warn(c, options.ignored);
   const { signal } = c.req.raw;
   const record = c.get("access");
+  traceAtEnd(context, c, generation);
   generation.start();
   limitTime(context, generation);
   generation.onEnd(() => (record.entry.usage = generation.usage()));

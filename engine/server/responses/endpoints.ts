@@ -11,6 +11,7 @@ import { noteForExplain } from "../explain/endpoint.ts";
 import { wrong } from "../field-checks.ts";
 import { jsonOrUndefined } from "../message/json-value.ts";
 import { checkModel, limitTime, respond, warn } from "../respond.ts";
+import { traceAtEnd } from "../tracing/request-trace.ts";
 import { ResponseFrames } from "./event-stream.ts";
 import { parseResponsesRequest, type ResponsesRequest } from "./fields.ts";
 import { type InputItem, toMessages } from "./input-items.ts";
@@ -77,6 +78,7 @@ function inBackground(
 ): Response {
   const { generation, ignored } = response.chat;
   warn(c, ignored);
+  traceAtEnd(context, c, generation);
   generation.start();
   limitTime(context, generation);
   keep();
