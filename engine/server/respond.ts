@@ -6,6 +6,7 @@ import { timingHeader } from "./answers.ts";
 import type { AppContext, Env } from "./deps.ts";
 import type { Generation } from "./generation.ts";
 import type { CompletionOptions } from "./common-fields.ts";
+import { reportLoad } from "./load-report.ts";
 import { type FrameWriter, streamResponse, whenGone } from "./sse.ts";
 import { traceAtEnd } from "./tracing/request-trace.ts";
 
@@ -30,6 +31,7 @@ export async function respond(
   generation.start();
   limitTime(context, generation);
   generation.onEnd(() => (record.entry.usage = generation.usage()));
+  reportLoad(context, c);
   if (options.stream) {
     record.isStream = true;
     const response = streamResponse(generation, forms.writer(), signal, {

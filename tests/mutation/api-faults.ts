@@ -153,7 +153,7 @@ export const API_FAULTS: readonly Fault[] = [
     breaks: "a request that took too long ends like one that said all it had to",
     file: "engine/server/generation.ts",
     from: "    this.#cutBy = error;\n",
-    to: "    this.#givenUp = \"abort\";\n",
+    to: '    this.#givenUp = "abort";\n',
     tests: [WATCH],
   },
   {

@@ -34,7 +34,10 @@ interface World {
   readonly shared: ReadonlySet<number>;
   readonly mixed: ReadonlySet<number>;
   /** Generates to the end; answers the blocks with content that stood in its tables, and the tokens that were cached. */
-  ask(key: string, body?: object): Promise<{ blocks: readonly number[]; cached: number }>;
+  readonly ask: (
+    key: string,
+    body?: object,
+  ) => Promise<{ blocks: readonly number[]; cached: number }>;
 }
 
 async function serve(): Promise<World> {
