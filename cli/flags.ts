@@ -9,6 +9,7 @@ import { allowed, type FlagValue } from "../engine/config-values.ts";
 import { KvEngineError } from "../engine/errors.ts";
 import { nearest } from "../engine/nearest.ts";
 import { type CommandName, isRepeatable, type Option } from "../engine/option.ts";
+import { fromVllm } from "./vllm-flags.ts";
 
 /** An argument without a flag. */
 export interface Positional {
@@ -40,23 +41,13 @@ export function toCittyArgs(command: CommandName, positionals: readonly Position
   return args;
 }
 
-/** Flags of `vllm serve` that ask for what is always so here. */
-const ALWAYS_ON: ReadonlySet<string> = new Set([
-  "--async-scheduling",
-  "--disable-log-requests",
-  "--enable-auto-tool-choice",
-  "--enable-chunked-prefill",
-  "--enable-prompt-tokens-details",
-  "--enable-request-id-headers",
-  "--no-enable-log-requests",
-]);
-
 /** Reads what follows the command's name. Throws `bad_config` for whatever the command does not take. */
 export function parseCommandLine(
   command: CommandName,
-  args: readonly string[],
+  written: readonly string[],
   positionals: readonly Positional[],
 ): CommandLine {
+  const args = command === "serve" ? fromVllm(written) : written;
   const rows = optionsOf(command);
   const options = new Map<string, Option>(rows);
   const byShort = new Map(
@@ -71,7 +62,6 @@ export function parseCommandLine(
       rest.push(...args.slice(i + 1));
       break;
     }
-    if (command === "serve" && ALWAYS_ON.has(arg)) continue;
     if (!arg.startsWith("-") || arg === "-") {
       rest.push(arg);
       continue;

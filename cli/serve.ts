@@ -18,6 +18,7 @@ import { defineOurCommand } from "./command.ts";
 import { errorText, EXIT, exitCodeOf, formatBytes } from "./output.ts";
 import { listOf, readApiKeys, rootPath, tlsFiles } from "./serve-settings.ts";
 import { openSession, type Session } from "./session.ts";
+import { startTracing } from "./tracing.ts";
 import { VERSION } from "./version.ts";
 
 const command: CommandDef = defineOurCommand("serve", async ({ values, positionals, log }) => {
@@ -26,6 +27,7 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
   const apiKeys = await readApiKeys(values);
   const root = rootPath(values);
   const trace = await openTrace(values);
+  const tracing = await startTracing(values, log);
   const gate = new Gate();
   const { server, stopWatching } = await listen(gate, values, log);
   let session: Session;
@@ -68,6 +70,7 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
       streamTimes: { keepAlive: values.sseKeepAlive, slowReader: values.slowReaderTimeout },
       maxStoredResponses: values.maxStoredResponses,
       forceUsage: values.enableForceIncludeUsage,
+      tracing,
       onAccess: accessLog(values, log),
       onPrompt: promptLog(values, log),
       onError: (error, requestId) => log.error(`request ${requestId}: ${errorText(error)}`),
@@ -109,6 +112,7 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
     ending.close();
     stopWatching();
     if (!ending.begun) await client.shutdown(0);
+    await tracing?.close(LAST_TRACES_MS);
     if (recording !== undefined) {
       await recording.close();
       const { written, lost } = recording.counts;
@@ -151,6 +155,9 @@ async function openTrace({ record, recordContent }: OptionValues): Promise<Trace
     hint: "name the file with --record",
   });
 }
+
+/** Time for the last spans to reach their collector. */
+const LAST_TRACES_MS = 5000;
 
 /** Time for errors to reach the clients of a dead engine. */
 const LAST_ANSWERS_MS = 1000;

@@ -11,11 +11,13 @@ import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
 import type { ExplainQuery, PromptFacts } from "./explain/facts.ts";
+import { MAX_AHEAD, weightOf } from "./read-ahead.ts";
 import type { EngineInfo, EngineStats, Finish, GenerateRequest, TokenEvent } from "./request.ts";
 import type { StepsProfile } from "./runner/profile.ts";
 import { checkRequest, type RequestLimits } from "./request-limits.ts";
 import { eachEvent } from "./token-events.ts";
 import { type TokenSource, TokenStream } from "./token-stream.ts";
+import { UntoldReaders } from "./untold-readers.ts";
 
 export type { TokenSource };
 
@@ -79,9 +81,6 @@ export async function connectEngine(
   return client;
 }
 
-/** Steps whose tokens a reader may get at once. */
-const MAX_UNTOLD = 8;
-
 interface LiveRequest {
   readonly request: GenerateRequest;
   readonly stream: TokenStream;
@@ -96,10 +95,9 @@ class WorkerEngineClient implements EngineClient {
   readonly #watchdog: HangWatchdog | undefined;
   readonly #live = new Map<number, LiveRequest>();
   readonly #handles = new Map<string, number>();
-  /** Streams with events that their readers have not been told of. */
-  readonly #untold = new Set<TokenStream>();
-  /** Messages since readers were told. */
-  #numUntold = 0;
+  readonly #untold = new UntoldReaders(() => this.#goOn());
+  /** Weight of the messages that were taken and that the engine has not heard of. */
+  #taken = 0;
   readonly #onFatal: ((error: KvEngineError) => void)[] = [];
   readonly #onStats: ((stats: EngineStats) => void)[] = [];
   readonly #resets = new Asked<number>();
@@ -281,7 +279,8 @@ class WorkerEngineClient implements EngineClient {
         this.#stats = message.stats;
         for (const callback of this.#onStats) callback(message.stats);
         eachEvent(message.events, (handle, event) => this.#push(handle, message.at, event));
-        this.#tellSoon();
+        this.#taken += weightOf(message.events);
+        this.#untold.tellSoon();
         break;
       case "prefixCacheReset":
         this.#resets.answer(message.generation);
@@ -298,7 +297,7 @@ class WorkerEngineClient implements EngineClient {
         break;
       case "refused":
         this.#fail(message.handle, message.error);
-        this.#tellSoon();
+        this.#untold.tellSoon();
         break;
       case "log":
         this.#log(message.level, message.message);
@@ -324,19 +323,11 @@ class WorkerEngineClient implements EngineClient {
     this.#untold.add(live.stream);
   }
 
-  /** Once the messages that are there are through, so that who is behind the engine takes several steps' tokens at once. */
-  #tellSoon(): void {
-    this.#numUntold++;
-    if (this.#numUntold === 1) setImmediate(() => this.#tellReaders());
-    // Messages that keep coming hold the immediate back.
-    if (this.#numUntold === MAX_UNTOLD) this.#tellReaders();
-  }
-
-  #tellReaders(): void {
-    this.#numUntold = 0;
-    const streams = [...this.#untold];
-    this.#untold.clear();
-    for (const stream of streams) stream.tell();
+  /** Lets the engine go on where it may be waiting: sockets have had their turn. */
+  #goOn(): void {
+    if (this.#taken < MAX_AHEAD / 2 || this.#fatal !== undefined || this.#stopped) return;
+    this.#worker.postMessage({ type: "taken", weight: this.#taken } satisfies ToEngine);
+    this.#taken = 0;
   }
 
   #fail(handle: number, error: ErrorData): void {
@@ -364,7 +355,7 @@ class WorkerEngineClient implements EngineClient {
   #end(): void {
     const error = errorToData(new KvEngineError("unavailable", "the engine has stopped"));
     for (const handle of this.#live.keys()) this.#fail(handle, error);
-    this.#tellReaders();
+    this.#untold.tell();
     this.#rejectAsked(errorFromData(error));
     this.#stopped = true;
     this.#worker.terminate();
@@ -382,7 +373,7 @@ class WorkerEngineClient implements EngineClient {
     this.#fatal = error;
     for (const handle of this.#live.keys()) this.#fail(handle, data);
     // Before anybody who hears of the end cuts the connections.
-    this.#tellReaders();
+    this.#untold.tell();
     this.#rejectAsked(error);
     this.#worker.terminate();
     this.#ready.reject(error);

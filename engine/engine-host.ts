@@ -10,6 +10,7 @@ import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorToData, KvEngineError, toKvEngineError } from "./errors.ts";
 import type { Explainer } from "./explain/explainer.ts";
+import { ReadAhead, weightOf } from "./read-ahead.ts";
 import type { EngineInfo } from "./request.ts";
 import type { ModelRunner } from "./runner/model-runner.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
@@ -37,6 +38,7 @@ export type StartEngine = (
 export class EngineHost {
   readonly #post: (message: FromEngine) => void;
   readonly #start: StartEngine;
+  readonly #readAhead = new ReadAhead();
   #engine: Engine | undefined;
   #explainer: EngineParts["explainer"];
   #pins: EngineParts["pins"];
@@ -71,6 +73,9 @@ export class EngineHost {
       case "abort":
         this.#engine?.abort(message.handle);
         break;
+      case "taken":
+        this.#readAhead.taken(message.weight);
+        break;
       case "ping":
         this.#post({ type: "pong" });
         break;
@@ -104,9 +109,11 @@ export class EngineHost {
       const engine = new Engine(
         scheduler,
         runner,
-        (events, stats) => this.#post({ type: "events", events, stats, at: epochMs() }),
-        connectors,
-        transfers,
+        (events, stats) => {
+          this.#readAhead.sent(weightOf(events));
+          this.#post({ type: "events", events, stats, at: epochMs() });
+        },
+        { connectors, transfers, readAhead: this.#readAhead },
       );
       this.#engine = engine;
       this.#post({ type: "ready", info, limits: scheduler.limits, stats: engine.takeStats() });

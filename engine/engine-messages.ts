@@ -15,6 +15,8 @@ export type ToEngine =
   | { readonly type: "start"; readonly config: EngineConfig; readonly hookWord: SharedArrayBuffer }
   | { readonly type: "add"; readonly handle: number; readonly request: GenerateRequest }
   | { readonly type: "abort"; readonly handle: number }
+  /** Messages with events of this weight together have been taken: see `ReadAhead`. */
+  | { readonly type: "taken"; readonly weight: number }
   /** Answered by `pong` at once: the thread is not held up. */
   | { readonly type: "ping" }
   /** Answered by `prefixCacheReset`, in order. */

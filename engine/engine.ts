@@ -9,11 +9,20 @@ import { errorFromData, KvEngineError, toKvEngineError } from "./errors.ts";
 import type { StepsProfile } from "./runner/profile.ts";
 import type { EngineStats, GenerateRequest } from "./request.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./runner/model-runner.ts";
+import type { ReadAhead } from "./read-ahead.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
 import { NO_EVENTS, type StepEvents } from "./scheduler/step-events.ts";
 
 /** Receives what each committed step, and each abort, brought, and numbers that have changed. Must not throw. */
 export type Publish = (events: StepEvents, stats: EngineStats) => void;
+
+/** What an engine may have beside a scheduler and a runner. */
+export interface EngineSides {
+  readonly connectors?: ConnectorHost | undefined;
+  readonly transfers?: Pick<PageTransfers, "stop"> | undefined;
+  /** Bounds how far the loop runs ahead of those who read what it publishes; default: it does not wait for them. */
+  readonly readAhead?: Pick<ReadAhead, "room"> | undefined;
+}
 
 /** Time that connectors get to end, once nothing runs any more. */
 const CONNECTOR_SHUTDOWN_MS = 5000;
@@ -29,7 +38,8 @@ export class Engine {
   readonly #runner: ModelRunner;
   readonly #onEvents: Publish;
   readonly #connectors: ConnectorHost | undefined;
-  readonly #transfers: Pick<PageTransfers, "stop"> | undefined;
+  readonly #transfers: EngineSides["transfers"];
+  readonly #readAhead: EngineSides["readAhead"];
   /** Ends the sleep of an idle loop. */
   #wake: (() => void) | undefined;
   /** The numbers that were published last. */
@@ -42,10 +52,10 @@ export class Engine {
     scheduler: Scheduler,
     runner: ModelRunner,
     publish: Publish,
-    connectors?: ConnectorHost,
-    transfers?: Pick<PageTransfers, "stop">,
+    { connectors, transfers, readAhead }: EngineSides = {},
   ) {
     this.#transfers = transfers;
+    this.#readAhead = readAhead;
     this.#scheduler = scheduler;
     this.#runner = runner;
     this.#onEvents = publish;
@@ -119,6 +129,7 @@ export class Engine {
         // The step that frees an aborted request's blocks has no events; its numbers must not wait for the next request.
         if (events.handles.length > 0 || this.#runner.queued === 0) this.#publish(events);
         else this.#publishChanged();
+        await this.#readAhead?.room();
       }
     } catch (thrown) {
       this.#stopping = true;

@@ -64,13 +64,23 @@ export function tokenBuckets(max: number): number[] {
   }
 }
 
-/** Each call makes a registry of its own. */
-export function createMetrics(source: StatsSource, modelName: string): Metrics {
+/** What has become of the spans of traces. */
+export interface TraceSource {
+  readonly counts: { readonly sent: number; readonly lost: number };
+}
+
+/** Each call makes a registry of its own. `traces`: where there are any. */
+export function createMetrics(
+  source: StatsSource,
+  modelName: string,
+  traces?: TraceSource,
+): Metrics {
   const registry = new Registry();
   registry.setDefaultLabels({ model_name: modelName, engine: "0" });
   const registers = [registry];
   addEngineMetrics(source, registers);
   addRecordingMetrics(source, registers);
+  if (traces !== undefined) addTraceMetrics(traces, registers);
 
   const success = new Counter({
     name: "vllm:request_success_total",
@@ -240,16 +250,7 @@ function addEngineMetrics(source: StatsSource, registers: Registry[]): void {
 function addRecordingMetrics(source: StatsSource, registers: Registry[]): void {
   const counts = source.recording?.bind(source);
   if (counts === undefined) return;
-  const counter = (name: string, help: string, read: () => number): Counter =>
-    new Counter({
-      name,
-      help,
-      registers,
-      collect() {
-        this.reset();
-        this.inc(read());
-      },
-    });
+  const counter = counterIn(registers);
   counter(
     "kvengine:recorded_requests_total",
     "Requests written to the recorded trace",
@@ -260,6 +261,32 @@ function addRecordingMetrics(source: StatsSource, registers: Registry[]): void {
     "Requests missing in the recorded trace",
     () => counts().lost,
   );
+}
+
+function addTraceMetrics(traces: TraceSource, registers: Registry[]): void {
+  const counter = counterIn(registers);
+  counter(
+    "kvengine:trace_spans_sent_total",
+    "Spans that a collector took",
+    () => traces.counts.sent,
+  );
+  counter("kvengine:trace_spans_lost_total", "Spans that none took", () => traces.counts.lost);
+}
+
+/** Makes counters that are read when they are asked for. */
+function counterIn(
+  registers: Registry[],
+): (name: string, help: string, read: () => number) => Counter {
+  return (name, help, read) =>
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    });
 }
 
 /** A series whose labels are the settings, as text in vLLM's (Python's) notation. */

@@ -18,9 +18,14 @@ export function eachEvent(
     const hit = cached[nextCached]?.index === i ? cached[nextCached++] : undefined;
     const prompt = prompts[nextPrompt]?.index === i ? prompts[nextPrompt++] : undefined;
     const finish = finishes[nextFinish]?.index === i ? finishes[nextFinish++] : undefined;
+    const tokens = { tokenIds: slice(tokenIds, from, to), logprobs: slice(logprobs, from, to) };
+    const isPlain = firstTop === nextTop && !hit && !prompt && !finish;
+    if (isPlain) {
+      push(handles[i] as number, tokens);
+      continue;
+    }
     push(handles[i] as number, {
-      tokenIds: slice(tokenIds, from, to),
-      logprobs: slice(logprobs, from, to),
+      ...tokens,
       ...(firstTop === nextTop
         ? {}
         : { tops: tops.slice(firstTop, nextTop).map(({ top }) => top) }),

@@ -178,6 +178,15 @@ describe("imports", () => {
     expect(wrong).toEqual([]);
   });
 
+  test("of the OpenTelemetry SDK are in one file, which is loaded where traces are wanted", async () => {
+    const files = await filesOf("{cli,engine,connectors}/**/*.ts");
+    const having = (text: RegExp): string[] =>
+      files.filter((file) => text.test(file.text)).map(({ path }) => path);
+    expect(having(/from "@opentelemetry/)).toEqual(["engine/server/tracing/otlp.ts"]);
+    expect(having(/^import (?!type).*from ".*tracing\/otlp\.ts"/m)).toEqual([]);
+    expect(having(/import\(".*tracing\/otlp\.ts"\)/)).toEqual(["cli/tracing.ts"]);
+  });
+
   test("of tests come from tests only", async () => {
     const wrong: string[] = [];
     for (const { path, text } of await filesOf("{cli,engine,connectors,kernels}/**/*.ts")) {

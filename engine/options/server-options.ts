@@ -227,6 +227,15 @@ export const SERVER_OPTIONS = {
     help: "Leading tokens of the prompt that are kept, as far as they fill blocks",
     example: "2048",
   },
+  "otlp-traces-endpoint": {
+    group: "server",
+    type: "text",
+    default: "",
+    hint: "address",
+    commands: ["serve"],
+    help: "Where an OpenTelemetry collector takes traces over OTLP by HTTP: a span for each request, with vLLM's attributes and no word of prompts and answers; headers for it stand in OTEL_EXPORTER_OTLP_HEADERS",
+    example: "http://localhost:4318/v1/traces",
+  },
   "max-body-size": {
     group: "server",
     type: "bytes",

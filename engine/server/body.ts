@@ -1,6 +1,7 @@
 /** A request's body: bounded before it is held, then text, then a JSON object. */
 
 import { KvEngineError } from "../errors.ts";
+import type { AppContext } from "./deps.ts";
 import { parseJson } from "./json.ts";
 
 export interface JsonBody {
@@ -9,10 +10,13 @@ export interface JsonBody {
 }
 
 /**
- * Reads a JSON object of at most `limit` bytes. A declared length over it is refused unread, an undeclared one as soon
- * as it passes the limit.
+ * Reads a JSON object of at most `bodyLimit` bytes, when it is the request's turn. A declared length over the limit is refused unread, an
+ * undeclared one as soon as it passes it.
  */
-export async function readJsonBody(request: Request, limit: number): Promise<JsonBody> {
+export async function readJsonBody(
+  { bodyLimit, turns }: Pick<AppContext, "bodyLimit" | "turns">,
+  request: Request,
+): Promise<JsonBody> {
   const type = request.headers.get("content-type");
   if (type !== null && !/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type)) {
     throw new KvEngineError(
@@ -23,7 +27,8 @@ export async function readJsonBody(request: Request, limit: number): Promise<Jso
       },
     );
   }
-  const text = decode(await readBytes(request, limit));
+  await turns.next();
+  const text = decode(await readBytes(request, bodyLimit));
   if (text.trim() === "") {
     throw new KvEngineError("invalid_request", "the body is empty; expected a JSON object");
   }

@@ -15,10 +15,7 @@ import { asServed, checkModel, respond } from "./respond.ts";
 
 export async function chatCompletions(context: AppContext, c: Context<Env>): Promise<Response> {
   context.admit(c);
-  const request = asServed(
-    context,
-    parseChatRequest(await readJsonBody(c.req.raw, context.bodyLimit)),
-  );
+  const request = asServed(context, parseChatRequest(await readJsonBody(context, c.req.raw)));
   checkModel(context, request.model);
   const chat = new ChatGeneration(context, c, request, "messages");
   noteForExplain(context, c, chat.generation, request.n, chat.prompt.rendering);

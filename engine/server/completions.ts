@@ -22,10 +22,7 @@ const DEFAULT_MAX_TOKENS = 16;
 
 export async function completions(context: AppContext, c: Context<Env>): Promise<Response> {
   context.admit(c);
-  const request = asServed(
-    context,
-    parseCompletionRequest(await readJsonBody(c.req.raw, context.bodyLimit)),
-  );
+  const request = asServed(context, parseCompletionRequest(await readJsonBody(context, c.req.raw)));
   checkModel(context, request.model);
   const generation = completionGeneration(context, c, request);
   noteForExplain(context, c, generation, request.n, undefined);

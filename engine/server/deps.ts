@@ -11,6 +11,8 @@ import type { ApiKey } from "./access/api-keys.ts";
 import type { Caller } from "./access/caller.ts";
 import type { QueuePlaces } from "./queue-places.ts";
 import type { ResponseStore } from "./responses/store.ts";
+import type { Tracing } from "./tracing/request-trace.ts";
+import type { Turns } from "./turns.ts";
 
 export interface ServedModel {
   /** The name in answers and in `/v1/models`. */
@@ -65,6 +67,8 @@ export interface AppDeps {
   readonly maxStoredResponses?: number | undefined;
   /** Every stream ends with the usage, asked for or not. */
   readonly forceUsage?: boolean | undefined;
+  /** Where traces of requests go; default: nowhere. */
+  readonly tracing?: Tracing | undefined;
   /** Told of every request that was answered. */
   readonly onAccess?: AccessLog | undefined;
   /** Told of each prompt. */
@@ -97,6 +101,7 @@ export interface AppContext {
   admit(c: Context<Env>): void;
   readonly responses: ResponseStore;
   readonly places: QueuePlaces;
+  readonly turns: Turns;
   readonly streamTimes: StreamTimes;
   /** A number that no other call of this app has got. */
   nextId(): number;

@@ -7,6 +7,7 @@ import {
   type CacheReceipt,
   type Finish,
   NO_LOGPROBS,
+  type SamplingParams,
   type Timing,
   type TokenEvent,
   type Usage,
@@ -21,14 +22,15 @@ import { SequenceClock } from "./sequence-clock.ts";
 export class Generation {
   /** In the order of their index: all choices of the first prompt, then all of the second. */
   readonly choices: readonly Choice[];
+  readonly n: number;
   readonly #context: AppContext;
-  readonly #n: number;
+  readonly #arrivedAt: number;
   readonly #sources: TokenSource[] = [];
   /** One for each choice. */
   readonly #clocks: readonly SequenceClock[];
   /** The choice whose turn it is. */
   #turn = 0;
-  #aborted = false;
+  #givenUp: "abort" | "error" | undefined;
   readonly #caller: Caller;
   #cutBy: KvEngineError | undefined;
   readonly #onEnd: (() => void)[] = [];
@@ -38,8 +40,8 @@ export class Generation {
   constructor(context: AppContext, input: GenerationInput) {
     this.#context = context;
     this.#caller = input.caller;
-    this.#n = input.options.n;
-    const arrivedAt = epochMs();
+    this.n = input.options.n;
+    this.#arrivedAt = epochMs();
     this.choices = makeRequests(context, input).map(
       (request, index) =>
         new Choice(
@@ -52,7 +54,7 @@ export class Generation {
     );
     const { metrics } = context;
     this.#clocks = this.choices.map(
-      ({ request }) => new SequenceClock(metrics, arrivedAt, request.sampling.maxTokens),
+      ({ request }) => new SequenceClock(metrics, this.#arrivedAt, request.sampling.maxTokens),
     );
   }
 
@@ -65,9 +67,9 @@ export class Generation {
     this.onEnd(this.#caller.begin());
     if (deps.onPrompt !== undefined)
       for (const { request, index } of this.choices)
-        if (index % this.#n === 0)
+        if (index % this.n === 0)
           deps.onPrompt(request.id, deps.tokenizer.decode(request.promptTokenIds));
-    this.#context.metrics.requested(this.#n);
+    this.#context.metrics.requested(this.n);
     this.onEnd(() => this.choices.forEach((choice) => places.leave(choice)));
     try {
       for (const [index, choice] of this.choices.entries()) {
@@ -87,7 +89,7 @@ export class Generation {
 
   /** Whether no delta will come any more. */
   get ended(): boolean {
-    if (this.#aborted) return true;
+    if (this.#givenUp !== undefined) return true;
     return this.#cutBy === undefined && this.choices.every(({ finished }) => finished);
   }
 
@@ -141,8 +143,8 @@ export class Generation {
 
   /** Ends what still runs; deltas that were not taken are dropped. May be called at any time and more than once. */
   abort(reason: "abort" | "error" = "abort"): void {
-    if (this.#aborted) return;
-    this.#aborted = true;
+    if (this.#givenUp !== undefined) return;
+    this.#givenUp = reason;
     for (const [index, source] of this.#sources.entries()) {
       const choice = this.choices[index] as Choice;
       if (choice.finished) continue;
@@ -159,7 +161,7 @@ export class Generation {
     const receipts: CacheReceipt[] = [];
     for (const { index, usage } of this.choices) {
       total.completionTokens += usage.completionTokens;
-      if (index % this.#n !== 0) continue;
+      if (index % this.n !== 0) continue;
       total.promptTokens += usage.promptTokens;
       total.cachedTokens += usage.cachedTokens;
       if (usage.cacheReceipt !== undefined) receipts.push(usage.cacheReceipt);
@@ -175,6 +177,32 @@ export class Generation {
     return { queued: most("queued"), prefill: most("prefill"), decode: most("decode") };
   }
 
+  /** How it ended, once it has. */
+  get outcome(): "end" | "abort" | "error" {
+    return this.#givenUp ?? "end";
+  }
+
+  /** When it came, when the engine had its first token, and when it ended the last choice, or when that was given up. As `epochMs`. */
+  get times(): {
+    readonly arrivedAt: number;
+    readonly firstTokenAt: number | undefined;
+    readonly endedAt: number;
+  } {
+    const firsts = this.#clocks.flatMap(({ firstAt }) => firstAt ?? []);
+    const now = epochMs();
+    return {
+      arrivedAt: this.#arrivedAt,
+      firstTokenAt: firsts.length === 0 ? undefined : Math.min(...firsts),
+      // The clocks of two threads may differ by a little.
+      endedAt: Math.max(this.#arrivedAt, ...this.#clocks.map(({ endedAt }) => endedAt ?? now)),
+    };
+  }
+
+  /** Of the first choice; others differ in what makes them others. */
+  get sampling(): SamplingParams {
+    return (this.choices[0] as Choice).request.sampling;
+  }
+
   /** What KV connectors have for the client: of the first choice. */
   get transferParams(): Readonly<Record<string, unknown>> | undefined {
     return this.choices[0]?.transferParams;
@@ -182,7 +210,7 @@ export class Generation {
 
   /** The first choice of the same prompt: what is said of the prompt is said there. */
   firstOf(choice: number): Choice {
-    return this.choices[choice - (choice % this.#n)] as Choice;
+    return this.choices[choice - (choice % this.n)] as Choice;
   }
 
   #end(): void {

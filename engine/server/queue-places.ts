@@ -1,15 +1,28 @@
 /** Where requests stand that have no token yet: what the HTTP side knows of the engine's queue. */
 
+import { Pace } from "./pace.ts";
+
 export class QueuePlaces {
   /** In the order of their arrival. */
   readonly #waiting = new Set<object>();
+  readonly #pace: Pace;
+
+  constructor(pace: Pace = new Pace()) {
+    this.#pace = pace;
+  }
 
   enter(sequence: object): void {
+    if (this.#waiting.size === 0) this.#pace.begin();
     this.#waiting.add(sequence);
   }
 
   leave(sequence: object): void {
-    this.#waiting.delete(sequence);
+    if (this.#waiting.delete(sequence)) this.#pace.passed();
+  }
+
+  /** In how many seconds whoever is at this place of the queue would get a token, as fast as the queue has been moving. */
+  secondsAt(place: number): number {
+    return this.#pace.secondsFor(place);
   }
 
   /**

@@ -13,7 +13,7 @@ export async function renderChatCompletion(
   context: AppContext,
   c: Context<Env>,
 ): Promise<Response> {
-  const request = parseChatRequest(await readJsonBody(c.req.raw, context.bodyLimit));
+  const request = parseChatRequest(await readJsonBody(context, c.req.raw));
   checkModel(context, request.model);
   const { generation, prompt, ignored } = new ChatGeneration(context, c, request, "messages");
   warn(c, ignored);
@@ -22,7 +22,7 @@ export async function renderChatCompletion(
 
 /** One object for each prompt. */
 export async function renderCompletion(context: AppContext, c: Context<Env>): Promise<Response> {
-  const request = parseCompletionRequest(await readJsonBody(c.req.raw, context.bodyLimit));
+  const request = parseCompletionRequest(await readJsonBody(context, c.req.raw));
   checkModel(context, request.model);
   const generation = completionGeneration(context, c, request);
   warn(c, request.ignored);

@@ -6,7 +6,9 @@ import { timingHeader } from "./answers.ts";
 import type { AppContext, Env } from "./deps.ts";
 import type { Generation } from "./generation.ts";
 import type { CompletionOptions } from "./common-fields.ts";
+import { reportLoad } from "./load-report.ts";
 import { type FrameWriter, streamResponse, whenGone } from "./sse.ts";
+import { traceAtEnd } from "./tracing/request-trace.ts";
 
 export interface Forms {
   writer(): FrameWriter;
@@ -25,9 +27,11 @@ export async function respond(
   warn(c, options.ignored);
   const { signal } = c.req.raw;
   const record = c.get("access");
+  traceAtEnd(context, c, generation);
   generation.start();
   limitTime(context, generation);
   generation.onEnd(() => (record.entry.usage = generation.usage()));
+  reportLoad(context, c);
   if (options.stream) {
     record.isStream = true;
     const response = streamResponse(generation, forms.writer(), signal, {

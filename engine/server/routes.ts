@@ -8,6 +8,7 @@ import { completions } from "./completions.ts";
 import type { AppContext, Env } from "./deps.ts";
 import { DOCS_PAGE } from "./docs-page.ts";
 import { explain } from "./explain/endpoint.ts";
+import { load } from "./load-report.ts";
 import { health, listModels, metrics, resetPrefixCache, retrieveModel, version } from "./models.ts";
 import { describeApi } from "./openapi.ts";
 import { CHAT_SCHEMA, COMPLETION_SCHEMA } from "./openai.ts";
@@ -150,6 +151,13 @@ const API: readonly Route[] = [
     isOpen: true,
   },
   { method: "GET", path: "/ping", handler: health, summary: "The same", isOpen: true },
+  {
+    method: "GET",
+    path: "/load",
+    handler: load,
+    summary: "How many sequences run or wait",
+    isOpen: true,
+  },
   {
     method: "GET",
     path: "/version",

@@ -10,6 +10,7 @@ export class SequenceClock {
   /** When tokens came, as `epochMs`; 0 = not yet. */
   #first = 0;
   #last = 0;
+  #endedAt = 0;
   #counted = false;
 
   /** `arrivedAt`: as `epochMs`. */
@@ -17,6 +18,16 @@ export class SequenceClock {
     this.#metrics = metrics;
     this.#arrivedAt = arrivedAt;
     this.#maxTokens = maxTokens;
+  }
+
+  /** When the first token came, as `epochMs`; `undefined` = not yet. */
+  get firstAt(): number | undefined {
+    return this.#first === 0 ? undefined : this.#first;
+  }
+
+  /** When the engine ended the sequence, as `epochMs`; `undefined` = it has not. */
+  get endedAt(): number | undefined {
+    return this.#endedAt === 0 ? undefined : this.#endedAt;
   }
 
   /** An event that the engine had `at`. */
@@ -30,6 +41,7 @@ export class SequenceClock {
       }
       this.#last = at;
     }
+    if (finish !== undefined) this.#endedAt = at;
     if (finish?.reason !== "stop" && finish?.reason !== "length") return;
     this.#counted = true;
     this.#metrics.finished({

@@ -15,6 +15,7 @@ import { errorResponse } from "./http-error.ts";
 import { QueuePlaces } from "./queue-places.ts";
 import { ResponseStore } from "./responses/store.ts";
 import { methodsOf, nearestPath, ROUTES } from "./routes.ts";
+import { Turns } from "./turns.ts";
 
 export type { AppDeps, ServedModel, SpecialTokens } from "./deps.ts";
 
@@ -100,9 +101,10 @@ function createContext(deps: AppDeps): AppContext {
     }
   };
   let lastId = 0;
+  const places = new QueuePlaces();
   return {
     deps,
-    metrics: deps.metrics ?? createMetrics(client, model.name),
+    metrics: deps.metrics ?? createMetrics(client, model.name, deps.tracing),
     fingerprint: `fp_${createHash("sha256").update(identity).digest("hex").slice(0, 10)}`,
     explainBook: deps.explains === false ? undefined : new ExplainBook(),
     bodyLimit: deps.bodyLimit ?? DEFAULT_BODY_LIMIT,
@@ -111,7 +113,8 @@ function createContext(deps: AppDeps): AppContext {
       maxResponses: deps.maxStoredResponses ?? DEFAULT_STORED_RESPONSES,
       maxCharacters: MAX_STORED_CHARACTERS,
     }),
-    places: new QueuePlaces(),
+    places,
+    turns: new Turns(),
     streamTimes: deps.streamTimes ?? DEFAULT_STREAM_TIMES,
     nextId: () => ++lastId,
     checkServing,
@@ -124,6 +127,7 @@ function createContext(deps: AppDeps): AppContext {
       throw new KvEngineError(
         "too_many_requests",
         `${waiting} requests are waiting already, and at most ${maxQueued} may; this one would be number ${waiting + 1}`,
+        { retryAfter: places.secondsAt(waiting + 1) },
       );
     },
   };

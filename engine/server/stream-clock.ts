@@ -9,24 +9,35 @@ export interface StreamEvents {
   isStill(): void;
 }
 
-/** Two timers for a whole stream: what moves on it only puts them back. */
+/** Two timers for a whole stream: what moves on it only leaves the time at which it did. */
 export class StreamClock {
-  readonly #quiet: NodeJS.Timeout | undefined;
-  readonly #still: NodeJS.Timeout | undefined;
+  readonly #timers: (NodeJS.Timeout | undefined)[] = [];
+  #movedAt: number = performance.now();
+  #stopped = false;
 
   constructor({ keepAlive, slowReader }: StreamTimes, events: StreamEvents) {
-    if (keepAlive > 0) this.#quiet = setInterval(() => events.isQuiet(), keepAlive * 1000);
-    if (slowReader > 0) this.#still = setInterval(() => events.isStill(), slowReader * 1000);
+    this.#watch(0, keepAlive * 1000, () => events.isQuiet());
+    this.#watch(1, slowReader * 1000, () => events.isStill());
   }
 
   /** Something was written, or asked for. */
   moved(): void {
-    this.#quiet?.refresh();
-    this.#still?.refresh();
+    this.#movedAt = performance.now();
   }
 
   stop(): void {
-    clearInterval(this.#quiet);
-    clearInterval(this.#still);
+    this.#stopped = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+  }
+
+  /** Calls back each time that nothing has moved for `ms`; 0 = never. */
+  #watch(index: number, ms: number, onStill: () => void, since: number = this.#movedAt): void {
+    if (ms === 0 || this.#stopped) return;
+    const wait = Math.max(0, since + ms - performance.now());
+    this.#timers[index] = setTimeout(() => {
+      if (this.#movedAt > since) return this.#watch(index, ms, onStill);
+      onStill();
+      this.#watch(index, ms, onStill, performance.now());
+    }, wait);
   }
 }

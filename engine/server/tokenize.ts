@@ -27,7 +27,7 @@ const tokensSchema = z.strictObject({
 
 /** A text or a chat as token ids. */
 export async function tokenize(context: AppContext, c: Context<Env>): Promise<Response> {
-  const body = await readJsonBody(c.req.raw, context.bodyLimit);
+  const body = await readJsonBody(context, c.req.raw);
   const { tokens, asked, withTexts } =
     "messages" in body.fields ? tokensOfChat(context, c, body) : tokensOfText(context, body);
   checkModel(context, asked);
@@ -72,7 +72,7 @@ function tokensOfChat(context: AppContext, c: Context<Env>, body: JsonBody): Tok
 
 /** Token ids as text; control tokens have none. */
 export async function detokenize(context: AppContext, c: Context<Env>): Promise<Response> {
-  const body = await readJsonBody(c.req.raw, context.bodyLimit);
+  const body = await readJsonBody(context, c.req.raw);
   const fields = checkFields(tokensSchema, body);
   checkModel(context, fields.model ?? undefined);
   const { tokenizer, client } = context.deps;

@@ -111,8 +111,7 @@ async function serve(connector: KvConnector): Promise<Serving> {
       tokens.push(...events.tokenIds);
       for (const { index } of events.finishes) ended.get(events.handles[index] as number)?.();
     },
-    host,
-    transfers,
+    { connectors: host, transfers },
   );
   const running = engine.run();
   return {

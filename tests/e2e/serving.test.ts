@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { cpSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "node:tls";
+import { OtlpCollector } from "../support/otlp-collector.ts";
 import { runCli, startServer } from "../support/server.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { writeTinyModel } from "../support/tiny-model.ts";
@@ -182,4 +183,16 @@ test("while the model loads it answers 503", async () => {
   gate.open({ fetch: () => new Response("ready") });
   expect(await (await fetch(`${server.url}/health`)).text()).toBe("ready");
   await server.stop(true);
+});
+
+test("traces reach their collector before a server that was told to stop ends", async () => {
+  await using collector = new OtlpCollector();
+  const args = ["--backend", "null", "--otlp-traces-endpoint", collector.url];
+  await using server = await startServer(args, { model });
+  expect((await fetch(`${server.url}/v1/completions`, ASK)).status).toBe(200);
+  server.kill("SIGTERM");
+  expect(await server.exited).toBe(0);
+  expect(collector.spans).toMatchObject([
+    { name: "llm_request", attributes: { "gen_ai.usage.completion_tokens": 2 } },
+  ]);
 });

@@ -7,6 +7,9 @@ const RESPONSES = "tests/unit/server/responses.test.ts";
 const MESSAGE = "tests/unit/server/message/message-reader.test.ts";
 const CHAT = "tests/unit/server/chat-fields.test.ts";
 const WATCH = "tests/unit/server/stream-watch.test.ts";
+const TRACING = "tests/unit/server/tracing.test.ts";
+const ENGINE = "tests/unit/engine/engine.test.ts";
+const MESSAGES = "tests/unit/engine/engine-messages.test.ts";
 
 export const API_FAULTS: readonly Fault[] = [
   {
@@ -29,7 +32,7 @@ export const API_FAULTS: readonly Fault[] = [
     name: "place-is-never-given-back",
     breaks: "a key may send as many requests as it may have at a time, and then none",
     file: "engine/server/access/caller.ts",
-    from: "if (!ended) running--;",
+    from: "        running--;\n",
     to: "",
     tests: [ACCESS],
   },
@@ -150,7 +153,55 @@ export const API_FAULTS: readonly Fault[] = [
     breaks: "a request that took too long ends like one that said all it had to",
     file: "engine/server/generation.ts",
     from: "    this.#cutBy = error;\n",
-    to: "    this.#aborted = true;\n",
+    to: '    this.#givenUp = "abort";\n',
     tests: [WATCH],
+  },
+  {
+    name: "engine-runs-ahead",
+    breaks: "tokens pile up in memory where the engine is faster than the sockets",
+    file: "engine/engine.ts",
+    from: "        await this.#readAhead?.room();\n",
+    to: "",
+    tests: [ENGINE],
+  },
+  {
+    name: "goes-on-before-readers-are-told",
+    breaks: "the engine's messages keep the HTTP side from its sockets",
+    file: "engine/engine-client.ts",
+    from: '        this.#untold.tellSoon();\n        break;\n      case "prefixCacheReset":',
+    to: '        this.#untold.tellSoon();\n        this.#goOn();\n        break;\n      case "prefixCacheReset":',
+    tests: [MESSAGES],
+  },
+  {
+    name: "retry-after-of-an-idle-time",
+    breaks: "who is refused is told to wait by the time in which nobody asked",
+    file: "engine/server/queue-places.ts",
+    from: "if (this.#waiting.size === 0) this.#pace.begin();",
+    to: "",
+    tests: [ACCESS],
+  },
+  {
+    name: "spans-without-bound",
+    breaks: "a collector that does not answer fills the memory with spans",
+    file: "engine/server/tracing/otlp.ts",
+    from: "if (this.#numPending >= MAX_PENDING) {",
+    to: "if (this.#numPending < 0) {",
+    tests: [TRACING],
+  },
+  {
+    name: "trace-of-whoever-wants-none",
+    breaks: "a trace begins anew where the client's own was to go on",
+    file: "engine/server/tracing/otlp.ts",
+    from: 'this.#tracer.startSpan("llm_request", options, parent)',
+    to: 'this.#tracer.startSpan("llm_request", options)',
+    tests: [TRACING],
+  },
+  {
+    name: "burst-at-once",
+    breaks: "a burst of requests holds up health checks and running streams",
+    file: "engine/server/turns.ts",
+    from: "else await new Promise<void>((resolve) => this.#waiting.push(resolve));",
+    to: "",
+    tests: ["tests/unit/server/turns.test.ts"],
   },
 ];

@@ -1,6 +1,7 @@
 /** Whoever sends requests: how many at a time and in a minute, how soon, and with whom cached KV is shared. */
 
 import { KvEngineError } from "../../errors.ts";
+import { Pace } from "../pace.ts";
 import type { ApiKey } from "./api-keys.ts";
 
 export interface Caller {
@@ -23,6 +24,7 @@ export const ANYBODY: Caller = createCaller({ name: "", key: "" });
 export function createCaller(key: ApiKey, now: () => number = () => performance.now()): Caller {
   const bucket = key.rate === undefined ? undefined : new TokenBucket(key.rate, now);
   let running = 0;
+  const pace = new Pace(now);
   return {
     name: key.name,
     checkRate(): void {
@@ -34,13 +36,16 @@ export function createCaller(key: ApiKey, now: () => number = () => performance.
       if (running >= (key.concurrency ?? Number.POSITIVE_INFINITY))
         throw tooMany(
           `${running} requests of this API key are running, at most ${key.concurrency} may`,
-          1,
+          pace.secondsFor(1),
         );
+      if (running === 0) pace.begin();
       running++;
       let ended = false;
       return () => {
-        if (!ended) running--;
+        if (ended) return;
         ended = true;
+        running--;
+        pace.passed();
       };
     },
     priority(asked): number {

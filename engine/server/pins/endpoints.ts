@@ -21,7 +21,7 @@ const DEFAULT_TTL = 3600;
 /** The prompt of an answered request, named by its id: who knows that may pin it. */
 export async function pinPrompt(context: AppContext, c: Context<Env>): Promise<Response> {
   context.checkServing();
-  const body = await readJsonBody(c.req.raw, context.bodyLimit);
+  const body = await readJsonBody(context, c.req.raw);
   const { id, tokens, ttl } = checkFields(PIN_SCHEMA, body);
   const [request] = requestOf(context, c, id, "id").engineIds;
   const answer = await context.deps.client.pin({

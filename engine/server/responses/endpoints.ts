@@ -11,6 +11,7 @@ import { noteForExplain } from "../explain/endpoint.ts";
 import { wrong } from "../field-checks.ts";
 import { jsonOrUndefined } from "../message/json-value.ts";
 import { checkModel, limitTime, respond, warn } from "../respond.ts";
+import { traceAtEnd } from "../tracing/request-trace.ts";
 import { ResponseFrames } from "./event-stream.ts";
 import { parseResponsesRequest, type ResponsesRequest } from "./fields.ts";
 import { type InputItem, toMessages } from "./input-items.ts";
@@ -19,7 +20,7 @@ import type { StoredResponse } from "./store.ts";
 
 export async function createResponse(context: AppContext, c: Context<Env>): Promise<Response> {
   context.admit(c);
-  const request = parseResponsesRequest(await readJsonBody(c.req.raw, context.bodyLimit));
+  const request = parseResponsesRequest(await readJsonBody(context, c.req.raw));
   checkModel(context, request.chat.model);
   if (request.store) context.responses.checkRoom();
   const before = previous(context, c, request);
@@ -77,6 +78,7 @@ function inBackground(
 ): Response {
   const { generation, ignored } = response.chat;
   warn(c, ignored);
+  traceAtEnd(context, c, generation);
   generation.start();
   limitTime(context, generation);
   keep();

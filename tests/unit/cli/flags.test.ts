@@ -96,9 +96,8 @@ describe("what is refused", () => {
     expect(messageOf(() => serve("m", "--max-num-seq=8"))).toContain(
       "did you mean `--max-num-seqs`?",
     );
-    expect(messageOf(() => serve("m", "--max_num_seqs", "8"))).toContain(
-      "did you mean `--max-num-seqs`?",
-    );
+    const run = (): unknown => parseCommandLine("run", ["--max_model_len", "8"], []);
+    expect(messageOf(run)).toContain("did you mean `--max-model-len`?");
   });
 
   test("an unknown flag with nothing near is only named", () => {

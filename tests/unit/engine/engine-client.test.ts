@@ -55,6 +55,15 @@ describe("engine client", () => {
     expect(client.info.modelName).toBe("fake");
   });
 
+  test("more tokens than the engine may be ahead come through, whether they are read or not", async () => {
+    const client = await connect();
+    const many = Array.from({ length: 30 }, (_, i) => makeRequest(i, [i], { maxTokens: 90 }));
+    const unread = many.slice(0, 15).map((request) => client.generate(request));
+    const read = await Promise.all(many.slice(15).map((one) => collect(client.generate(one))));
+    for (const events of [...read, ...(await Promise.all(unread.map(collect)))])
+      expect(events.at(-1)?.finish?.usage.completionTokens).toBe(90);
+  });
+
   test("events carry the time at which the engine had them, by a clock that both threads share", async () => {
     const client = await connect();
     const times = [epochMs()];

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { MAX_AHEAD, weightOf } from "../../../engine/read-ahead.ts";
 import type { Finish, TokenEvent, TopLogprobs } from "../../../engine/request.ts";
 import type { StepEvents } from "../../../engine/scheduler/step-events.ts";
 import { NO_STATS, NO_TIMING, NO_USAGE } from "../../support/fake-engine-client.ts";
@@ -92,18 +93,26 @@ describe("messages of the engine", () => {
     expect(seen).toHaveLength(2);
   });
 
-  test("messages that keep coming do not hold readers back", async () => {
+  test("the engine may go on once readers were told of half of what it may be ahead", async () => {
     const { worker, client } = await connectFake();
     const source = client.generate(makeRequest(1, [1, 2]));
-    const taken: number[] = [];
+    let numTold = 0;
     source.onEvents(() => {
-      let numTokens = 0;
-      while (source.take() !== undefined) numTokens++;
-      taken.push(numTokens);
+      while (source.take() !== undefined) numTold++;
     });
-    for (let i = 0; i < 20; i++)
+    const taken = (): number[] =>
+      worker.posted.flatMap((one) => (one.type === "taken" ? [one.weight] : []));
+    const say = (): void =>
       worker.say({ type: "events", at: 0, stats: NO_STATS, events: oneToken(1, 5, false) });
-    expect(taken).toEqual([8, 8]);
+    const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+    const half = MAX_AHEAD / 2 / weightOf(oneToken(1, 5, false));
+    for (let i = 1; i < half; i++) say();
+    await turn();
+    expect([numTold, ...taken()]).toEqual([half - 1]);
+    say();
+    expect(taken()).toEqual([]);
+    await turn();
+    expect([numTold, ...taken()]).toEqual([half, MAX_AHEAD / 2]);
   });
 
   test("a reader has its error before anybody hears that the engine has died", async () => {

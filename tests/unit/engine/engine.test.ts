@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { Engine } from "../../../engine/engine.ts";
+import { Engine, type Publish } from "../../../engine/engine.ts";
+import { MAX_AHEAD, ReadAhead, weightOf } from "../../../engine/read-ahead.ts";
 import type { EngineStats, Finish } from "../../../engine/request.ts";
 import { hashBlocks, hashEach, noneHash } from "../../../engine/runner/native.ts";
 import type { StepResult } from "../../../engine/scheduler/batch.ts";
@@ -38,10 +39,14 @@ interface Bench {
 }
 
 async function bench(
-  options: { readonly manual?: boolean; readonly maxNumSeqs?: number } = {},
+  options: {
+    readonly manual?: boolean;
+    readonly maxNumSeqs?: number;
+    readonly readAhead?: ReadAhead;
+  } = {},
   change: (runner: WitnessRunner) => void = () => {},
 ): Promise<Bench> {
-  const { maxNumSeqs = 4, manual = false } = options;
+  const { maxNumSeqs = 4, manual = false, readAhead } = options;
   const scheduling = schedulerOptions({
     maxNumSeqs,
     maxNumBatchedTokens: 32,
@@ -73,7 +78,8 @@ async function bench(
   const finishes = new Map<number, Finish>();
   let waiting: { count: number; resolve: () => void } | undefined;
   const published: Published[] = [];
-  const engine = new Engine(scheduler, runner, (events, stats) => {
+  const publish: Publish = (events, stats) => {
+    readAhead?.sent(weightOf(events));
     published.push({ numRequests: events.handles.length, stats, queued: runner.queued });
     for (const [i, handle] of events.handles.entries()) {
       const news = events.tokenIds.subarray(events.tokenStart[i], events.tokenStart[i + 1]);
@@ -81,7 +87,8 @@ async function bench(
     }
     for (const { index, finish } of events.finishes) finishes.set(events.handles[index]!, finish);
     if (waiting !== undefined && finishes.size >= waiting.count) waiting.resolve();
-  });
+  };
+  const engine = new Engine(scheduler, runner, publish, { readAhead });
   const ended = (count: number): Promise<void> => {
     const { promise, resolve } = Promise.withResolvers<void>();
     waiting = { count, resolve };
@@ -144,6 +151,30 @@ describe("engine", () => {
     const withTokens = published.filter(({ numRequests }) => numRequests > 0);
     // Five tokens follow the first: two steps are submitted while there are two more to compute.
     expect(withTokens.map(({ queued }) => queued)).toEqual([2, 2, 2, 2, 1, 0]);
+    await engine.stop();
+    await run;
+  });
+
+  test("waits while it is ahead of those who read, goes on as they take, and ends requests meanwhile", async () => {
+    const readAhead = new ReadAhead();
+    const { engine, runner, published, finishes, ended } = await bench({ readAhead });
+    // As if so much had been sent already.
+    readAhead.sent(MAX_AHEAD);
+    const run = engine.run();
+    for (const handle of [1, 2])
+      engine.add(handle, makeRequest(handle, [handle], { maxTokens: 9 }));
+    await until(() => published.some(({ numRequests }) => numRequests > 0));
+    await settle();
+    // No result is asked for.
+    expect(runner.numPending).toBe(2);
+    const numSteps = (): number => published.filter(({ numRequests }) => numRequests > 0).length;
+    expect(numSteps()).toBe(1);
+    engine.abort(2);
+    expect(finishes.get(2)?.reason).toBe("abort");
+    expect(numSteps()).toBe(2);
+    readAhead.taken(MAX_AHEAD);
+    await ended(2);
+    expect(finishes.get(1)?.usage.completionTokens).toBe(9);
     await engine.stop();
     await run;
   });

@@ -4,6 +4,7 @@ import { KeyRing } from "../../../engine/server/access/api-keys.ts";
 import { createCaller } from "../../../engine/server/access/caller.ts";
 import { parseKeyFile } from "../../../engine/server/access/key-file.ts";
 import type { AccessEntry } from "../../../engine/server/access-log.ts";
+import { Pace } from "../../../engine/server/pace.ts";
 import { QueuePlaces } from "../../../engine/server/queue-places.ts";
 import { apiKeys } from "../../support/api-keys.ts";
 import { say } from "../../support/fake-engine-client.ts";
@@ -59,6 +60,18 @@ describe("what a key allows", () => {
     expect(await thrownBy(() => caller.checkRate())).toMatchObject({ retryAfter: 120 });
     now = 120_000;
     caller.checkRate();
+  });
+
+  test("so many at a time: whoever is refused is told when one of them may have ended", async () => {
+    let now = 0;
+    const caller = createCaller({ name: "a", key: "k", concurrency: 2 }, () => now);
+    const ends = [caller.begin(), caller.begin()];
+    now = 10_000;
+    expect(await thrownBy(() => caller.begin())).toMatchObject({ retryAfter: 10 });
+    ends[0]?.();
+    ends[0]?.();
+    caller.begin();
+    expect(await thrownBy(() => caller.begin())).toMatchObject({ retryAfter: 5 });
   });
 
   test("so many at a time, counted from the start of a request to the end of its stream", async () => {
@@ -127,6 +140,31 @@ describe("the queue", () => {
     expect([a, b, c].map((one) => places.placeOf(one, 5))).toEqual([1, 2, 3]);
     places.leave(a);
     expect([a, b, c].map((one) => places.placeOf(one, 1))).toEqual([undefined, 0, 1]);
+  });
+
+  test("says how long a place in it would have taken, by how fast it has been moving", () => {
+    let now = 0;
+    const places = new QueuePlaces(new Pace(() => now));
+    expect(places.secondsAt(100)).toBe(1);
+    const all = Array.from({ length: 200 }, () => ({}));
+    for (const one of all) places.enter(one);
+    // Nobody has left: the next one does not leave sooner than in the time that this has lasted.
+    now = 4000;
+    expect([1, 5, 1000].map((place) => places.secondsAt(place))).toEqual([4, 20, 60]);
+    // Then one each half second.
+    for (const one of all.slice(0, 100)) {
+      now += 500;
+      places.leave(one);
+      places.leave(one);
+    }
+    expect([1, 2, 10, 20].map((place) => places.secondsAt(place))).toEqual([1, 1, 5, 10]);
+    // What comes after an idle time is not measured by it.
+    for (const one of all) places.leave(one);
+    now += 1_000_000;
+    places.enter({});
+    expect(places.secondsAt(10)).toBe(1);
+    now += 2000;
+    expect(places.secondsAt(3)).toBe(6);
   });
 
   test("a full one says which place it would have been", async () => {
