@@ -3,6 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+/// Stores go on until they owe so much time, and rest until it has passed: each rest ends in a wake-up, which takes a core
+/// from whoever computes and lets the other cores wait for it.
+const BURST: Duration = Duration::from_millis(4);
+
 /// When a store may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
@@ -16,6 +20,8 @@ pub(super) enum Start {
 #[derive(Debug)]
 pub(super) struct Pace {
     share: f64,
+    /// When stores will have had no more than their share.
+    owed_until: Instant,
     /// Earliest start of the next store.
     next_store: Instant,
     /// Bytes a second; 0 = as fast as it goes.
@@ -26,12 +32,13 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(share: f64, link: f64, now: Instant) -> Self {
-        Self { share, next_store: now, link, link_free: now }
+        Self { share, owed_until: now, next_store: now, link, link_free: now }
     }
 
     /// Takes effect at once: what earlier stores have used counts no more.
     pub(super) fn set_share(&mut self, share: f64, now: Instant) {
         self.share = share;
+        self.owed_until = now;
         self.next_store = now;
     }
 
@@ -54,7 +61,10 @@ impl Pace {
     /// add up; time in which none was there to do is not saved up.
     pub(super) fn stored(&mut self, start: Instant, took: Duration) {
         if self.share > 0.0 && self.share < 1.0 {
-            self.next_store = self.next_store.max(start) + took.div_f64(self.share);
+            self.owed_until = self.owed_until.max(start) + took.div_f64(self.share);
+            if self.owed_until.saturating_duration_since(start + took) > BURST {
+                self.next_store = self.owed_until;
+            }
         }
     }
 
@@ -108,8 +118,24 @@ mod tests {
         assert_eq!(pace.store(now + 1000 * MS), Start::Never);
         pace.set_share(0.5, now);
         assert_eq!(pace.store(now), Start::Now);
-        pace.stored(now, MS);
-        assert_eq!(pace.store(now), Start::At(now + 2 * MS));
+        pace.stored(now, 5 * MS);
+        assert_eq!(pace.store(now), Start::At(now + 10 * MS));
+    }
+
+    #[test]
+    fn stores_rest_once_they_owe_a_burst_and_then_all_of_it() {
+        let now = Instant::now();
+        let mut pace = Pace::new(0.5, 0.0, now);
+        for i in 0..4 {
+            assert_eq!(pace.store(now + i * MS), Start::Now);
+            pace.stored(now + i * MS, MS);
+        }
+        assert_eq!(pace.store(now + 4 * MS), Start::Now);
+        pace.stored(now + 4 * MS, MS);
+        for i in 5..10 {
+            assert_eq!(pace.store(now + i * MS), Start::At(now + 10 * MS));
+        }
+        assert_eq!(pace.store(now + 10 * MS), Start::Now);
     }
 
     #[test]

@@ -126,15 +126,15 @@ fn stores_wait_for_their_share_and_loads_do_not() {
     queue.pace.set_share(0.25, now);
     assert!(queue.submit(plan(1, Kind::Store, &[0, 1, 2, 3], &[1, 2, 3, 4]), -1, -1, now));
     let piece = taken(&mut queue, now).expect("a piece");
-    queue.done(&piece, vec![], now + MS);
-    let Next::At(time) = queue.next(Crew::Copies, now + MS) else { panic!("a time") };
-    assert_eq!(time, now + 4 * MS);
+    queue.done(&piece, vec![], now + 10 * MS);
+    let Next::At(time) = queue.next(Crew::Copies, now + 10 * MS) else { panic!("a time") };
+    assert_eq!(time, now + 40 * MS);
     assert!(queue.submit(plan(2, Kind::Load, &[5], &[5]), -1, -1, now));
-    assert_eq!(next(&mut queue, now + MS), Some((2, 0..1)));
-    assert_eq!(next(&mut queue, now + 4 * MS), Some((1, 2..4)));
+    assert_eq!(next(&mut queue, now + 10 * MS), Some((2, 0..1)));
+    assert_eq!(next(&mut queue, now + 40 * MS), Some((1, 2..4)));
     queue.pace.set_share(0.0, now);
     assert!(queue.submit(plan(3, Kind::Store, &[6], &[6]), -1, -1, now));
-    assert!(matches!(queue.next(Crew::Copies, now + 9 * MS), Next::Nothing));
+    assert!(matches!(queue.next(Crew::Copies, now + 90 * MS), Next::Nothing));
 }
 
 #[test]
