@@ -2,12 +2,15 @@
 
 import type { TokenStream } from "./token-stream.ts";
 
+/** Readers that are told in one turn of the event loop. Each of them writes to a socket: together some milliseconds' work. */
+const PER_TURN = 64;
+
 export class UntoldReaders {
   readonly #streams = new Set<TokenStream>();
   readonly #onTold: () => void;
   #isDue = false;
 
-  /** `onTold` is called after each time that `tellSoon` has told them. */
+  /** `onTold` is called each time that `tellSoon` has left nobody who was not told. */
   constructor(onTold: () => void) {
     this.#onTold = onTold;
   }
@@ -16,20 +19,36 @@ export class UntoldReaders {
     this.#streams.add(stream);
   }
 
-  /** Once the messages that are there are through, so that who is behind the engine takes several steps' tokens at once. */
+  /**
+   * Once the messages that are there are through, so that who is behind the engine takes several steps' tokens at once; a few in each turn,
+   * so that everything else has its own in between.
+   */
   tellSoon(): void {
     if (this.#isDue) return;
     this.#isDue = true;
-    setImmediate(() => {
-      this.#isDue = false;
-      this.tell();
-      this.#onTold();
-    });
+    setImmediate(() => this.#turn());
   }
 
   tell(): void {
-    const streams = [...this.#streams];
-    this.#streams.clear();
-    for (const stream of streams) stream.tell();
+    this.#tellSome(Number.POSITIVE_INFINITY);
+  }
+
+  #turn(): void {
+    this.#tellSome(PER_TURN);
+    if (this.#streams.size > 0) {
+      setImmediate(() => this.#turn());
+      return;
+    }
+    this.#isDue = false;
+    this.#onTold();
+  }
+
+  #tellSome(most: number): void {
+    let told = 0;
+    for (const stream of this.#streams) {
+      if (told++ >= most) break;
+      this.#streams.delete(stream);
+      stream.tell();
+    }
   }
 }

@@ -1,6 +1,7 @@
 /**
  * Many connections on one server, over the null backend: idle ones, streams, and readers that stop reading. Says whether every stream had all
- * its tokens, how long `/health` took meanwhile, and how much memory the server took.
+ * its tokens, how long `/health` took meanwhile, and how much memory the server took. A server that does nothing
+ * else is asked at the same times: what that takes is the machine's part.
  *
  *   bun tests/measure/many-connections.ts MODEL.gguf [--idle 1500] [--streams 450] [--slow 50] [--tokens 400]
  */
@@ -25,7 +26,16 @@ const numSlow = Number(values.slow);
 
 const server = await startServer([
   ...KVENGINE,
-  ...["serve", model, "--port", "PORT", "--backend", "null", "--max-num-seqs", "256"],
+  ...[
+    "serve",
+    model,
+    "--port",
+    "PORT",
+    "--backend",
+    "null",
+    "--max-num-seqs",
+    String(numStreams + numSlow),
+  ],
   ...["--slow-reader-timeout", "5", "--no-access-log"],
 ]);
 const { hostname, port } = new URL(server.url);
@@ -65,6 +75,16 @@ function readAll(socket: Socket): Promise<number> {
   });
 }
 
+async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of stream) {
+    text += decoder.decode(chunk);
+    if (text.includes("\n")) break;
+  }
+  return text.trim();
+}
+
 async function memoryMiB(): Promise<number> {
   const status = await Bun.file(`/proc/${server.pid}/status`).text();
   return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
@@ -84,13 +104,22 @@ const streams = sockets.slice(0, numStreams).map((socket) => {
 for (const socket of slow) ask(socket, 7000);
 
 // In a process of its own: what this one is busy with is not the server's time.
-const PROBE = `for (;;) {
+const PROBE = `const ask = async (url) => {
   const start = performance.now();
-  await (await fetch(${JSON.stringify(`${server.url}/health`)})).text();
-  console.log(performance.now() - start);
+  await (await fetch(url)).text();
+  return performance.now() - start;
+};
+for (;;) {
+  console.log(await ask(process.argv[1]), await ask(process.argv[2]));
   await Bun.sleep(20);
 }`;
-const probe = Bun.spawn([process.execPath, "-e", PROBE], { stdout: "pipe", stderr: "ignore" });
+const BARE = `console.log(Bun.serve({ port: 0, fetch: () => new Response("ok") }).url.href)`;
+const bare = Bun.spawn([process.execPath, "-e", BARE], { stdout: "pipe", stderr: "ignore" });
+const bareUrl = await firstLine(bare.stdout);
+const probe = Bun.spawn([process.execPath, "-e", PROBE, `${server.url}/health`, bareUrl], {
+  stdout: "pipe",
+  stderr: "ignore",
+});
 let mostMemory = before;
 const watching = setInterval(() => {
   void memoryMiB().then((now) => (mostMemory = Math.max(mostMemory, now)));
@@ -100,18 +129,20 @@ const counts = await Promise.all(streams);
 const seconds = (performance.now() - start) / 1000;
 clearInterval(watching);
 probe.kill();
-const latencies = (await probe.stdout.text()).trim().split("\n").map(Number);
-
-latencies.sort((a, b) => a - b);
-const p99 = latencies[Math.ceil(latencies.length * 0.99) - 1] ?? Number.NaN;
+bare.kill();
+const latencies = (await probe.stdout.text()).trim().split("\n");
+const latenciesOf = (column: number): string => {
+  const sorted = latencies.map((line) => Number(line.split(" ")[column])).sort((a, b) => a - b);
+  const at = (share: number): string =>
+    (sorted[Math.ceil(sorted.length * share) - 1] ?? Number.NaN).toFixed(1);
+  return `median ${at(0.5)} ms, p99 ${at(0.99)} ms`;
+};
 const whole = counts.filter((count) => count === tokens).length;
 console.log(
   `${idle.length} idle connections, ${numStreams} streams of ${tokens} tokens, ${numSlow} readers that stop reading`,
 );
 console.log(`${whole} of ${numStreams} streams had all their tokens, in ${seconds.toFixed(1)} s`);
-console.log(
-  `/health: median ${latencies[latencies.length >> 1]?.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms of ${latencies.length}`,
-);
+console.log(`/health: ${latenciesOf(0)} of ${latencies.length}; a bare server: ${latenciesOf(1)}`);
 console.log(`memory: ${before.toFixed(0)} MiB before, at most ${mostMemory.toFixed(0)} MiB`);
 for (const socket of [...idle, ...slow]) socket.destroy();
 await server.stop();
