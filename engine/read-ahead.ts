@@ -5,8 +5,8 @@
 
 import type { StepEvents } from "./scheduler/step-events.ts";
 
-/** Weight of the messages that may be under way: what the HTTP side takes in one turn of its loop, a few milliseconds' work. */
-export const MAX_AHEAD = 1024;
+/** Weight of the messages that may be under way: some tens of milliseconds of the HTTP side's work. */
+export const MAX_AHEAD = 2048;
 
 /** What a message weighs: each of its tokens, and itself. */
 export function weightOf({ tokenIds }: StepEvents): number {
