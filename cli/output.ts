@@ -18,17 +18,25 @@ export const EXIT = {
   terminated: 143,
 } as const;
 
+/** Consola would make one line of several whose message is the same, and drop the fields that tell requests apart. */
+const NO_THROTTLE = 0;
+
 export function createLogger(
   level: LogLevel,
   format: "pretty" | "json" = "pretty",
 ): ConsolaInstance {
   const threshold = level === "silent" ? Number.NEGATIVE_INFINITY : LogLevels[level];
   if (format === "json")
-    return createPlainConsola({ level: threshold, reporters: [{ log: writeJsonLine }] });
+    return createPlainConsola({
+      level: threshold,
+      throttle: NO_THROTTLE,
+      reporters: [{ log: writeJsonLine }],
+    });
   // Marks and colours are for terminals; a log file gets plain lines.
   const create = process.stderr.isTTY ? createConsola : createPlainConsola;
   return create({
     level: threshold,
+    throttle: NO_THROTTLE,
     stdout: process.stderr,
     stderr: process.stderr,
     formatOptions: {

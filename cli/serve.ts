@@ -47,12 +47,12 @@ const command: CommandDef = defineOurCommand("serve", async ({ values, positiona
           onTrouble: (error) => log.warn(errorText(error)),
         });
   const client = recording?.client ?? session.client;
-  const [name = nameOf(spec), ...names] = values.servedModelName;
+  const [name = nameOf(spec)] = values.servedModelName;
   const ending = new Ending();
   try {
     const app = createApp({
       client,
-      model: { name, aliases: aliasesOf(session, spec, name, names) },
+      model: { name, aliases: aliasesOf(session, spec, values.servedModelName) },
       tokenizer,
       special,
       chatTemplate,
@@ -210,13 +210,10 @@ function nameOf(spec: string): string {
 }
 
 /** Other names that clients may know the model by. */
-function aliasesOf(
-  { client }: Session,
-  spec: string,
-  name: string,
-  names: readonly string[],
-): string[] {
-  return [...new Set([...names, spec, client.info.modelName])].filter((alias) => alias !== name);
+function aliasesOf({ client }: Session, spec: string, served: readonly string[]): string[] {
+  // Who names the model does not want it known by the path of its file.
+  const names = served.length > 0 ? served : [nameOf(spec), spec, client.info.modelName];
+  return [...new Set(names)].slice(1);
 }
 
 function describe({ client: { info } }: Session): string {

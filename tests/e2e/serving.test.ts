@@ -139,7 +139,7 @@ test("several names and keys, origins, a root path, and flags of vLLM that hold 
     const response = await as(key);
     expect(response.headers.get("access-control-allow-origin")).toBe("http://a.example");
     const { data } = (await response.json()) as { data: { id: string }[] };
-    expect(data.map(({ id }) => id).slice(0, 2)).toEqual(["one", "two"]);
+    expect(data.map(({ id }) => id)).toEqual(["one", "two"]);
   }
   expect((await as("k3")).status).toBe(401);
   const headers = { ...ASK.headers, authorization: "Bearer from-file" };
@@ -154,21 +154,28 @@ test("logs as JSON: an entry for each request, paths left out, no word of prompt
   const args = ["--log-format", "json", "--disable-access-log-for-endpoints", "/health,/metrics"];
   await using server = await startServer(args, { model });
   await fetch(`${server.url}/health`);
-  await fetch(`${server.url}/v1/completions`, {
-    ...ASK,
-    headers: { ...ASK.headers, "x-request-id": "r1" },
-    body: JSON.stringify({ prompt: "secret", max_tokens: 2 }),
-  });
-  await server.saysOnStderr("/v1/completions");
+  const ids = Array.from({ length: 20 }, (_, i) => `r${i}`);
+  for (const id of ids)
+    await fetch(`${server.url}/v1/completions`, {
+      ...ASK,
+      headers: { ...ASK.headers, "x-request-id": id },
+      body: JSON.stringify({ prompt: "secret", max_tokens: 2 }),
+    });
+  await server.saysOnStderr('"r19"');
   const lines = server
     .stderr()
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line));
   const requests = lines.filter(({ message }) => message === "request");
-  expect(requests).toMatchObject([
-    { level: "info", request_id: "r1", path: "/v1/completions", status: 200, completion_tokens: 2 },
-  ]);
+  expect(requests.map(({ request_id }) => request_id)).toEqual(ids);
+  for (const entry of requests)
+    expect(entry).toMatchObject({
+      level: "info",
+      path: "/v1/completions",
+      status: 200,
+      completion_tokens: 2,
+    });
   expect(server.stderr()).not.toContain("secret");
 }, 60_000);
 
