@@ -259,6 +259,8 @@ export interface SchedulerContext {
   wake(at?: number): void;
   /** Whether the content is pinned: its copies are to be forgotten after all others, and only where nothing else can be. */
   isRetained(key: BlockKey): boolean;
+  /** Contents of which that holds, whether there is a copy of them or not. */
+  readonly numRetained: number;
   /** A live request's blocks of each group, 0 where a position left the window. Throws `closed` outside a hook. */
   blocksOf(requestId: string): readonly (readonly BlockId[])[] | undefined;
 }

@@ -150,9 +150,10 @@ export default class CpuOffload extends KvConnector {
   }
 
   override requestFinished(
-    _request: RequestView,
+    { priority }: RequestView,
     blocksByGroup: readonly (readonly BlockId[])[],
   ): undefined {
+    if (priority < 0) this.#host.used(this.#keysOf(blocksByGroup.flat()), priority);
     // Its blocks may be handed out in the next schedule, before the end of which nothing else is asked.
     if (this.#mode === "eager" || this.#isShort) this.#storeReleased(blocksByGroup);
   }
@@ -220,6 +221,10 @@ export default class CpuOffload extends KvConnector {
     if (numBlocks - roomy.length > Math.max(this.#window, numBlocks * ROOMY)) return;
     this.#roomy = undefined;
     if (this.#mode === "eager") this.#backlog.push(...roomy);
+  }
+
+  #keysOf(ids: readonly BlockId[]): BlockKey[] {
+    return ids.flatMap((id) => (id === 0 ? [] : (this.#view.hashOf(id) ?? [])));
   }
 
   /** Stores blocks that are about to be released: the tail of a table first, as they are evicted. */

@@ -70,6 +70,7 @@ function createContext(name: string, now: () => number): SchedulerContext {
     metrics: { count(): void {}, set(): void {} },
     tiers: [],
     isRetained: () => false,
+    numRetained: 0,
     pages: {
       pageBytes: 1024,
       layout: "",

@@ -17,7 +17,14 @@ export interface Pin {
   readonly endsAt: number;
 }
 
-export class Retained {
+/** What is retained, for those who forget copies. */
+export interface RetainedContent {
+  has(key: BlockKey): boolean;
+  /** Contents of which `has` is true. */
+  readonly size: number;
+}
+
+export class Retained implements RetainedContent {
   /** Most pages that all pins may keep together. */
   readonly budget: number;
   readonly #now: () => number;

@@ -90,7 +90,7 @@ export function startConnectors<T extends PageTransfers>(
         maxFlying: Math.max(1, Math.min(MOST_FLYING, Math.floor(numBlocks * FLYING_SHARE))),
         maxBatchedTokens: config.maxNumBatchedTokens,
         pageLayout,
-        isRetained: (key) => retained?.has(key) ?? false,
+        ...(retained === undefined ? {} : { retained }),
         onEvents: (_, events) => {
           for (const { kind, keys } of events) if (kind === "removed") onRemoved?.(keys);
         },
