@@ -23,6 +23,7 @@ import {
 import { EvictionWindow } from "./eviction-window.ts";
 import { HostLevel } from "./host-level.ts";
 import type { LowerTiers } from "./lower-tiers.ts";
+import { MovedContent } from "./moved-content.ts";
 import type { ConnectorOptions, OptionValues } from "./options.ts";
 import { AutoMode, type StoreMode } from "./store-mode.ts";
 
@@ -105,6 +106,9 @@ export default class CpuOffload extends KvConnector {
       host: this.#host,
       load: (keys, blocks) => this.#load(keys, blocks),
     });
+    const store = (ids: readonly BlockId[]): void => void this.#storeAll(ids);
+    const parts = { view: this.#view, host: this.#host, below: this.#below, store };
+    context.serveContent(new MovedContent(parts));
   }
 
   override findBlocks(

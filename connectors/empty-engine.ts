@@ -71,6 +71,7 @@ function createContext(name: string, now: () => number): SchedulerContext {
     tiers: [],
     isRetained: () => false,
     numRetained: 0,
+    serveContent: () => undefined,
     pages: {
       pageBytes: 1024,
       layout: "",

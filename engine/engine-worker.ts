@@ -5,6 +5,7 @@ import type { KvCache } from "./cache/kv-cache.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
 import { openConnectors } from "./connectors/open-connectors.ts";
 import { Pins } from "./connectors/pins.ts";
+import { openSessions } from "./connectors/sessions/open-sessions.ts";
 import { startConnectors } from "./connectors/start-connectors.ts";
 import { Explainer } from "./explain/explainer.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
@@ -84,9 +85,8 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     return explainer.log;
   };
   const isKept = started !== undefined && (config.kvDiskPath !== "" || connectors.someKeepFiles);
-  const fingerprint = isKept
-    ? await modelFingerprint({ ...info, ...config, files: model.files })
-    : undefined;
+  const fingerprintParts = { ...info, ...config, files: model.files };
+  const fingerprint = isKept ? await modelFingerprint(fingerprintParts) : undefined;
   const disk =
     started === undefined || fingerprint === undefined || config.kvDiskPath === ""
       ? undefined
@@ -115,6 +115,22 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     },
   );
   const retained = started?.retained;
+  const movers = started?.connectors();
+  const sessions =
+    retained === undefined || movers === undefined
+      ? undefined
+      : openSessions(explainer?.log, {
+          moves: movers.moves,
+          pool: scheduler.pool,
+          retained,
+          ...(disk === undefined ? {} : { disk }),
+          info: { ...info, numGroups: limits.groups.length, pageBytes: movers.pageBytes },
+          fingerprint: async () => fingerprint ?? modelFingerprint(fingerprintParts),
+          hashes: (tokenIds, cacheSalt) =>
+            hashBlocks(noneHash(config.prefixHashSeed), tokenIds, info.blockSize, cacheSalt),
+          now,
+          epochMs,
+        });
   return {
     scheduler,
     runner,
@@ -122,6 +138,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     connectors,
     ...(started === undefined ? {} : { transfers: started.transfers }),
     ...(explainer === undefined ? {} : { explainer }),
+    ...(sessions === undefined ? {} : { sessions }),
     ...(retained === undefined ? {} : { pins: new Pins(retained, explainer?.log, limits, now) }),
   };
 }

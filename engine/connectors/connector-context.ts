@@ -5,6 +5,7 @@ import {
   type BlockKey,
   type ConnectorLog,
   type ConnectorMetrics,
+  type HostContent,
   type HostPages,
   type PageFiles,
   type PageId,
@@ -138,6 +139,8 @@ export function createContext(
     get numRetained(): number {
       return parts.retained.size;
     },
+    serveContent: (content: HostContent): void =>
+      connectors.moves.serve(connector, content, isEnabled),
     blocksOf: (requestId: string): readonly (readonly BlockId[])[] | undefined => {
       if (!isInHook()) throw new RefusedError("closed", "blocksOf is good inside a hook only");
       return side.byId(requestId)?.blocks.tables.map(({ entries }) => Array.from(entries));

@@ -40,7 +40,7 @@ export function joinScheduler(
   options: JoinOptions,
   wake: () => void,
 ): KvConnectors {
-  const connectors = new KvConnectors(side, host, transfers, options);
+  const connectors = new KvConnectors(side, host, transfers, { ...options, wake });
   const openTiers = (place: number, wakeOne: () => void): readonly TierPort[] => {
     const { pages } = connectors;
     const { slowHookMs: slowMs, log } = host;

@@ -31,6 +31,7 @@ import { Loads } from "./loads.ts";
 import { PageFiles } from "./page-files.ts";
 import { Swaps } from "./swaps.ts";
 import { PendingLookUps } from "./pending-look-ups.ts";
+import { ContentMoves } from "./sessions/content-moves.ts";
 import { type SequenceView, SequenceViews } from "./request-view.ts";
 import { type ComputeCost, TierSide } from "./tiers/tier-side.ts";
 import { TransferCounts } from "./transfer-counts.ts";
@@ -53,6 +54,8 @@ export class KvConnectors implements SchedulerConnectors {
   readonly tiers: TierSide = new TierSide();
   readonly files: PageFiles;
   readonly swaps: Swaps;
+  /** What is moved outside of requests. */
+  readonly moves: ContentMoves;
   readonly #side: SchedulerSide;
   readonly #keys: BlockKeys;
   readonly #calls: ConnectorCalls;
@@ -99,6 +102,8 @@ export class KvConnectors implements SchedulerConnectors {
       side.now,
     );
     this.files = new PageFiles(transfers, this.flights, this.pages, options.fingerprint);
+    const tools = { transfers, flights: this.flights, pages: this.pages };
+    this.moves = new ContentMoves(tools, side.now, options.wake);
     this.loads = new Loads(side, this.flights, this.pages, this.counts, {
       pageBytes: transfers.pageBytes,
       timeoutMs: options.loadTimeoutMs,
@@ -127,6 +132,7 @@ export class KvConnectors implements SchedulerConnectors {
       this.#pending.nextDeadline,
       this.tiers.nextDeadline,
       this.flights.nextSwapEnd,
+      this.moves.nextDeadline,
     );
   }
 
@@ -185,6 +191,7 @@ export class KvConnectors implements SchedulerConnectors {
   /** No connector is called any more: what they hold ends, and every call of theirs is refused. */
   close(): void {
     this.#isClosed = true;
+    this.moves.close();
     for (let connector = 0; connector < this.#calls.numConnectors; connector++)
       this.ledgers.disable(connector);
   }
@@ -321,6 +328,7 @@ export class KvConnectors implements SchedulerConnectors {
     const { numAllocated } = pool;
     const numAllocatedBlocks = numAllocated - this.#numAllocated;
     this.#numAllocated = numAllocated;
+    this.moves.work();
     this.#calls.buildMeta({
       stepId,
       numScheduledTokens: numTokens,

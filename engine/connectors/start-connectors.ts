@@ -48,6 +48,8 @@ export interface StartedConnectors<T extends PageTransfers> {
   readonly create: (side: SchedulerSide, kept?: KeptPages) => SchedulerConnectors;
   /** What is pinned; undefined where no connector keeps pages. */
   readonly retained: Retained | undefined;
+  /** Once they were created. */
+  connectors(): KvConnectors | undefined;
 }
 
 export function startConnectors<T extends PageTransfers>(
@@ -100,5 +102,5 @@ export function startConnectors<T extends PageTransfers>(
     );
     return connectors;
   };
-  return { transfers, create, retained };
+  return { transfers, create, retained, connectors: () => connectors };
 }

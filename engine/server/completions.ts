@@ -25,7 +25,7 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
   const request = asServed(context, parseCompletionRequest(await readJsonBody(context, c.req.raw)));
   checkModel(context, request.model);
   const generation = completionGeneration(context, c, request);
-  noteForExplain(context, c, generation, request.n, undefined);
+  noteForExplain(context, c, generation, request.n, undefined, request.session);
   const head: Head = {
     id: `cmpl-${c.get("requestId")}`,
     created: Math.floor(Date.now() / 1000),

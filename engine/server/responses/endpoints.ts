@@ -28,7 +28,9 @@ export async function createResponse(context: AppContext, c: Context<Env>): Prom
   const chat = new ChatGeneration(context, c, withInstructions(request, messages), "input");
   const response = new ModelResponse(context, request, chat);
   const { generation, prompt } = chat;
-  noteForExplain(context, c, generation, 1, prompt.rendering, response.id.replace(/^resp_/, ""));
+  const { session } = request.chat;
+  const drawnId = response.id.replace(/^resp_/, "");
+  noteForExplain(context, c, generation, 1, prompt.rendering, session, drawnId);
   const owner = c.get("caller").name;
   const inputBefore =
     before === undefined ? [] : [...before.input, ...before.response.output.items];
