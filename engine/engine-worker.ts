@@ -3,6 +3,7 @@
 import type { EngineConfig } from "./config.ts";
 import type { KvCache } from "./cache/kv-cache.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
+import { DiskPins } from "./connectors/disk-pins.ts";
 import { openConnectors } from "./connectors/open-connectors.ts";
 import { Pins } from "./connectors/pins.ts";
 import { openSessions } from "./connectors/sessions/open-sessions.ts";
@@ -98,8 +99,13 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
           directIo: config.kvDiskDirect,
           ...(config.kvDiskTtl === 0 ? {} : { ttlSeconds: config.kvDiskTtl }),
         });
-  const kept = {
+  const diskPins = disk === undefined ? undefined : new DiskPins(disk, now, epochMs);
+  const onDisk = {
     ...(disk === undefined ? {} : { disk }),
+    ...(diskPins === undefined ? {} : { diskPins }),
+  };
+  const kept = {
+    ...onDisk,
     ...(fingerprint === undefined ? {} : { fingerprint }),
   };
   const scheduler = new Scheduler(
@@ -123,7 +129,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
           moves: movers.moves,
           pool: scheduler.pool,
           retained,
-          ...(disk === undefined ? {} : { disk }),
+          ...onDisk,
           info: { ...info, numGroups: limits.groups.length, pageBytes: movers.pageBytes },
           fingerprint: async () => fingerprint ?? modelFingerprint(fingerprintParts),
           hashes: (tokenIds, cacheSalt) =>
@@ -139,7 +145,14 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     ...(started === undefined ? {} : { transfers: started.transfers }),
     ...(explainer === undefined ? {} : { explainer }),
     ...(sessions === undefined ? {} : { sessions }),
-    ...(retained === undefined ? {} : { pins: new Pins(retained, explainer?.log, limits, now) }),
+    ...(retained === undefined
+      ? {}
+      : {
+          pins: new Pins(retained, explainer?.log, limits, now, {
+            ...onDisk,
+            isInHost: (key) => movers?.moves.isInHost(key) ?? false,
+          }),
+        }),
   };
 }
 

@@ -28,7 +28,7 @@ const command: CommandDef = defineOurCommand("session export", async ({ values, 
     const body = response.body ?? new ReadableStream();
     for await (const chunk of counted(body, file, total, progress)) {
       bytes += chunk.byteLength;
-      sink.write(chunk);
+      await sink.write(chunk);
       await sink.flush();
     }
     await sink.end();

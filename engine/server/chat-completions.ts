@@ -25,7 +25,7 @@ export async function chatCompletions(context: AppContext, c: Context<Env>): Pro
     model: context.deps.model.name,
     fingerprint: context.fingerprint,
   };
-  const options = { stream: request.stream, ignored: chat.ignored };
+  const options = { stream: request.stream, ignored: chat.ignored, pins: chat.pins };
   return respond(context, c, chat.generation, options, {
     writer: () => new ChatFrames(context, head, chat),
     whole: () => wholeAnswer(context, head, chat),

@@ -1,6 +1,7 @@
 /** The body fields that say what is generated, how it is sent and who goes first; the same for chats, completions and responses. */
 
 import { z } from "zod";
+import { type CacheControl, cacheControl, ttlMsOf } from "./cache-control.ts";
 import { type Field, flag, given, integerIn, says, wrong } from "./field-checks.ts";
 import type { JsonBody } from "./body.ts";
 import {
@@ -21,6 +22,8 @@ export interface CompletionOptions extends SamplingFields {
   readonly n: number;
   readonly priority: number;
   readonly cacheSalt: string | undefined;
+  /** How long the whole prompt is to be pinned, in milliseconds. */
+  readonly pinMs: number | undefined;
   /** The conversation that it belongs to: see `/kv/sessions`. */
   readonly session: string | undefined;
   /** Token ids of prompt and answer beside the text. */
@@ -62,6 +65,7 @@ export interface CommonShape extends SamplingShape {
   readonly priority: Field<number>;
   readonly cache_salt: Field<string>;
   readonly session_id: Field<string>;
+  readonly cache_control: Field<CacheControl>;
   readonly return_token_ids: Field<boolean>;
   readonly return_timing: Field<boolean>;
   readonly kv_transfer_params: Field<Record<string, unknown>>;
@@ -81,6 +85,7 @@ export const COMMON_SHAPE: CommonShape = {
   priority: integerIn(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, "an integer"),
   cache_salt: z.string(says(SALT)).min(1, says(SALT)).max(MAX_SALT, says(SALT)).nullish(),
   session_id: sessionName,
+  cache_control: cacheControl,
   return_token_ids: flag,
   return_timing: flag,
   kv_transfer_params: z.record(z.string(), z.unknown(), says("an object")).nullish(),
@@ -110,6 +115,7 @@ export function readCommonFields(
     n: fields.n ?? 1,
     priority: fields.priority ?? 0,
     cacheSalt: fields.cache_salt?.toWellFormed(),
+    pinMs: given(fields.cache_control) ? ttlMsOf(fields.cache_control) : undefined,
     session: fields.session_id ?? undefined,
     returnTokenIds: fields.return_token_ids ?? false,
     returnTiming: fields.return_timing ?? false,

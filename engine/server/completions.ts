@@ -32,10 +32,24 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
     model: context.deps.model.name,
     fingerprint: context.fingerprint,
   };
-  return respond(context, c, generation, request, {
-    writer: () => new CompletionFrames(context, head, request, generation),
-    whole: () => wholeAnswer(context, head, request, generation),
-  });
+  const { pinMs: ttlMs, n } = request;
+  const firsts = generation.choices.filter(({ index }) => index % n === 0);
+  const pins =
+    ttlMs === undefined
+      ? []
+      : firsts.map(({ request: { id, promptTokenIds } }) => ({
+          ...{ request: id, numTokens: promptTokenIds.length, ttlMs },
+        }));
+  return respond(
+    context,
+    c,
+    generation,
+    { ...request, pins },
+    {
+      writer: () => new CompletionFrames(context, head, request, generation),
+      whole: () => wholeAnswer(context, head, request, generation),
+    },
+  );
 }
 
 /** The sequences of a checked body; nothing is queued. */

@@ -51,7 +51,7 @@ export const PIN_FAULTS: readonly Fault[] = [
     name: "pin-budget-exceeded",
     breaks: "pins may keep more pages than the server was told",
     file: "engine/connectors/retained.ts",
-    from: "    if (size + numNew > this.budget) {",
+    from: "    if (numNew > left) {",
     to: "    if (numNew > this.budget) {",
     tests: [RETAINED],
   },

@@ -209,7 +209,10 @@ export class FakeEngineClient implements EngineClient {
   /** What pins are answered with. */
   pinned: (query: PinQuery) => PinAnswer = () => ({ pins: [], budget: 0, used: 0 });
 
-  moved: (query: SessionQuery) => SessionAnswer = () => ({ sessions: [], mostBytes: 1 << 20 });
+  moved: (query: SessionQuery) => SessionAnswer | Promise<SessionAnswer> = () => ({
+    sessions: [],
+    mostBytes: 1 << 20,
+  });
 
   async session(query: SessionQuery): Promise<SessionAnswer> {
     return this.moved(query);

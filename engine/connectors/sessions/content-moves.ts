@@ -1,5 +1,6 @@
 /** What is under way to bring content somewhere, outside of requests: looked at whenever the scheduler is, until all has come. */
 
+import type { BlockKey } from "../../../connectors/block-pool-view.ts";
 import type { HostContent } from "../../../connectors/host-content.ts";
 import { KvEngineError } from "../../errors.ts";
 import { type ArchiveTools, PageArchive } from "./page-archive.ts";
@@ -50,6 +51,10 @@ export class ContentMoves {
     throw new KvEngineError("unsupported", "no KV connector keeps pages in the host's memory", {
       hint: "start the server with --kv-connector cpu-offload",
     });
+  }
+
+  isInHost(key: BlockKey): boolean {
+    return this.#servers.some((one) => one.isEnabled() && one.content.pageOf(key) !== undefined);
   }
 
   /** Calls `work` until nothing is to come, or nothing has come for a while. Answers what is left; rejects with what `work` throws. */

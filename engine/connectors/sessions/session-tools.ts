@@ -2,6 +2,7 @@
 
 import type { BlockKey } from "../../../connectors/block-pool-view.ts";
 import type { DiskStore } from "../../cache/disk-store.ts";
+import type { DiskPins } from "../disk-pins.ts";
 import type { Retained } from "../retained.ts";
 import type { ContentMoves } from "./content-moves.ts";
 import type { SessionModel } from "./session-file.ts";
@@ -10,7 +11,9 @@ export interface SessionTools {
   readonly moves: ContentMoves;
   readonly retained: Retained;
   /** Where there is one. */
-  readonly disk?: Pick<DiskStore, "has" | "pin" | "unpin" | "stats">;
+  readonly disk?: Pick<DiskStore, "has" | "stats">;
+  /** With `disk`. */
+  readonly diskPins?: Pick<DiskPins, "add" | "remove">;
   /** All but the fingerprint, for which the model's files are read. */
   readonly model: Omit<SessionModel, "fingerprint">;
   readonly fingerprint: () => Promise<string>;

@@ -71,10 +71,9 @@ export class Sessions {
 
   /** Keeps what there is of it; on the disk as far as there is one. */
   async #freeze(session: KnownSession, endsAt: number): Promise<KnownSession> {
-    const { disk, moves, retained } = this.#tools;
+    const { disk, diskPins, moves, retained } = this.#tools;
     const frozen = { ...session, endsAt };
     if (disk === undefined) {
-      this.#release(session);
       retained.add(pinOf(frozen));
       await this.#bring(frozen.keys);
     } else {
@@ -89,7 +88,7 @@ export class Sessions {
           return inHost.length + content.bring(rest).length;
         });
       }
-      disk.pin(frozen.keys, this.#epochSeconds(endsAt));
+      diskPins?.add(pinOf(frozen));
     }
     this.#known.keep(frozen);
     return frozen;
@@ -106,9 +105,10 @@ export class Sessions {
 
   /** It is kept no longer than anything else. */
   #release(session: KnownSession): void {
-    const { disk, retained } = this.#tools;
-    retained.remove(pinOf(session).id, session.owner);
-    if (session.endsAt !== undefined) disk?.unpin(session.keys);
+    const { diskPins, retained } = this.#tools;
+    const { id, owner } = pinOf(session);
+    retained.remove(id, owner);
+    diskPins?.remove(id, owner);
     this.#known.forget(session);
   }
 
@@ -173,11 +173,6 @@ export class Sessions {
       numKept: isFrozen ? kept : 0,
       msLeft: isFrozen ? endsAt - now() : 0,
     };
-  }
-
-  #epochSeconds(at: number): number {
-    const { now, epochMs } = this.#tools;
-    return Math.ceil((epochMs() + at - now()) / 1000);
   }
 }
 

@@ -29,7 +29,7 @@ export async function listSessions(context: AppContext, c: Context<Env>): Promis
 
 export async function freezeSession(context: AppContext, c: Context<Env>): Promise<Response> {
   context.checkServing();
-  c.env.keepOpen?.();
+  c.env?.keepOpen?.();
   const body = await readJsonBody(c.req.raw, context.bodyLimit);
   const asked = checkFields(FREEZE_SCHEMA, body);
   const ttlMs = (asked.ttl ?? DEFAULT_TTL) * 1000;
@@ -40,7 +40,7 @@ export async function freezeSession(context: AppContext, c: Context<Env>): Promi
 
 export async function thawSession(context: AppContext, c: Context<Env>): Promise<Response> {
   context.checkServing();
-  c.env.keepOpen?.();
+  c.env?.keepOpen?.();
   const body = await readJsonBody(c.req.raw, context.bodyLimit);
   const asked = checkFields(SESSION_SCHEMA, body);
   return c.json(
@@ -51,7 +51,7 @@ export async function thawSession(context: AppContext, c: Context<Env>): Promise
 /** The answer is the file. */
 export async function exportSession(context: AppContext, c: Context<Env>): Promise<Response> {
   context.checkServing();
-  c.env.keepOpen?.();
+  c.env?.keepOpen?.();
   const body = await readJsonBody(c.req.raw, context.bodyLimit);
   const which = named(context, c, checkFields(SESSION_SCHEMA, body));
   return sendFile(async (path) => {
@@ -71,7 +71,7 @@ export async function importSession(context: AppContext, c: Context<Env>): Promi
       { hint: "give the key a cache salt of its own" },
     );
   }
-  c.env.keepOpen?.();
+  c.env?.keepOpen?.();
   const owner = caller.name;
   const { mostBytes } = await context.deps.client.session({ kind: "list", owner, named: [] });
   const cacheSalt = caller.cacheSalt(salt);

@@ -59,7 +59,7 @@ export async function receiveFile(request: Request, path: string, most: number):
     for await (const chunk of request.body ?? []) {
       size += chunk.byteLength;
       if (size > most) throw tooLarge(most);
-      sink.write(chunk);
+      await sink.write(chunk);
       await sink.flush();
     }
   } catch (cause) {
