@@ -46,7 +46,11 @@ export class ChatGeneration {
     const { id, promptTokenIds } = this.generation.firstOf(0).request;
     const { pinMs } = this.request;
     const whole = pinMs === undefined ? [] : [{ numTokens: promptTokenIds.length, ttlMs: pinMs }];
-    return [...this.prompt.pins, ...whole].map((pin) => ({ ...pin, request: id }));
+    return [...this.prompt.pins, ...whole].map(({ numTokens, ttlMs }) => ({
+      request: id,
+      numTokens,
+      ttlMs,
+    }));
   }
 
   /** What a delta adds to its choice's message; the last delta adds what was kept back. */

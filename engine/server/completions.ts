@@ -12,6 +12,7 @@ import { Generation } from "./generation.ts";
 import { answeredIds, answeredText, answeredTokens, echoedText } from "./echo.ts";
 import { CompletionLogprobs, type PromptLogprobsJson, promptLogprobsJson } from "./logprobs.ts";
 import { type CompletionRequest, parseCompletionRequest } from "./openai.ts";
+import type { RequestPin } from "./pins/pin-marked.ts";
 import type { Prompt } from "./prompt-field.ts";
 import { asServed, checkModel, respond } from "./respond.ts";
 import { collect, type Head, lastFields, timingField, transferJson, usageJson } from "./answers.ts";
@@ -32,14 +33,7 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
     model: context.deps.model.name,
     fingerprint: context.fingerprint,
   };
-  const { pinMs: ttlMs, n } = request;
-  const firsts = generation.choices.filter(({ index }) => index % n === 0);
-  const pins =
-    ttlMs === undefined
-      ? []
-      : firsts.map(({ request: { id, promptTokenIds } }) => ({
-          ...{ request: id, numTokens: promptTokenIds.length, ttlMs },
-        }));
+  const pins = wholePins(generation, request);
   return respond(
     context,
     c,
@@ -49,6 +43,14 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
       writer: () => new CompletionFrames(context, head, request, generation),
       whole: () => wholeAnswer(context, head, request, generation),
     },
+  );
+}
+
+/** Each prompt, where all of it is to be pinned. */
+function wholePins({ choices }: Generation, { pinMs, n }: CompletionRequest): RequestPin[] {
+  if (pinMs === undefined) return [];
+  return choices.flatMap(({ index, request: { id, promptTokenIds } }) =>
+    index % n === 0 ? [{ request: id, numTokens: promptTokenIds.length, ttlMs: pinMs }] : [],
   );
 }
 

@@ -30,7 +30,7 @@ export async function listSessions(context: AppContext, c: Context<Env>): Promis
 export async function freezeSession(context: AppContext, c: Context<Env>): Promise<Response> {
   context.checkServing();
   c.env?.keepOpen?.();
-  const body = await readJsonBody(c.req.raw, context.bodyLimit);
+  const body = await readJsonBody(context, c.req.raw);
   const asked = checkFields(FREEZE_SCHEMA, body);
   const ttlMs = (asked.ttl ?? DEFAULT_TTL) * 1000;
   return c.json(
@@ -41,7 +41,7 @@ export async function freezeSession(context: AppContext, c: Context<Env>): Promi
 export async function thawSession(context: AppContext, c: Context<Env>): Promise<Response> {
   context.checkServing();
   c.env?.keepOpen?.();
-  const body = await readJsonBody(c.req.raw, context.bodyLimit);
+  const body = await readJsonBody(context, c.req.raw);
   const asked = checkFields(SESSION_SCHEMA, body);
   return c.json(
     only(await context.deps.client.session({ kind: "thaw", ...named(context, c, asked) })),
@@ -52,7 +52,7 @@ export async function thawSession(context: AppContext, c: Context<Env>): Promise
 export async function exportSession(context: AppContext, c: Context<Env>): Promise<Response> {
   context.checkServing();
   c.env?.keepOpen?.();
-  const body = await readJsonBody(c.req.raw, context.bodyLimit);
+  const body = await readJsonBody(context, c.req.raw);
   const which = named(context, c, checkFields(SESSION_SCHEMA, body));
   return sendFile(async (path) => {
     await context.deps.client.session({ kind: "export", path, ...which });

@@ -32,8 +32,8 @@ export async function sendFile(write: (path: string) => Promise<void>): Promise<
       async pull(controller): Promise<void> {
         const { value } = await reader.read();
         if (value !== undefined) return controller.enqueue(value);
-        controller.close();
         await remove();
+        controller.close();
       },
       async cancel(): Promise<void> {
         await reader.cancel();

@@ -132,7 +132,8 @@ describe("a session's file", () => {
 });
 
 test("with API keys each sees its own, and only a key with a salt of its own brings files", async () => {
-  const keys = apiKeys("one", "two").map((key, i) => (i === 0 ? key : { ...key, cacheSalt: "2" }));
+  const [one, two] = apiKeys("one", "two");
+  const keys = [one!, { ...two!, cacheSalt: "2" }];
   const { app: served, post, complete, queries } = app({ apiKeys: keys });
   const as = (key: string): Record<string, string> => ({ authorization: `Bearer ${key}` });
   expect((await refusal(served.request("/kv/sessions"))).status).toBe(401);
