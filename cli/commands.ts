@@ -12,6 +12,11 @@ export interface CommandUsage {
   readonly load: () => Promise<CommandDef>;
 }
 
+const SESSION = {
+  name: "session",
+  help: "its name, as requests give it in session_id, or the `id` of an answer",
+  required: true,
+} as const;
 const MODEL_HELP = "a GGUF file, an alias (smollm2-135m), or hf:org/repo[:quant|/file.gguf]";
 const MODEL: Positional = { name: "model", help: MODEL_HELP, required: true };
 
@@ -236,6 +241,52 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
       ["kvengine kv pins --url http://127.0.0.1:9000 --json", ""],
     ],
     load: async () => (await import("./kv/pins.ts")).default,
+  },
+  "session ls": {
+    summary: "List sessions: conversations that requests have named by session_id",
+    positionals: [],
+    examples: [
+      ["kvengine session ls", ""],
+      ["kvengine session ls --url http://127.0.0.1:9000 --json", ""],
+    ],
+    load: async () => (await import("./sessions/ls.ts")).default,
+  },
+  "session freeze": {
+    summary: "Keep a session's KV on the disk, or in the host's memory where there is no disk",
+    positionals: [SESSION],
+    examples: [
+      ["kvengine session freeze trip", "for a day"],
+      ["kvengine session freeze trip --session-ttl 604800", "for a week"],
+      ["kvengine session freeze chatcmpl-5d1c5f0e-2f0e-4a43-9d6b-0c8f7a5b1c11", ""],
+    ],
+    load: async () => (await import("./sessions/freeze.ts")).default,
+  },
+  "session thaw": {
+    summary:
+      "Bring a session's KV to the host's memory for its next message, and keep it no longer",
+    positionals: [SESSION],
+    examples: [["kvengine session thaw trip", ""]],
+    load: async () => (await import("./sessions/thaw.ts")).default,
+  },
+  "session export": {
+    summary: "Write a session's KV and token ids to a file; texts are not in it",
+    positionals: [SESSION, { name: "file", help: "the file to write", required: true }],
+    examples: [
+      ["kvengine session export trip trip.kv", "goes on with `session import` on another machine"],
+    ],
+    load: async () => (await import("./sessions/export.ts")).default,
+  },
+  "session import": {
+    summary:
+      "Read a session from a file that the same model wrote, so that its next message finds it",
+    positionals: [
+      { name: "file", help: "a file of `session export`, from somebody you trust", required: true },
+    ],
+    examples: [
+      ["kvengine session import trip.kv", "kept for a day"],
+      ["kvengine session import trip.kv --session-name holiday --session-ttl 3600", ""],
+    ],
+    load: async () => (await import("./sessions/import.ts")).default,
   },
   inspect: {
     summary: "Show what is in a model",

@@ -17,33 +17,53 @@ export interface ServerCall<T> {
 
 /** Throws `bad_config` for an address that is none, `unavailable` where nobody answers, and what the server refuses. */
 export async function callServer<T>(call: ServerCall<T>): Promise<T> {
-  const { path, query = {}, method = "GET", body, schema, apiKey } = call;
+  const response = await openCall(call);
+  const read = call.schema.safeParse(await answerOf(response));
+  if (read.success) return read.data;
+  throw notOurs(new URL(response.url).origin);
+}
+
+/** The answer of a call, which is not refused, unread. `body`: JSON, or the bytes of a stream. Throws as `callServer`. */
+export async function openCall(
+  call: Omit<ServerCall<unknown>, "schema" | "body"> & {
+    readonly body?: object | ReadableStream<Uint8Array>;
+  },
+): Promise<Response> {
+  const { path, query = {}, method = "GET", body, apiKey } = call;
   const url = new URL(path, readUrl(call.url));
   for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
   const headers: Record<string, string> =
     apiKey === "" ? {} : { authorization: `Bearer ${apiKey}` };
+  const isStream = body instanceof ReadableStream;
+  const type = isStream ? "application/octet-stream" : "application/json";
   let response: Response;
-  let answer: unknown;
   try {
     response = await fetch(url, {
       method,
-      headers: {
-        ...headers,
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
-      },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      headers: { ...headers, ...(body === undefined ? {} : { "content-type": type }) },
+      ...(body === undefined ? {} : { body: isStream ? body : JSON.stringify(body) }),
     });
-    answer = await response.json();
   } catch (cause) {
-    throw new KvEngineError("unavailable", `${url.origin} does not answer as kvengine does`, {
-      subject: "--url",
-      hint: "name the address of a running `kvengine serve` with --url",
-      cause,
-    });
+    throw notOurs(url.origin, cause);
   }
-  const read = schema.safeParse(answer);
-  if (response.ok && read.success) return read.data;
-  throw refusalOf(response.status, answer);
+  if (response.ok) return response;
+  throw refusalOf(response.status, await answerOf(response));
+}
+
+async function answerOf(response: Response): Promise<unknown> {
+  try {
+    return await response.json();
+  } catch (cause) {
+    throw notOurs(new URL(response.url).origin, cause);
+  }
+}
+
+function notOurs(origin: string, cause?: unknown): KvEngineError {
+  return new KvEngineError("unavailable", `${origin} does not answer as kvengine does`, {
+    subject: "--url",
+    hint: "name the address of a running `kvengine serve` with --url",
+    ...(cause === undefined ? {} : { cause }),
+  });
 }
 
 function readUrl(text: string): URL {

@@ -10,6 +10,7 @@
  */
 
 import type { BlockId, BlockKey, GpuBlockPoolView } from "./block-pool-view.ts";
+import type { HostContent } from "./host-content.ts";
 import type { ConnectorOptions, OptionValues } from "./options.ts";
 import type { TierPort } from "./tier-port.ts";
 
@@ -26,6 +27,7 @@ export { KvTier, TIER_API_VERSION } from "./tier.ts";
 export { testTier, type TestTierOptions } from "./test-tier.ts";
 export type { RuleResult } from "./rule-result.ts";
 export type { Answer, TierClass, TierContext, TierLog } from "./tier.ts";
+export type { HostContent } from "./host-content.ts";
 export type { TierOutcome, TierPort, TierResult } from "./tier-port.ts";
 export type { ConnectorOption, ConnectorOptions, OptionValues } from "./options.ts";
 
@@ -259,6 +261,10 @@ export interface SchedulerContext {
   wake(at?: number): void;
   /** Whether the content is pinned: its copies are to be forgotten after all others, and only where nothing else can be. */
   isRetained(key: BlockKey): boolean;
+  /** Contents of which that holds, whether there is a copy of them or not. */
+  readonly numRetained: number;
+  /** Only for the host level (`cpu-offload.ts`): by this the engine moves content outside of requests, until the connector is disabled. */
+  serveContent(content: HostContent): void;
   /** A live request's blocks of each group, 0 where a position left the window. Throws `closed` outside a hook. */
   blocksOf(requestId: string): readonly (readonly BlockId[])[] | undefined;
 }

@@ -23,6 +23,7 @@ import {
 import { EvictionWindow } from "./eviction-window.ts";
 import { HostLevel } from "./host-level.ts";
 import type { LowerTiers } from "./lower-tiers.ts";
+import { MovedContent } from "./moved-content.ts";
 import type { ConnectorOptions, OptionValues } from "./options.ts";
 import { AutoMode, type StoreMode } from "./store-mode.ts";
 
@@ -105,6 +106,9 @@ export default class CpuOffload extends KvConnector {
       host: this.#host,
       load: (keys, blocks) => this.#load(keys, blocks),
     });
+    const store = (ids: readonly BlockId[]): void => void this.#storeAll(ids);
+    const parts = { view: this.#view, host: this.#host, below: this.#below, store };
+    context.serveContent(new MovedContent(parts));
   }
 
   override findBlocks(
@@ -150,9 +154,10 @@ export default class CpuOffload extends KvConnector {
   }
 
   override requestFinished(
-    _request: RequestView,
+    { priority }: RequestView,
     blocksByGroup: readonly (readonly BlockId[])[],
   ): undefined {
+    if (priority < 0) this.#host.used(this.#keysOf(blocksByGroup.flat()), priority);
     // Its blocks may be handed out in the next schedule, before the end of which nothing else is asked.
     if (this.#mode === "eager" || this.#isShort) this.#storeReleased(blocksByGroup);
   }
@@ -220,6 +225,10 @@ export default class CpuOffload extends KvConnector {
     if (numBlocks - roomy.length > Math.max(this.#window, numBlocks * ROOMY)) return;
     this.#roomy = undefined;
     if (this.#mode === "eager") this.#backlog.push(...roomy);
+  }
+
+  #keysOf(ids: readonly BlockId[]): BlockKey[] {
+    return ids.flatMap((id) => (id === 0 ? [] : (this.#view.hashOf(id) ?? [])));
   }
 
   /** Stores blocks that are about to be released: the tail of a table first, as they are evicted. */

@@ -70,6 +70,8 @@ function createContext(name: string, now: () => number): SchedulerContext {
     metrics: { count(): void {}, set(): void {} },
     tiers: [],
     isRetained: () => false,
+    numRetained: 0,
+    serveContent: () => undefined,
     pages: {
       pageBytes: 1024,
       layout: "",

@@ -2,7 +2,7 @@
 
 import type { GpuBlockPoolView } from "./block-pool-view.ts";
 import type { BlockKey, KvEvent, PageId, SchedulerContext } from "./connector.ts";
-import { PageCache } from "./page-cache.ts";
+import { MOST_WEIGHT, PageCache } from "./page-cache.ts";
 
 const MEDIUM = "host";
 
@@ -17,20 +17,23 @@ export class HostLevel {
   readonly cache: PageCache = new PageCache();
   readonly #view: GpuBlockPoolView;
   readonly #pages: SchedulerContext["pages"];
-  readonly #isRetained: (key: BlockKey) => boolean;
+  readonly #context: SchedulerContext;
   readonly #hooks: HostLevelHooks;
   #events: KvEvent[] = [];
+  /** Of what urgent requests have used, and has no page yet: of as many as the device has blocks. */
+  readonly #weights = new Map<BlockKey, number>();
 
   constructor(view: GpuBlockPoolView, context: SchedulerContext, hooks: HostLevelHooks) {
     this.#view = view;
     this.#pages = context.pages;
-    this.#isRetained = (key): boolean => context.isRetained(key);
+    this.#context = context;
     this.#hooks = hooks;
   }
 
-  /** Pages that could be had now: those that are free, and those whose content may be forgotten. */
+  /** Pages that can be had now, at least: those that are free, and those whose content may be forgotten. */
   get numAvailable(): number {
-    return this.#pages.numFree + this.cache.size - this.cache.numPinned;
+    const { size, numPinned } = this.cache;
+    return this.#pages.numFree + Math.max(0, size - numPinned - this.#context.numRetained);
   }
 
   /**
@@ -41,8 +44,29 @@ export class HostLevel {
     const numLacking = keys.length - this.#pages.numFree;
     if (numLacking > 0) this.#forget(numLacking);
     const pages = this.#pages.alloc(Math.min(keys.length, this.#pages.numFree)) ?? [];
-    for (const [i, page] of pages.entries()) this.cache.add(keys[i] as BlockKey, page);
+    for (const [i, page] of pages.entries()) {
+      const key = keys[i] as BlockKey;
+      this.cache.add(key, page);
+      const weight = this.#weights.get(key);
+      if (weight !== undefined) this.cache.weigh(key, weight);
+    }
     return pages;
+  }
+
+  /** A request of this priority has used the content (lower is more urgent, 0 is usual): what is urgent is kept longer. */
+  used(keys: readonly BlockKey[], priority: number): void {
+    const weight = Math.min(MOST_WEIGHT, Math.max(0, -priority));
+    if (weight === 0) return;
+    for (const key of keys) {
+      this.cache.weigh(key, weight);
+      // For when it is stored.
+      this.#weights.delete(key);
+      if (!this.cache.has(key)) this.#weights.set(key, weight);
+    }
+    for (const oldest of this.#weights.keys()) {
+      if (this.#weights.size <= this.#view.numBlocks) break;
+      this.#weights.delete(oldest);
+    }
   }
 
   /** Their content is there. */
@@ -64,6 +88,7 @@ export class HostLevel {
 
   /** Gives up everything: the cache was reset. */
   clear(): void {
+    this.#weights.clear();
     this.#pages.free(this.cache.clear());
     this.#events.push({ kind: "cleared", keys: [], medium: MEDIUM });
   }
@@ -76,7 +101,7 @@ export class HostLevel {
 
   /** Forgets the least recently used pages. */
   #forget(count: number): void {
-    const { keys, pages } = this.cache.evict(count, this.#isRetained);
+    const { keys, pages } = this.cache.evict(count, (key) => this.#context.isRetained(key));
     if (keys.length === 0) return;
     this.#pages.free(pages);
     this.#clearSafe(keys);

@@ -24,6 +24,10 @@ export interface LowerTiers {
   find(hashes: BlockHashes, wanted: WantedBlocks): "pending" | undefined;
   /** Brings blocks of a plan that are not in host pages, by `deadline` at the latest, or gives them up. */
   bring(blocks: readonly PlannedBlock[], deadline: number): void;
+  /** Begins to bring content to host pages that no block waits for. Answers what of it may still come. */
+  fetch(keys: readonly BlockKey[]): readonly BlockKey[];
+  /** Content of host pages that tiers which outlast the process are to have. */
+  keep(keys: readonly BlockKey[]): void;
   /** These are in host pages since now. */
   stored(keys: readonly BlockKey[]): void;
   /** These have left the host's pages. */

@@ -1,6 +1,7 @@
 /**
  * Which content lies in which host page, in order of use. An entry is `ready` once its store has ended well; entries that a transfer uses
- * are pinned and never evicted. The order is a list of its own: a `Map` that loses its first entry again and again slows down.
+ * are pinned and never evicted. One of weight w has w chances: an eviction that meets it takes one and passes it over, as if it had been
+ * used just now. The order is a list of its own: a `Map` that loses its first entry again and again slows down.
  */
 
 import type { BlockKey, PageId } from "./connector.ts";
@@ -11,6 +12,8 @@ class Entry {
   isReady = false;
   /** One that is filled is pinned by what fills it. */
   pins = 1;
+  /** Evictions that pass it over. */
+  chances = 0;
   /** Neighbours in order of use. */
   older: Entry | undefined;
   newer: Entry | undefined;
@@ -22,6 +25,9 @@ class Entry {
 }
 
 const never = (): boolean => false;
+
+/** Most times that an entry is passed over after it was used. */
+export const MOST_WEIGHT = 3;
 
 export class PageCache {
   readonly #entries = new Map<BlockKey, Entry>();
@@ -84,10 +90,18 @@ export class PageCache {
     this.#append(entry);
   }
 
+  /** An entry of this weight at least (0 to `MOST_WEIGHT`), until evictions have passed it over as often. */
+  weigh(key: BlockKey, weight: number): void {
+    const entry = this.#entries.get(key);
+    if (entry !== undefined) entry.chances = Math.max(entry.chances, Math.min(weight, MOST_WEIGHT));
+  }
+
   /** Makes an entry the next to be evicted. */
   cool(key: BlockKey): void {
     const entry = this.#entries.get(key);
-    if (entry === undefined || entry === this.#oldest) return;
+    if (entry === undefined) return;
+    entry.chances = 0;
+    if (entry === this.#oldest) return;
     this.#unlink(entry);
     entry.newer = this.#oldest;
     if (this.#oldest !== undefined) this.#oldest.older = entry;
@@ -114,8 +128,8 @@ export class PageCache {
   }
 
   /**
-   * Forgets the `count` least recently used entries that are not pinned, or fewer when there are not as many. Those that `isRetained`
-   * names are passed over, and count as used just now, so that the next call does not meet them again.
+   * Forgets the `count` least recently used entries that are not pinned, or fewer when there are not as many. Passed over, and used just
+   * now for the next call, are those that `isRetained` names, and those with a chance left, which they lose.
    */
   evict(
     count: number,
@@ -123,20 +137,24 @@ export class PageCache {
   ): { readonly keys: BlockKey[]; readonly pages: PageId[] } {
     const keys: BlockKey[] = [];
     const pages: PageId[] = [];
-    const last = this.#newest;
-    for (let entry = this.#oldest; entry !== undefined && keys.length < count;) {
-      const { key, page, pins, newer } = entry;
-      if (pins === 0 && isRetained(key)) {
-        this.#unlink(entry);
-        this.#append(entry);
-      } else if (pins === 0) {
-        this.#entries.delete(key);
-        this.#unlink(entry);
-        keys.push(key);
-        pages.push(page);
+    // A round takes a chance of each.
+    for (let round = 0; round <= MOST_WEIGHT && keys.length < count; round++) {
+      const last = this.#newest;
+      for (let entry = this.#oldest; entry !== undefined && keys.length < count;) {
+        const { key, page, pins, chances, newer } = entry;
+        if (pins === 0 && (chances > 0 || isRetained(key))) {
+          entry.chances = Math.max(0, chances - 1);
+          this.#unlink(entry);
+          this.#append(entry);
+        } else if (pins === 0) {
+          this.#entries.delete(key);
+          this.#unlink(entry);
+          keys.push(key);
+          pages.push(page);
+        }
+        if (entry === last) break;
+        entry = newer;
       }
-      if (entry === last) break;
-      entry = newer;
     }
     return { keys, pages };
   }

@@ -1,13 +1,15 @@
 /** The engine's verbs on the HTTP side. Owns the Worker, knows none of its objects. */
 
-import { Asked } from "./asked.ts";
+import { Asked, AskedJobs } from "./asked.ts";
 import type { EngineConfig } from "./config.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
 import { hangError, HangWatchdog } from "./connectors/hang-watchdog.ts";
 import type { PinAnswer, PinQuery } from "./connectors/pin-query.ts";
+import type { SessionAnswer, SessionQuery } from "./connectors/sessions/session-query.ts";
 import { createHookWord } from "./connectors/hook-turn.ts";
 import { namedConnectors } from "./connectors/named-connectors.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
+import type { EngineClient, Observe, PrefixCacheReset } from "./engine-verbs.ts";
 import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
 import type { ExplainQuery, PromptFacts } from "./explain/facts.ts";
@@ -19,46 +21,7 @@ import { eachEvent } from "./token-events.ts";
 import { type TokenSource, TokenStream } from "./token-stream.ts";
 import { UntoldReaders } from "./untold-readers.ts";
 
-export type { TokenSource };
-
-export interface PrefixCacheReset {
-  readonly resetExternal?: boolean;
-}
-/** Sees an event, and when the engine had it (as `epochMs`). Must not throw. */
-export type Observe = (event: TokenEvent, at: number) => void;
-
-export interface EngineClient {
-  readonly info: EngineInfo;
-  /** What `generate` refuses by. */
-  readonly limits: RequestLimits;
-  /** As of the last message from the engine. */
-  stats(): EngineStats;
-  /** Called with the numbers of each message, so that no step is missed. Must not throw. */
-  onStats(callback: (stats: EngineStats) => void): void;
-  /**
-   * Queues a request at once. Throws, before anything is queued, when it can never be served (`invalid_request`,
-   * `context_length_exceeded`) or nothing is served any more (`unavailable`). The events can be read once; the last has
-   * `finish`, also after an error. Leaving them early aborts the request. `observe` sees them as they come, until they are left.
-   */
-  generate(request: GenerateRequest, observe?: Observe): TokenSource;
-  /** Ends a live request of this id; its stream ends with reason `abort`. */
-  abort(id: string): void;
-  /**
-   * Later requests find no KV that was computed before, with `resetExternal` (the default) none that connectors keep either; running ones
-   * keep theirs. Answers the new generation's number.
-   */
-  resetPrefixCache(options?: PrefixCacheReset): Promise<number>;
-  /** What of a request's prompt was cached, and why the rest was not; undefined = the request is not remembered. */
-  explain(query: ExplainQuery): Promise<PromptFacts | undefined>;
-  /** Makes, ends or lists pins: content that is to stay in the host's pages. Throws what is wrong with the query. */
-  pin(query: PinQuery): Promise<PinAnswer>;
-  /** What ops have cost since the last call, where it was counted; `on`: whether it is from here on. For measurement. */
-  takeProfile(on: boolean): Promise<StepsProfile>;
-  /** Refuses new requests, waits up to `timeoutMs` for those that run, aborts the rest, ends the engine. */
-  shutdown(timeoutMs: number): Promise<void>;
-  /** Called once when the engine has died; every request has had its error then. At once if it is dead already. */
-  onFatal(callback: (error: KvEngineError) => void): void;
-}
+export type { EngineClient, Observe, PrefixCacheReset, TokenSource };
 
 /** Starts the engine in a Worker. Throws what the model file, the options, the connectors or the memory forbid. */
 export async function createEngineClient(
@@ -106,6 +69,7 @@ class WorkerEngineClient implements EngineClient {
   readonly #ready: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #ended: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #profiles = new Asked<StepsProfile>();
+  readonly #moves = new AskedJobs<SessionAnswer>();
   readonly #asked = [this.#resets, this.#explanations, this.#pins, this.#profiles] as const;
   #onIdle: (() => void) | undefined;
   #info: EngineInfo | undefined;
@@ -197,6 +161,13 @@ class WorkerEngineClient implements EngineClient {
     return this.#ask(this.#pins, { type: "pin", query });
   }
 
+  async session(query: SessionQuery): Promise<SessionAnswer> {
+    this.#checkAlive();
+    const { job, answer } = this.#moves.next();
+    this.#post({ type: "session", job, query });
+    return answer;
+  }
+
   async takeProfile(on: boolean): Promise<StepsProfile> {
     return this.#ask(this.#profiles, { type: "takeProfile", on });
   }
@@ -257,7 +228,7 @@ class WorkerEngineClient implements EngineClient {
   #isAwaited(): boolean {
     if (this.#fatal !== undefined || this.#stopped) return false;
     const isStarting = this.#info === undefined;
-    const isAsked = this.#asked.some(({ length }) => length > 0);
+    const isAsked = this.#asked.some(({ length }) => length > 0) || this.#moves.length > 0;
     return isStarting || this.#stopping || this.#live.size > 0 || isAsked;
   }
 
@@ -291,6 +262,11 @@ class WorkerEngineClient implements EngineClient {
       case "pinned":
         if ("code" in message.answer) this.#pins.refuse(errorFromData(message.answer));
         else this.#pins.answer(message.answer);
+        break;
+      case "moved":
+        if ("code" in message.answer)
+          this.#moves.refuse(message.job, errorFromData(message.answer));
+        else this.#moves.answer(message.job, message.answer);
         break;
       case "profile":
         this.#profiles.answer(message.profile);
@@ -364,7 +340,7 @@ class WorkerEngineClient implements EngineClient {
 
   /** Who waits for an answer that does not come any more. */
   #rejectAsked(error: KvEngineError): void {
-    for (const asked of this.#asked) asked.refuseAll(error);
+    for (const asked of [...this.#asked, this.#moves]) asked.refuseAll(error);
   }
 
   #die(data: ErrorData): void {

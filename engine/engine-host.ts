@@ -5,6 +5,8 @@ import type { EngineConfig } from "./config.ts";
 import type { ConnectorHost } from "./connectors/connector-host.ts";
 import type { PinAnswer, PinQuery } from "./connectors/pin-query.ts";
 import type { Pins } from "./connectors/pins.ts";
+import type { SessionAnswer, SessionQuery } from "./connectors/sessions/session-query.ts";
+import type { Sessions } from "./connectors/sessions/sessions.ts";
 import { Engine } from "./engine.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
@@ -27,6 +29,7 @@ export interface EngineParts {
   readonly explainer?: Pick<Explainer, "explain">;
   /** Where connectors keep pages. */
   readonly pins?: Pick<Pins, "answer">;
+  readonly sessions?: Pick<Sessions, "answer">;
 }
 
 /** `hookWord`: see `connectors/hook-turn.ts`. */
@@ -42,6 +45,7 @@ export class EngineHost {
   #engine: Engine | undefined;
   #explainer: EngineParts["explainer"];
   #pins: EngineParts["pins"];
+  #sessions: EngineParts["sessions"];
   #stopped = false;
 
   constructor(post: (message: FromEngine) => void, start: StartEngine) {
@@ -91,6 +95,9 @@ export class EngineHost {
       case "pin":
         this.#post({ type: "pinned", answer: this.#pin(message.query) });
         break;
+      case "session":
+        void this.#move(message.job, message.query);
+        break;
       case "takeProfile":
         void this.#takeProfile(message.on);
         break;
@@ -106,6 +113,7 @@ export class EngineHost {
       const { scheduler, runner, info, connectors, transfers } = parts;
       this.#explainer = parts.explainer;
       this.#pins = parts.pins;
+      this.#sessions = parts.sessions;
       const engine = new Engine(
         scheduler,
         runner,
@@ -133,6 +141,20 @@ export class EngineHost {
     } catch (thrown) {
       return errorToData(toKvEngineError(thrown));
     }
+  }
+
+  async #move(job: number, query: SessionQuery): Promise<void> {
+    let answer: SessionAnswer | ErrorData;
+    try {
+      if (this.#sessions === undefined)
+        throw new KvEngineError("unsupported", "no KV connector keeps pages of sessions", {
+          hint: "start the server with --kv-connector cpu-offload",
+        });
+      answer = await this.#sessions.answer(query);
+    } catch (thrown) {
+      answer = errorToData(toKvEngineError(thrown));
+    }
+    if (!this.#stopped) this.#post({ type: "moved", job, answer });
   }
 
   async #takeProfile(on: boolean): Promise<void> {

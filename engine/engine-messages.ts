@@ -3,6 +3,7 @@
 import type { EngineConfig } from "./config.ts";
 import type { LogLevel } from "./connectors/connector-log.ts";
 import type { PinAnswer, PinQuery } from "./connectors/pin-query.ts";
+import type { SessionAnswer, SessionQuery } from "./connectors/sessions/session-query.ts";
 import type { ErrorData } from "./errors.ts";
 import type { ExplainQuery, PromptFacts } from "./explain/facts.ts";
 import type { StepsProfile } from "./runner/profile.ts";
@@ -25,6 +26,8 @@ export type ToEngine =
   | { readonly type: "explain"; readonly query: ExplainQuery }
   /** Answered by `pinned`, in order. */
   | { readonly type: "pin"; readonly query: PinQuery }
+  /** Answered by `moved` with the same job, when it has ended. */
+  | { readonly type: "session"; readonly job: number; readonly query: SessionQuery }
   /** Answered by `profile`, in order. `on`: whether ops are counted from here on. */
   | { readonly type: "takeProfile"; readonly on: boolean }
   /** Aborts what runs; answered by `stopped`, after which nothing comes. */
@@ -51,6 +54,7 @@ export type FromEngine =
   /** Without facts: the request is not remembered. */
   | { readonly type: "explained"; readonly facts: PromptFacts | undefined }
   | { readonly type: "pinned"; readonly answer: PinAnswer | ErrorData }
+  | { readonly type: "moved"; readonly job: number; readonly answer: SessionAnswer | ErrorData }
   /** What ops have cost since the last one. */
   | { readonly type: "profile"; readonly profile: StepsProfile }
   /** A line for people, of a connector or about one. */

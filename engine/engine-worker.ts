@@ -3,8 +3,10 @@
 import type { EngineConfig } from "./config.ts";
 import type { KvCache } from "./cache/kv-cache.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
+import { DiskPins } from "./connectors/disk-pins.ts";
 import { openConnectors } from "./connectors/open-connectors.ts";
 import { Pins } from "./connectors/pins.ts";
+import { openSessions } from "./connectors/sessions/open-sessions.ts";
 import { startConnectors } from "./connectors/start-connectors.ts";
 import { Explainer } from "./explain/explainer.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
@@ -84,9 +86,8 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     return explainer.log;
   };
   const isKept = started !== undefined && (config.kvDiskPath !== "" || connectors.someKeepFiles);
-  const fingerprint = isKept
-    ? await modelFingerprint({ ...info, ...config, files: model.files })
-    : undefined;
+  const fingerprintParts = { ...info, ...config, files: model.files };
+  const fingerprint = isKept ? await modelFingerprint(fingerprintParts) : undefined;
   const disk =
     started === undefined || fingerprint === undefined || config.kvDiskPath === ""
       ? undefined
@@ -98,8 +99,13 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
           directIo: config.kvDiskDirect,
           ...(config.kvDiskTtl === 0 ? {} : { ttlSeconds: config.kvDiskTtl }),
         });
-  const kept = {
+  const diskPins = disk === undefined ? undefined : new DiskPins(disk, now, epochMs);
+  const onDisk = {
     ...(disk === undefined ? {} : { disk }),
+    ...(diskPins === undefined ? {} : { diskPins }),
+  };
+  const kept = {
+    ...onDisk,
     ...(fingerprint === undefined ? {} : { fingerprint }),
   };
   const scheduler = new Scheduler(
@@ -115,6 +121,22 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     },
   );
   const retained = started?.retained;
+  const movers = started?.connectors();
+  const sessions =
+    retained === undefined || movers === undefined
+      ? undefined
+      : openSessions(explainer?.log, {
+          moves: movers.moves,
+          pool: scheduler.pool,
+          retained,
+          ...onDisk,
+          info: { ...info, numGroups: limits.groups.length, pageBytes: movers.pageBytes },
+          fingerprint: async () => fingerprint ?? modelFingerprint(fingerprintParts),
+          hashes: (tokenIds, cacheSalt) =>
+            hashBlocks(noneHash(config.prefixHashSeed), tokenIds, info.blockSize, cacheSalt),
+          now,
+          epochMs,
+        });
   return {
     scheduler,
     runner,
@@ -122,7 +144,15 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
     connectors,
     ...(started === undefined ? {} : { transfers: started.transfers }),
     ...(explainer === undefined ? {} : { explainer }),
-    ...(retained === undefined ? {} : { pins: new Pins(retained, explainer?.log, limits, now) }),
+    ...(sessions === undefined ? {} : { sessions }),
+    ...(retained === undefined
+      ? {}
+      : {
+          pins: new Pins(retained, explainer?.log, limits, now, {
+            ...onDisk,
+            isInHost: (key) => movers?.moves.isInHost(key) ?? false,
+          }),
+        }),
   };
 }
 

@@ -131,6 +131,7 @@ const ROOMS: readonly (readonly [room: string, allowed: readonly string[]])[] = 
       "engine/engine-client.ts",
       "engine/explain/facts.ts",
       "engine/connectors/pin-query.ts",
+      "engine/connectors/sessions/session-query.ts",
       "engine/tokenizer/",
       "engine/request.ts",
       "engine/request-limits.ts",

@@ -18,8 +18,12 @@ interface Fetch {
   attempts: number;
   /** When it is given up. */
   until: number;
+  /** Until then it is wanted in a host page, whether a block waits for it or not. */
+  hostUntil: number;
 }
 
+/** Milliseconds for which content that no block waits for is wanted in a host page, after it was asked for. */
+const WANTED_MS = 5_000;
 /** Of the time that a plan has: what has not come by then is given up, so that it is not the engine that has to. */
 const PATIENCE = 0.9;
 
@@ -52,9 +56,28 @@ export class Fetches {
       known.until = until;
       return;
     }
-    const fetch: Fetch = { key, level, blocks: [id], page: undefined, attempts: 0, until };
-    this.#all.set(key, fetch);
-    this.#waiting.push(fetch);
+    this.#add({ key, level, blocks: [id], page: undefined, attempts: 0, until, hostUntil: 0 });
+  }
+
+  /** Whether it is on its way; then it is wanted in a host page, too. */
+  wantInHost(key: BlockKey): boolean {
+    const fetch = this.#all.get(key);
+    if (fetch !== undefined) fetch.hostUntil = this.#context.now() + WANTED_MS;
+    return fetch !== undefined;
+  }
+
+  /** Content that is not on its way, and is wanted in a host page. */
+  beginForHost(key: BlockKey, level: Level): void {
+    const hostUntil = this.#context.now() + WANTED_MS;
+    this.#add({
+      key,
+      level,
+      blocks: [],
+      page: undefined,
+      attempts: 0,
+      until: hostUntil,
+      hostUntil,
+    });
   }
 
   /** Gives host pages to those that wait for one, as many as host and tiers allow; gives up those of which none can come. */
@@ -121,8 +144,14 @@ export class Fetches {
     if (next < Infinity) this.#context.wake(next);
   }
 
+  #add(fetch: Fetch): void {
+    this.#all.set(fetch.key, fetch);
+    this.#waiting.push(fetch);
+  }
+
   #isWanted(fetch: Fetch): boolean {
     const { transfers } = this.#context;
+    if (fetch.hostUntil > this.#context.now()) return true;
     if (fetch.blocks.some((id) => transfers.isAwaited(id, fetch.key))) return true;
     this.#all.delete(fetch.key);
     return false;
@@ -153,9 +182,9 @@ export class Fetches {
     const { transfers } = this.#context;
     const keys: BlockKey[] = [];
     const ids: BlockId[] = [];
-    for (const { key, level, blocks } of fetches) {
+    for (const { key, level, blocks, hostUntil } of fetches) {
       this.#all.delete(key);
-      if (!level.port.driving.promote) this.#passing.add(key);
+      if (!level.port.driving.promote && hostUntil === 0) this.#passing.add(key);
       const id = blocks.find((block) => transfers.isAwaited(block, key));
       if (id === undefined) {
         this.landed(key);

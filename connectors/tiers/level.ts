@@ -109,6 +109,11 @@ export class Level {
     if (this.port.driving.writes === "through") this.#wait(keys);
   }
 
+  /** These are in host pages, and it is to have them whenever it writes others. */
+  keep(keys: readonly BlockKey[]): void {
+    this.#wait(keys);
+  }
+
   /** These have left the host's pages. */
   forgotten(keys: readonly BlockKey[]): void {
     let numLost = 0;

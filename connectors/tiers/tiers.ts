@@ -57,6 +57,27 @@ export class Tiers implements LowerTiers {
     this.#fetches.work();
   }
 
+  fetch(keys: readonly BlockKey[]): readonly BlockKey[] {
+    const asked = new Set<BlockKey>();
+    let missing = keys.filter((key) => !this.#fetches.wantInHost(key));
+    for (const level of this.#levels) {
+      if (missing.length === 0) break;
+      const has = level.has(missing);
+      for (const [i, key] of missing.entries()) {
+        if (has[i] === true) this.#fetches.beginForHost(key, level);
+        else if (has[i] === undefined) asked.add(key);
+      }
+      missing = missing.filter((_, i) => has[i] !== true);
+    }
+    this.#fetches.work();
+    return keys.filter((key) => asked.has(key) || this.#fetches.levelOf(key) !== undefined);
+  }
+
+  keep(keys: readonly BlockKey[]): void {
+    for (const level of this.#levels) if (level.port.isDurable) level.keep(keys);
+    this.work();
+  }
+
   stored(keys: readonly BlockKey[]): void {
     for (const level of this.#levels) level.stored(keys);
   }

@@ -5,6 +5,7 @@ import {
   type BlockKey,
   type ConnectorLog,
   type ConnectorMetrics,
+  type HostContent,
   type HostPages,
   type PageFiles,
   type PageId,
@@ -17,6 +18,7 @@ import type { TierPort } from "../../connectors/tier-port.ts";
 import { LABEL_BYTES } from "../cache/page-transfers.ts";
 import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import type { KvConnectors } from "./kv-connectors.ts";
+import type { RetainedContent } from "./retained.ts";
 
 /** What a context is made of beside the connectors' common part. */
 export interface ContextParts {
@@ -34,7 +36,7 @@ export interface ContextParts {
   readonly isEnabled: () => boolean;
   /** Whether one of the connector's hooks is running now. */
   readonly isInHook: () => boolean;
-  readonly isRetained: (key: BlockKey) => boolean;
+  readonly retained: RetainedContent;
   readonly wake: () => void;
   /** Opens the tiers that it drives; their results wake the engine by `wake`. */
   readonly openTiers: (wake: () => void) => readonly TierPort[];
@@ -133,7 +135,12 @@ export function createContext(
       else if (Number.isFinite(at)) connectors.tiers.setAlarm(at);
       else throw new RefusedError("invalid", `${at} is no time`);
     },
-    isRetained: parts.isRetained,
+    isRetained: (key: BlockKey) => parts.retained.has(key),
+    get numRetained(): number {
+      return parts.retained.size;
+    },
+    serveContent: (content: HostContent): void =>
+      connectors.moves.serve(connector, content, isEnabled),
     blocksOf: (requestId: string): readonly (readonly BlockId[])[] | undefined => {
       if (!isInHook()) throw new RefusedError("closed", "blocksOf is good inside a hook only");
       return side.byId(requestId)?.blocks.tables.map(({ entries }) => Array.from(entries));

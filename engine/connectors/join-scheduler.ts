@@ -1,6 +1,5 @@
 /** Joins loaded connectors, transfers and scheduler: each connector gets its view and its context, and hears of what it asked for. */
 
-import type { BlockKey } from "../../connectors/block-pool-view.ts";
 import type { TierPort } from "../../connectors/tier-port.ts";
 import type { DiskStore } from "../cache/disk-store.ts";
 import type { PageTransfers } from "../cache/page-transfers.ts";
@@ -13,6 +12,7 @@ import { JsTierPort, type LoadedTier } from "./tiers/js-tier-port.ts";
 import { TransferSeries } from "./transfer-series.ts";
 import { KvConnectors } from "./kv-connectors.ts";
 import type { KvConnectorsOptions } from "./kv-connectors-options.ts";
+import type { RetainedContent } from "./retained.ts";
 
 export interface JoinOptions extends KvConnectorsOptions {
   /** Most tokens of a step. */
@@ -22,10 +22,12 @@ export interface JoinOptions extends KvConnectorsOptions {
   /** For the tier `disk`, where there is one. */
   readonly disk?: DiskStore;
   /** See `SchedulerContext.isRetained`; left out = nothing is. */
-  readonly isRetained?: (key: BlockKey) => boolean;
+  readonly retained?: RetainedContent;
   /** See `HostPages.layout`; empty if not given. */
   readonly pageLayout?: string;
 }
+
+const NOTHING_RETAINED: RetainedContent = { has: () => false, size: 0 };
 
 /** No microtask: a connector that wakes the engine in each hook would leave no turn for steps and transfers to end in. */
 const later = (task: () => void): void => void setImmediate(task);
@@ -38,7 +40,7 @@ export function joinScheduler(
   options: JoinOptions,
   wake: () => void,
 ): KvConnectors {
-  const connectors = new KvConnectors(side, host, transfers, options);
+  const connectors = new KvConnectors(side, host, transfers, { ...options, wake });
   const openTiers = (place: number, wakeOne: () => void): readonly TierPort[] => {
     const { pages } = connectors;
     const { slowHookMs: slowMs, log } = host;
@@ -63,7 +65,7 @@ export function joinScheduler(
           connector: place,
           maxBatchedTokens: options.maxBatchedTokens,
           pageLayout: options.pageLayout ?? "",
-          isRetained: options.isRetained ?? (() => false),
+          retained: options.retained ?? NOTHING_RETAINED,
           isEnabled: () => !host.isDisabled(place) && !connectors.isClosed,
           isInHook: () => host.isCalling(place),
           wake,

@@ -10,6 +10,8 @@ export interface KvConnectorsOptions extends LedgerOptions {
   readonly loadTimeoutMs: number;
   /** Most blocks of one connector in flight. */
   readonly maxFlying: number;
+  /** Asks for one more `schedule()`; left out = one comes anyway. Called outside of hooks and steps. */
+  readonly wake?: () => void;
   /** See `modelFingerprint`; left out = no connector keeps files. */
   readonly fingerprint?: string;
   /** What happened to a connector's copies, after each commit. */

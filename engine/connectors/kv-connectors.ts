@@ -31,8 +31,9 @@ import { Loads } from "./loads.ts";
 import { PageFiles } from "./page-files.ts";
 import { Swaps } from "./swaps.ts";
 import { PendingLookUps } from "./pending-look-ups.ts";
+import { ContentMoves } from "./sessions/content-moves.ts";
 import { type SequenceView, SequenceViews } from "./request-view.ts";
-import { type ComputeCost, TierSide } from "./tiers/tier-side.ts";
+import { computeCostOf, TierSide } from "./tiers/tier-side.ts";
 import { TransferCounts } from "./transfer-counts.ts";
 import { hostPoolOf, loadRateOf, ratesOf } from "./transfer-rates.ts";
 
@@ -40,8 +41,6 @@ import { hostPoolOf, loadRateOf, ratesOf } from "./transfer-rates.ts";
 const STORE_TIER = "host";
 /** A store that takes long counts at once and is forgotten slowly: what is to be stored in time must reckon with the next one. */
 const STORE_WEIGHT = 0.02;
-/** Until the first step has ended: that of a slow processor. */
-const FIRST_MS_PER_TOKEN = 1;
 
 export class KvConnectors implements SchedulerConnectors {
   readonly coming: BlockOffers;
@@ -53,6 +52,8 @@ export class KvConnectors implements SchedulerConnectors {
   readonly tiers: TierSide = new TierSide();
   readonly files: PageFiles;
   readonly swaps: Swaps;
+  /** What is moved outside of requests. */
+  readonly moves: ContentMoves;
   readonly #side: SchedulerSide;
   readonly #keys: BlockKeys;
   readonly #calls: ConnectorCalls;
@@ -99,6 +100,8 @@ export class KvConnectors implements SchedulerConnectors {
       side.now,
     );
     this.files = new PageFiles(transfers, this.flights, this.pages, options.fingerprint);
+    const tools = { transfers, flights: this.flights, pages: this.pages };
+    this.moves = new ContentMoves(tools, side.now, options.wake);
     this.loads = new Loads(side, this.flights, this.pages, this.counts, {
       pageBytes: transfers.pageBytes,
       timeoutMs: options.loadTimeoutMs,
@@ -127,6 +130,7 @@ export class KvConnectors implements SchedulerConnectors {
       this.#pending.nextDeadline,
       this.tiers.nextDeadline,
       this.flights.nextSwapEnd,
+      this.moves.nextDeadline,
     );
   }
 
@@ -185,6 +189,7 @@ export class KvConnectors implements SchedulerConnectors {
   /** No connector is called any more: what they hold ends, and every call of theirs is refused. */
   close(): void {
     this.#isClosed = true;
+    this.moves.close();
     for (let connector = 0; connector < this.#calls.numConnectors; connector++)
       this.ledgers.disable(connector);
   }
@@ -208,7 +213,7 @@ export class KvConnectors implements SchedulerConnectors {
     const onOverdue = (ms: number): void => this.#calls.lookUpOverdue(ms);
     if (isPending && this.#pending.mayWait(sequence, now, onOverdue)) return "pending";
     this.#pending.end(sequence);
-    this.tiers.weigh(offers, () => this.#computeCost());
+    this.tiers.weigh(offers, () => computeCostOf(this.#side, this.pageBytes));
     return offers.numMarked > 0 || this.loads.blocks.size > 0 ? "some" : "none";
   }
 
@@ -225,7 +230,7 @@ export class KvConnectors implements SchedulerConnectors {
     const bytes = numToLoad * this.pageBytes;
     const rate = loadRateOf(stats);
     const { numComputed } = decideLoad({
-      ...this.#computeCost(),
+      ...computeCostOf(this.#side, this.pageBytes),
       numTokens: numMissing * kv.blockSize,
       bytesPerBlock: bytes / numMissing,
       loadBytesPerSecond: this.tiers.rateOf(bytes, rate),
@@ -250,7 +255,7 @@ export class KvConnectors implements SchedulerConnectors {
   }
 
   preempted(sequence: Sequence): void {
-    const { msPerPromptToken } = this.#computeCost();
+    const { msPerPromptToken } = computeCostOf(this.#side, this.pageBytes);
     const isSwap = this.swaps.decide(sequence, msPerPromptToken) === "swap";
     // Its blocks are what requests lack now: a copy begins at once, and they wait for it.
     this.flights.isSwapping = isSwap;
@@ -321,6 +326,7 @@ export class KvConnectors implements SchedulerConnectors {
     const { numAllocated } = pool;
     const numAllocatedBlocks = numAllocated - this.#numAllocated;
     this.#numAllocated = numAllocated;
+    this.moves.work();
     this.#calls.buildMeta({
       stepId,
       numScheduledTokens: numTokens,
@@ -344,16 +350,6 @@ export class KvConnectors implements SchedulerConnectors {
   checkIntegrity(): void {
     this.ledgers.checkIntegrity();
     this.loads.checkIntegrity();
-  }
-
-  #computeCost(): ComputeCost {
-    const { kv, microsPerPromptToken, queuedPromptTokens } = this.#side;
-    return {
-      blockSize: kv.blockSize,
-      pageBytes: this.pageBytes,
-      msPerPromptToken: microsPerPromptToken() / 1000 || FIRST_MS_PER_TOKEN,
-      queuedPromptTokens: queuedPromptTokens(),
-    };
   }
 
   #stored({ flight, failed }: EndedFlight, isStale: boolean): void {

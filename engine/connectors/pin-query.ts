@@ -11,6 +11,8 @@ export type PinQuery = { readonly owner: string } & (
       /** Leading tokens of its prompt; left out = all. */
       readonly tokens?: number;
       readonly ttlMs: number;
+      /** One pin for the same content, which is kept to the later end: its id is not `pin`. */
+      readonly renews?: boolean;
     }
   | { readonly kind: "remove"; readonly pin: string }
   | { readonly kind: "list" }
@@ -22,6 +24,9 @@ export interface PinFacts {
   readonly numTokens: number;
   /** Pages of the host that they fill. */
   readonly numPages: number;
+  /** Of these, how many are where now; one may be in both. */
+  readonly inHost: number;
+  readonly onDisk: number;
   /** Milliseconds until it ends. */
   readonly msLeft: number;
 }

@@ -17,13 +17,26 @@ export interface Pin {
   readonly endsAt: number;
 }
 
-export class Retained {
+/** What is retained, for those who forget copies. */
+export interface RetainedContent {
+  has(key: BlockKey): boolean;
+  /** Contents of which `has` is true. */
+  readonly size: number;
+}
+
+interface Kept {
+  /** Pins that name it. */
+  count: number;
+  /** Of the last of them, as far as any was known. */
+  endsAt: number;
+}
+
+export class Retained implements RetainedContent {
   /** Most pages that all pins may keep together. */
   readonly budget: number;
   readonly #now: () => number;
   readonly #pins = new Map<string, Pin>();
-  /** How many pins name each content. */
-  readonly #counts = new Map<BlockKey, number>();
+  readonly #kept = new Map<BlockKey, Kept>();
   /** When the next pin ends; Infinity = there is none. */
   #nextEnd = Infinity;
 
@@ -36,31 +49,53 @@ export class Retained {
   /** Pages that the pins keep: what several name counts once. */
   get size(): number {
     this.#expire();
-    return this.#counts.size;
+    return this.#kept.size;
   }
 
   has(key: BlockKey): boolean {
-    if (this.#counts.size === 0) return false;
-    this.#expire();
-    return this.#counts.has(key);
+    return this.endOf(key) !== undefined;
   }
 
-  /** Throws `invalid_request`, and changes nothing, where it would exceed the budget. */
+  /** Until when content is kept at most, in milliseconds of the clock; undefined = it is not. */
+  endOf(key: BlockKey): number | undefined {
+    if (this.#kept.size === 0) return undefined;
+    this.#expire();
+    return this.#kept.get(key)?.endsAt;
+  }
+
+  get(id: string): Pin | undefined {
+    this.#expire();
+    return this.#pins.get(id);
+  }
+
+  /** In the place of one with the same id. Throws `invalid_request`, and changes nothing, where it would exceed the budget. */
   add(pin: Pin): void {
     const { size } = this;
-    const numNew = new Set(pin.keys.filter((key) => !this.#counts.has(key))).size;
-    if (size + numNew > this.budget) {
+    const before = this.#pins.get(pin.id);
+    const own = new Set(pin.keys);
+    const numNew = [...own].filter((key) => !this.#kept.has(key)).length;
+    const freed = before?.keys.filter((key) => this.#kept.get(key)?.count === 1 && !own.has(key));
+    const left = this.budget - size + (freed?.length ?? 0);
+    if (numNew > left) {
       throw new KvEngineError(
         "invalid_request",
-        `the pin needs ${numNew} more pages; ${this.budget - size} of the ${this.budget} that pins may keep are left`,
+        `the pin needs ${numNew} more pages; ${left} of the ${this.budget} that pins may keep are left`,
         {
           subject: "id",
           hint: "end other pins (DELETE /kv/pin/{id}), pin fewer tokens, or start the server with a larger --kv-pin-budget",
         },
       );
     }
+    if (before !== undefined) this.#end(before);
     this.#pins.set(pin.id, pin);
-    for (const key of pin.keys) this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+    for (const key of pin.keys) {
+      const kept = this.#kept.get(key);
+      if (kept === undefined) this.#kept.set(key, { count: 1, endsAt: pin.endsAt });
+      else {
+        kept.count++;
+        kept.endsAt = Math.max(kept.endsAt, pin.endsAt);
+      }
+    }
     this.#nextEnd = Math.min(this.#nextEnd, pin.endsAt);
   }
 
@@ -89,9 +124,8 @@ export class Retained {
   #end(pin: Pin): void {
     this.#pins.delete(pin.id);
     for (const key of pin.keys) {
-      const count = (this.#counts.get(key) ?? 0) - 1;
-      if (count > 0) this.#counts.set(key, count);
-      else this.#counts.delete(key);
+      const kept = this.#kept.get(key);
+      if (kept !== undefined && --kept.count === 0) this.#kept.delete(key);
     }
   }
 }

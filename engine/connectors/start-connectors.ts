@@ -1,10 +1,12 @@
 /** Starts the connectors of an engine: the host's pages, the threads that move them, and everyone's place at the scheduler. */
 
 import type { BlockKey } from "../../connectors/block-pool-view.ts";
+import { DISK_TIER } from "../../connectors/disk.ts";
 import type { EngineConfig } from "../config.ts";
 import type { DiskStore } from "../cache/disk-store.ts";
 import type { FlightResult, PageTransfers } from "../cache/page-transfers.ts";
 import type { SchedulerConnectors, SchedulerSide } from "../scheduler/scheduler-connectors.ts";
+import type { DiskPins } from "./disk-pins.ts";
 import type { ConnectorHost } from "./connector-host.ts";
 import type { LogLine } from "./connector-log.ts";
 import { openHostPool } from "./host-pool-size.ts";
@@ -40,6 +42,8 @@ export interface KeptPages {
   readonly disk?: DiskStore;
   /** See `modelFingerprint`; left out = no connector keeps files. */
   readonly fingerprint?: string;
+  /** What is pinned on the disk. */
+  readonly diskPins?: Pick<DiskPins, "stored">;
 }
 
 export interface StartedConnectors<T extends PageTransfers> {
@@ -48,6 +52,8 @@ export interface StartedConnectors<T extends PageTransfers> {
   readonly create: (side: SchedulerSide, kept?: KeptPages) => SchedulerConnectors;
   /** What is pinned; undefined where no connector keeps pages. */
   readonly retained: Retained | undefined;
+  /** Once they were created. */
+  connectors(): KvConnectors | undefined;
 }
 
 export function startConnectors<T extends PageTransfers>(
@@ -90,9 +96,12 @@ export function startConnectors<T extends PageTransfers>(
         maxFlying: Math.max(1, Math.min(MOST_FLYING, Math.floor(numBlocks * FLYING_SHARE))),
         maxBatchedTokens: config.maxNumBatchedTokens,
         pageLayout,
-        isRetained: (key) => retained?.has(key) ?? false,
+        ...(retained === undefined ? {} : { retained }),
         onEvents: (_, events) => {
-          for (const { kind, keys } of events) if (kind === "removed") onRemoved?.(keys);
+          for (const { kind, keys, medium } of events) {
+            if (kind === "removed") onRemoved?.(keys);
+            if (kind === "stored" && medium === DISK_TIER) kept.diskPins?.stored(keys);
+          }
         },
         ...kept,
       },
@@ -100,5 +109,5 @@ export function startConnectors<T extends PageTransfers>(
     );
     return connectors;
   };
-  return { transfers, create, retained };
+  return { transfers, create, retained, connectors: () => connectors };
 }

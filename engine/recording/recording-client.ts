@@ -1,6 +1,7 @@
 /** An engine client that tells of each request when it has ended. All else is the engine's. */
 
 import type { PinAnswer, PinQuery } from "../connectors/pin-query.ts";
+import type { SessionAnswer, SessionQuery } from "../connectors/sessions/session-query.ts";
 import type { EngineClient, Observe, PrefixCacheReset, TokenSource } from "../engine-client.ts";
 import type { KvEngineError } from "../errors.ts";
 import type { ExplainQuery, PromptFacts } from "../explain/facts.ts";
@@ -72,6 +73,10 @@ export class RecordingClient implements EngineClient {
 
   pin(query: PinQuery): Promise<PinAnswer> {
     return this.#client.pin(query);
+  }
+
+  session(query: SessionQuery): Promise<SessionAnswer> {
+    return this.#client.session(query);
   }
 
   takeProfile(on: boolean): Promise<StepsProfile> {

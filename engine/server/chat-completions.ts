@@ -18,14 +18,14 @@ export async function chatCompletions(context: AppContext, c: Context<Env>): Pro
   const request = asServed(context, parseChatRequest(await readJsonBody(context, c.req.raw)));
   checkModel(context, request.model);
   const chat = new ChatGeneration(context, c, request, "messages");
-  noteForExplain(context, c, chat.generation, request.n, chat.prompt.rendering);
+  noteForExplain(context, c, chat.generation, request.n, chat.prompt.rendering, request.session);
   const head: Head = {
     id: `chatcmpl-${c.get("requestId")}`,
     created: Math.floor(Date.now() / 1000),
     model: context.deps.model.name,
     fingerprint: context.fingerprint,
   };
-  const options = { stream: request.stream, ignored: chat.ignored };
+  const options = { stream: request.stream, ignored: chat.ignored, pins: chat.pins };
   return respond(context, c, chat.generation, options, {
     writer: () => new ChatFrames(context, head, chat),
     whole: () => wholeAnswer(context, head, chat),

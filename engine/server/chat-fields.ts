@@ -13,11 +13,12 @@ import {
   toolsField,
   toTemplateMessage,
 } from "./chat-messages.ts";
+import type { MarkedMessage } from "./cache-control.ts";
 import { type Field, flag, given, says, wrong } from "./field-checks.ts";
 
 /** What of a chat's body decides the prompt. */
 export interface ChatPromptFields {
-  readonly messages: readonly ChatTemplateMessage[];
+  readonly messages: readonly (ChatTemplateMessage & MarkedMessage)[];
   /** Empty = none may be called. */
   readonly tools: readonly Tool[];
   /** Whether one answer may hold several calls. */

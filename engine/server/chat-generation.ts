@@ -9,6 +9,7 @@ import { Generation } from "./generation.ts";
 import { MessageReader, tokensOf } from "./message/message-reader.ts";
 import type { MessagePiece } from "./message/piece.ts";
 import type { ChatRequest } from "./openai.ts";
+import type { RequestPin } from "./pins/pin-marked.ts";
 
 export class ChatGeneration {
   readonly generation: Generation;
@@ -38,6 +39,18 @@ export class ChatGeneration {
   /** Names of fields that were read past. */
   get ignored(): readonly string[] {
     return [...this.request.ignored, ...this.prompt.ignored];
+  }
+
+  /** What of the prompt is to be pinned. */
+  get pins(): readonly RequestPin[] {
+    const { id, promptTokenIds } = this.generation.firstOf(0).request;
+    const { pinMs } = this.request;
+    const whole = pinMs === undefined ? [] : [{ numTokens: promptTokenIds.length, ttlMs: pinMs }];
+    return [...this.prompt.pins, ...whole].map(({ numTokens, ttlMs }) => ({
+      request: id,
+      numTokens,
+      ttlMs,
+    }));
   }
 
   /** What a delta adds to its choice's message; the last delta adds what was kept back. */

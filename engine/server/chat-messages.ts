@@ -2,6 +2,7 @@
 
 import { z } from "zod";
 import type { ChatTemplateMessage } from "../tokenizer/chat-template.ts";
+import { type CacheControl, cacheControl, marked, type MarkedMessage } from "./cache-control.ts";
 import { flag, given, says, wrong } from "./field-checks.ts";
 import { jsonOrUndefined } from "./message/json-value.ts";
 
@@ -16,7 +17,11 @@ export interface Tool {
 export const MAX_TOOLS = 1024;
 
 const textPart = z.object(
-  { type: z.literal("text", says('"text"')), text: z.string(says("a string")) },
+  {
+    type: z.literal("text", says('"text"')),
+    text: z.string(says("a string")),
+    cache_control: cacheControl,
+  },
   says('a part like {"type": "text", "text": "…"}'),
 );
 const CONTENT = "a string or an array of text parts";
@@ -43,10 +48,17 @@ const toolCall = z.strictObject(
   says(TOOL_CALL),
 );
 
+interface TextPartFields {
+  readonly type: "text";
+  readonly text: string;
+  readonly cache_control?: CacheControl | null | undefined;
+}
+
 /** A message as it was sent. */
 export interface MessageFields {
   readonly role: "system" | "developer" | "user" | "assistant" | "tool";
-  readonly content?: string | { readonly type: "text"; readonly text: string }[] | null | undefined;
+  readonly content?: string | TextPartFields[] | null | undefined;
+  readonly cache_control?: CacheControl | null | undefined;
   readonly name?: string | null | undefined;
   readonly tool_call_id?: string | null | undefined;
   readonly tool_calls?: CallFields[] | null | undefined;
@@ -86,6 +98,7 @@ const messageSchema = z.strictObject(
       says('"system", "developer", "user", "assistant" or "tool"'),
     ),
     content: z.union([z.string(), z.array(textPart)], says(CONTENT)).nullish(),
+    cache_control: cacheControl,
     name: string.nullish(),
     tool_call_id: string.nullish(),
     tool_calls: z.array(toolCall, says("an array of calls")).nullish(),
@@ -141,7 +154,10 @@ export const toolChoiceField: z.ZodType<ToolChoiceFields | null | undefined> = z
   .nullish();
 
 /** A checked message as templates know it. Throws `invalid_request`. */
-export function toTemplateMessage(from: MessageFields, index: number): ChatTemplateMessage {
+export function toTemplateMessage(
+  from: MessageFields,
+  index: number,
+): ChatTemplateMessage & MarkedMessage {
   const path = `messages[${index}]`;
   const { role, content, name, tool_call_id: toolCallId, tool_calls: calls } = from;
   if (!given(content) && role !== "assistant") throw wrong(`${path}.content`, content, CONTENT);
@@ -152,6 +168,7 @@ export function toTemplateMessage(from: MessageFields, index: number): ChatTempl
     // Templates know no developer; it is OpenAI's later name for the system.
     role: role === "developer" ? "system" : role,
     content: textOf(content).toWellFormed(),
+    ...marked(content, from.cache_control),
     ...(given(name) ? { name: name.toWellFormed() } : {}),
     ...(given(toolCallId) ? { tool_call_id: toolCallId.toWellFormed() } : {}),
     ...(given(reasoning) ? { reasoning_content: reasoning.toWellFormed() } : {}),

@@ -1,6 +1,7 @@
 /** From the messages of a chat to the tokens that the model reads, and how its answer is to be read. */
 
 import { type ChatTemplateMessage, renderChat } from "../tokenizer/chat-template.ts";
+import { pinsOf, type PromptPin } from "./cache-control.ts";
 import type { ChatPromptFields } from "./chat-fields.ts";
 import type { AppDeps } from "./deps.ts";
 import type { Rendering } from "./explain/rendering.ts";
@@ -20,6 +21,8 @@ export interface ChatPrompt {
   readonly form: MessageForm;
   /** Names of fields that the model's template reads past. */
   readonly ignored: readonly string[];
+  /** What of it is to be pinned. */
+  readonly pins: readonly PromptPin[];
   /** What the prompt was made of, for explanations. */
   readonly rendering: Rendering;
 }
@@ -39,10 +42,9 @@ export function chatPrompt(deps: AppDeps, fields: ChatPromptFields): ChatPrompt 
     });
   const tools = fields.tools.map(({ spec }) => spec);
   const text = render(fields.messages, tools);
-  const tokenIds = tokenizer.encode(text, {
-    parseSpecial: true,
-    addSpecial: fields.addSpecialTokens,
-  });
+  const encode = (some: string): Int32Array =>
+    tokenizer.encode(some, { parseSpecial: true, addSpecial: fields.addSpecialTokens });
+  const tokenIds = encode(text);
   const rendering: Rendering = {
     messages: fields.messages.map((message) => ({ ...message })),
     tools,
@@ -50,7 +52,8 @@ export function chatPrompt(deps: AppDeps, fields: ChatPromptFields): ChatPrompt 
     render: (those, theirTools) =>
       render(those as unknown as readonly ChatTemplateMessage[], theirTools as readonly object[]),
   };
-  return { text, tokenIds, form: formOf(deps, fields, text), ignored, rendering };
+  const pins = pinsOf({ text, tokenIds, rendering }, fields.messages, encode);
+  return { text, tokenIds, form: formOf(deps, fields, text), ignored, pins, rendering };
 }
 
 function formOf(deps: AppDeps, fields: ChatPromptFields, prompt: string): MessageForm {

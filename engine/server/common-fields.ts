@@ -1,6 +1,7 @@
 /** The body fields that say what is generated, how it is sent and who goes first; the same for chats, completions and responses. */
 
 import { z } from "zod";
+import { type CacheControl, cacheControl, ttlMsOf } from "./cache-control.ts";
 import { type Field, flag, given, integerIn, says, wrong } from "./field-checks.ts";
 import type { JsonBody } from "./body.ts";
 import {
@@ -21,6 +22,10 @@ export interface CompletionOptions extends SamplingFields {
   readonly n: number;
   readonly priority: number;
   readonly cacheSalt: string | undefined;
+  /** How long the whole prompt is to be pinned, in milliseconds. */
+  readonly pinMs: number | undefined;
+  /** The conversation that it belongs to: see `/kv/sessions`. */
+  readonly session: string | undefined;
   /** Token ids of prompt and answer beside the text. */
   readonly returnTokenIds: boolean;
   /** Where the time went, in the body. */
@@ -36,6 +41,16 @@ const MAX_SALT = 1024;
 
 const SALT = `a non-empty string of at most ${MAX_SALT} characters`;
 
+/** Most characters of a session's name. */
+const MAX_SESSION = 256;
+const SESSION = `a non-empty string of at most ${MAX_SESSION} characters, none of them a control character`;
+export const sessionName: Field<string> = z
+  .string(says(SESSION))
+  .max(MAX_SESSION, says(SESSION))
+  .regex(/^\P{Cc}+$/u, says(SESSION))
+  .refine((name) => name.isWellFormed(), says(SESSION))
+  .nullish();
+
 interface StreamOptions {
   readonly include_usage?: boolean | null | undefined;
   readonly continuous_usage_stats?: boolean | null | undefined;
@@ -49,6 +64,8 @@ export interface CommonShape extends SamplingShape {
   readonly n: Field<number>;
   readonly priority: Field<number>;
   readonly cache_salt: Field<string>;
+  readonly session_id: Field<string>;
+  readonly cache_control: Field<CacheControl>;
   readonly return_token_ids: Field<boolean>;
   readonly return_timing: Field<boolean>;
   readonly kv_transfer_params: Field<Record<string, unknown>>;
@@ -67,6 +84,8 @@ export const COMMON_SHAPE: CommonShape = {
   n: integerIn(1, 128, "an integer from 1 to 128"),
   priority: integerIn(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, "an integer"),
   cache_salt: z.string(says(SALT)).min(1, says(SALT)).max(MAX_SALT, says(SALT)).nullish(),
+  session_id: sessionName,
+  cache_control: cacheControl,
   return_token_ids: flag,
   return_timing: flag,
   kv_transfer_params: z.record(z.string(), z.unknown(), says("an object")).nullish(),
@@ -96,6 +115,8 @@ export function readCommonFields(
     n: fields.n ?? 1,
     priority: fields.priority ?? 0,
     cacheSalt: fields.cache_salt?.toWellFormed(),
+    pinMs: given(fields.cache_control) ? ttlMsOf(fields.cache_control) : undefined,
+    session: fields.session_id ?? undefined,
     returnTokenIds: fields.return_token_ids ?? false,
     returnTiming: fields.return_timing ?? false,
     transferParams: fields.kv_transfer_params ?? undefined,

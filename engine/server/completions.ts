@@ -12,6 +12,7 @@ import { Generation } from "./generation.ts";
 import { answeredIds, answeredText, answeredTokens, echoedText } from "./echo.ts";
 import { CompletionLogprobs, type PromptLogprobsJson, promptLogprobsJson } from "./logprobs.ts";
 import { type CompletionRequest, parseCompletionRequest } from "./openai.ts";
+import type { RequestPin } from "./pins/pin-marked.ts";
 import type { Prompt } from "./prompt-field.ts";
 import { asServed, checkModel, respond } from "./respond.ts";
 import { collect, type Head, lastFields, timingField, transferJson, usageJson } from "./answers.ts";
@@ -25,17 +26,32 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
   const request = asServed(context, parseCompletionRequest(await readJsonBody(context, c.req.raw)));
   checkModel(context, request.model);
   const generation = completionGeneration(context, c, request);
-  noteForExplain(context, c, generation, request.n, undefined);
+  noteForExplain(context, c, generation, request.n, undefined, request.session);
   const head: Head = {
     id: `cmpl-${c.get("requestId")}`,
     created: Math.floor(Date.now() / 1000),
     model: context.deps.model.name,
     fingerprint: context.fingerprint,
   };
-  return respond(context, c, generation, request, {
-    writer: () => new CompletionFrames(context, head, request, generation),
-    whole: () => wholeAnswer(context, head, request, generation),
-  });
+  const pins = wholePins(generation, request);
+  return respond(
+    context,
+    c,
+    generation,
+    { ...request, pins },
+    {
+      writer: () => new CompletionFrames(context, head, request, generation),
+      whole: () => wholeAnswer(context, head, request, generation),
+    },
+  );
+}
+
+/** Each prompt, where all of it is to be pinned. */
+function wholePins({ choices }: Generation, { pinMs, n }: CompletionRequest): RequestPin[] {
+  if (pinMs === undefined) return [];
+  return choices.flatMap(({ index, request: { id, promptTokenIds } }) =>
+    index % n === 0 ? [{ request: id, numTokens: promptTokenIds.length, ttlMs: pinMs }] : [],
+  );
 }
 
 /** The sequences of a checked body; nothing is queued. */

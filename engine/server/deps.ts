@@ -13,6 +13,7 @@ import type { QueuePlaces } from "./queue-places.ts";
 import type { ResponseStore } from "./responses/store.ts";
 import type { Tracing } from "./tracing/request-trace.ts";
 import type { Turns } from "./turns.ts";
+import type { SessionBook } from "./sessions/session-book.ts";
 
 export interface ServedModel {
   /** The name in answers and in `/v1/models`. */
@@ -92,6 +93,7 @@ export interface AppContext {
   readonly fingerprint: string;
   /** Undefined where nothing is explained. */
   readonly explainBook: ExplainBook | undefined;
+  readonly sessionBook: SessionBook;
   readonly bodyLimit: number;
   /** Seconds since the epoch at which the app was made. */
   readonly created: number;

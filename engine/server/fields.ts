@@ -18,7 +18,6 @@ export const HARMLESS: ReadonlySet<string> = new Set([
   "prompt_cache_options",
   "prediction",
   "cache_prompt",
-  "session_id",
   "request_id",
   "spaces_between_special_tokens",
 ]);

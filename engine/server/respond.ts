@@ -7,6 +7,7 @@ import type { AppContext, Env } from "./deps.ts";
 import type { Generation } from "./generation.ts";
 import type { CompletionOptions } from "./common-fields.ts";
 import { reportLoad } from "./load-report.ts";
+import { pinMarked, type RequestPin } from "./pins/pin-marked.ts";
 import { type FrameWriter, streamResponse, whenGone } from "./sse.ts";
 import { traceAtEnd } from "./tracing/request-trace.ts";
 
@@ -20,7 +21,7 @@ export async function respond(
   context: AppContext,
   c: Context<Env>,
   generation: Generation,
-  options: Pick<CompletionOptions, "stream" | "ignored">,
+  options: Pick<CompletionOptions, "stream" | "ignored"> & { readonly pins: readonly RequestPin[] },
   forms: Forms,
 ): Promise<Response> {
   c.env?.keepOpen?.();
@@ -32,6 +33,7 @@ export async function respond(
   limitTime(context, generation);
   generation.onEnd(() => (record.entry.usage = generation.usage()));
   reportLoad(context, c);
+  if (options.pins.length > 0) await pinMarked(context, c, options.pins);
   if (options.stream) {
     record.isStream = true;
     const response = streamResponse(generation, forms.writer(), signal, {

@@ -23,6 +23,14 @@ import {
   retrieveResponse,
 } from "./responses/endpoints.ts";
 import { RESPONSES_SCHEMA } from "./responses/fields.ts";
+import {
+  exportSession,
+  freezeSession,
+  importSession,
+  listSessions,
+  thawSession,
+} from "./sessions/endpoints.ts";
+import { FREEZE_SCHEMA, SESSION_SCHEMA } from "./sessions/session-json.ts";
 import { detokenize, tokenize, TOKENIZE_SCHEMAS } from "./tokenize.ts";
 
 type Handler = (context: AppContext, c: Context<Env>) => Response | Promise<Response>;
@@ -143,6 +151,39 @@ const API: readonly Route[] = [
     summary: "End a pin before its time",
   },
   { method: "GET", path: "/kv/pins", handler: listPins, summary: "The prompts that are pinned" },
+  {
+    method: "GET",
+    path: "/kv/sessions",
+    handler: listSessions,
+    summary: "Conversations that requests have named by session_id, and those that are kept",
+  },
+  {
+    method: "POST",
+    path: "/kv/sessions/freeze",
+    handler: freezeSession,
+    summary: "Keep the KV of a session on the disk, or in the host's memory",
+    schema: FREEZE_SCHEMA,
+  },
+  {
+    method: "POST",
+    path: "/kv/sessions/thaw",
+    handler: thawSession,
+    summary: "Bring the KV of a session to the host's memory, and keep it no longer",
+    schema: SESSION_SCHEMA,
+  },
+  {
+    method: "POST",
+    path: "/kv/sessions/export",
+    handler: exportSession,
+    summary: "The KV of a session as a file, with token ids and without texts",
+    schema: SESSION_SCHEMA,
+  },
+  {
+    method: "POST",
+    path: "/kv/sessions/import",
+    handler: importSession,
+    summary: "Keep the KV of a session from such a file, which is the body",
+  },
   {
     method: "GET",
     path: "/health",

@@ -13,6 +13,7 @@ import { EXPLAIN_HEADER } from "./explain/asked-request.ts";
 import { ExplainBook } from "./explain/explain-book.ts";
 import { errorResponse } from "./http-error.ts";
 import { QueuePlaces } from "./queue-places.ts";
+import { SessionBook } from "./sessions/session-book.ts";
 import { ResponseStore } from "./responses/store.ts";
 import { methodsOf, nearestPath, ROUTES } from "./routes.ts";
 import { Turns } from "./turns.ts";
@@ -107,6 +108,7 @@ function createContext(deps: AppDeps): AppContext {
     metrics: deps.metrics ?? createMetrics(client, model.name, deps.tracing),
     fingerprint: `fp_${createHash("sha256").update(identity).digest("hex").slice(0, 10)}`,
     explainBook: deps.explains === false ? undefined : new ExplainBook(),
+    sessionBook: new SessionBook(),
     bodyLimit: deps.bodyLimit ?? DEFAULT_BODY_LIMIT,
     created: Math.floor(Date.now() / 1000),
     responses: new ResponseStore({

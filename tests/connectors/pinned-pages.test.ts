@@ -24,7 +24,7 @@ describe("cpu-offload", () => {
     const serving = await ServingWorld.create(
       new CpuOffload({ mode: "eager" }),
       {},
-      { hostPages: 24, options: { isRetained: (key) => retained.has(key) } },
+      { hostPages: 24, options: { retained } },
     );
     if (isPinned) retained.add({ id: "p", owner: "", keys: keysOf(1), numTokens: 20, endsAt: 1 });
     await serving.away(1);
@@ -41,7 +41,7 @@ describe("cpu-offload", () => {
     const serving = await ServingWorld.create(
       new CpuOffload({ mode: "eager" }),
       {},
-      { hostPages: 6, options: { isRetained: () => true } },
+      { hostPages: 6, options: { retained: { has: () => true, size: 6 } } },
     );
     for (const salt of [1, 2, 3]) await serving.away(salt);
     serving.expectNothingLeft();

@@ -4,6 +4,7 @@ import type { Fault } from "./plan.ts";
 
 const MODEL = "tests/unit/explain/explain-model.test.ts";
 const REMOVALS = "tests/unit/explain/removals.test.ts";
+const RUNS = "tests/unit/explain/prompt-runs.test.ts";
 const SERVER = "tests/unit/server/explain.test.ts";
 
 export const EXPLAIN_FAULTS: readonly Fault[] = [
@@ -62,6 +63,22 @@ export const EXPLAIN_FAULTS: readonly Fault[] = [
     from: "    request.admission ??= {\n",
     to: "    request.admission = {\n",
     tests: [MODEL],
+  },
+  {
+    name: "evicted-and-not-used",
+    breaks: "an old eviction is told of a block that was found and not used",
+    file: "engine/explain/prompt-runs.ts",
+    from: "kv.groups.length === 1 && admission?.usesAll === true",
+    to: "kv.groups.length === 1 && admission !== undefined",
+    tests: [RUNS],
+  },
+  {
+    name: "evicted-and-offered",
+    breaks: "an old eviction is told of a block that a connector had",
+    file: "engine/explain/prompt-runs.ts",
+    from: "    admission.numOfferedBlocks === admission.numBlocks\n",
+    to: "    admission.numOfferedBlocks >= 0\n",
+    tests: [RUNS],
   },
   {
     name: "explained-to-other-keys",

@@ -4,6 +4,10 @@
  */
 
 import type { PinAnswer, PinQuery } from "../../engine/connectors/pin-query.ts";
+import type {
+  SessionAnswer,
+  SessionQuery,
+} from "../../engine/connectors/sessions/session-query.ts";
 import type { EngineClient, Observe, PrefixCacheReset } from "../../engine/engine-client.ts";
 import { epochMs } from "../../engine/epoch.ts";
 import { KvEngineError } from "../../engine/errors.ts";
@@ -204,6 +208,15 @@ export class FakeEngineClient implements EngineClient {
 
   /** What pins are answered with. */
   pinned: (query: PinQuery) => PinAnswer = () => ({ pins: [], budget: 0, used: 0 });
+
+  moved: (query: SessionQuery) => SessionAnswer | Promise<SessionAnswer> = () => ({
+    sessions: [],
+    mostBytes: 1 << 20,
+  });
+
+  async session(query: SessionQuery): Promise<SessionAnswer> {
+    return this.moved(query);
+  }
 
   async pin(query: PinQuery): Promise<PinAnswer> {
     return this.pinned(query);

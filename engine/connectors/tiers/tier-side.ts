@@ -1,5 +1,6 @@
 /** All tiers of an engine: their deadlines, and whether what they could bring is worth its time. */
 
+import type { SchedulerSide } from "../../scheduler/scheduler-connectors.ts";
 import type { BlockOffers } from "../block-offers.ts";
 import type { JsTierPort } from "./js-tier-port.ts";
 
@@ -12,6 +13,18 @@ export interface ComputeCost {
   readonly msPerPromptToken: number;
   /** Prompt tokens of others that are computed before. */
   readonly queuedPromptTokens: number;
+}
+
+/** Until the first step has ended: that of a slow processor. */
+const FIRST_MS_PER_TOKEN = 1;
+
+export function computeCostOf(side: SchedulerSide, pageBytes: number): ComputeCost {
+  return {
+    blockSize: side.kv.blockSize,
+    pageBytes,
+    msPerPromptToken: side.microsPerPromptToken() / 1000 || FIRST_MS_PER_TOKEN,
+    queuedPromptTokens: side.queuedPromptTokens(),
+  };
 }
 
 export class TierSide {

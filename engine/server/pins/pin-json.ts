@@ -30,6 +30,9 @@ export interface PinJson {
   readonly tokens: number;
   /** Pages of the host that they fill. */
   readonly pages: number;
+  /** Of these, how many are where now; one may be in both. */
+  readonly host_pages: number;
+  readonly disk_pages: number;
   /** Seconds since the epoch. */
   readonly expires_at: number;
 }
@@ -56,6 +59,8 @@ const pin = z.object({
   id: z.string(),
   tokens: z.number().int().positive(),
   pages: z.number().int().positive(),
+  host_pages: z.number().int().nonnegative(),
+  disk_pages: z.number().int().nonnegative(),
   expires_at: z.number(),
 });
 export const pinAnswerSchema: z.ZodType<PinAnswerJson> = pin.extend(budget);
@@ -66,9 +71,16 @@ export const pinListSchema: z.ZodType<PinListJson> = z.object({
 });
 
 /** `now`: milliseconds since the epoch. */
-export function pinJson({ id, numTokens, numPages, msLeft }: PinFacts, now: number): PinJson {
-  const expires = Math.round(now + msLeft) / 1000;
-  return { object: "kv.pin", id, tokens: numTokens, pages: numPages, expires_at: expires };
+export function pinJson(facts: PinFacts, now: number): PinJson {
+  return {
+    object: "kv.pin",
+    id: facts.id,
+    tokens: facts.numTokens,
+    pages: facts.numPages,
+    host_pages: facts.inHost,
+    disk_pages: facts.onDisk,
+    expires_at: Math.round(now + facts.msLeft) / 1000,
+  };
 }
 
 export function budgetJson({ budget: pages, used }: PinAnswer): PinBudget {

@@ -5,11 +5,13 @@ import { KvEngineError, toKvEngineError } from "../../errors.ts";
 import type { ChatTemplateMessage } from "../../tokenizer/chat-template.ts";
 import { collect } from "../answers.ts";
 import { readJsonBody } from "../body.ts";
+import { withoutMarks } from "../cache-control.ts";
 import { ChatGeneration } from "../chat-generation.ts";
 import type { AppContext, Env } from "../deps.ts";
 import { noteForExplain } from "../explain/endpoint.ts";
 import { wrong } from "../field-checks.ts";
 import { jsonOrUndefined } from "../message/json-value.ts";
+import { pinMarked } from "../pins/pin-marked.ts";
 import { checkModel, limitTime, respond, warn } from "../respond.ts";
 import { traceAtEnd } from "../tracing/request-trace.ts";
 import { ResponseFrames } from "./event-stream.ts";
@@ -24,11 +26,13 @@ export async function createResponse(context: AppContext, c: Context<Env>): Prom
   checkModel(context, request.chat.model);
   if (request.store) context.responses.checkRoom();
   const before = previous(context, c, request);
-  const messages = [...(before?.messages ?? []), ...request.chat.messages];
+  const messages = [...(before?.messages ?? []).map(withoutMarks), ...request.chat.messages];
   const chat = new ChatGeneration(context, c, withInstructions(request, messages), "input");
   const response = new ModelResponse(context, request, chat);
   const { generation, prompt } = chat;
-  noteForExplain(context, c, generation, 1, prompt.rendering, response.id.replace(/^resp_/, ""));
+  const { session } = request.chat;
+  const drawnId = response.id.replace(/^resp_/, "");
+  noteForExplain(context, c, generation, 1, prompt.rendering, session, drawnId);
   const owner = c.get("caller").name;
   const inputBefore =
     before === undefined ? [] : [...before.input, ...before.response.output.items];
@@ -42,7 +46,7 @@ export async function createResponse(context: AppContext, c: Context<Env>): Prom
     });
   };
   if (request.background) return inBackground(context, c, response, keep);
-  const options = { stream: request.chat.stream, ignored: chat.ignored };
+  const options = { stream: request.chat.stream, ignored: chat.ignored, pins: chat.pins };
   return respond(context, c, chat.generation, options, {
     writer: () => new ResponseFrames(response, keep),
     async whole() {
@@ -70,18 +74,20 @@ function withInstructions(
 }
 
 /** The answer comes at once; what it is about is written meanwhile and can be asked for. */
-function inBackground(
+async function inBackground(
   context: AppContext,
   c: Context<Env>,
   response: ModelResponse,
   keep: () => void,
-): Response {
+): Promise<Response> {
   const { generation, ignored } = response.chat;
   warn(c, ignored);
   traceAtEnd(context, c, generation);
   generation.start();
   limitTime(context, generation);
   keep();
+  const { pins } = response.chat;
+  if (pins.length > 0) await pinMarked(context, c, pins);
   const requestId = c.get("requestId");
   void collect(generation, (delta) => response.add(delta))
     .catch((thrown: unknown) => {

@@ -2,6 +2,7 @@
 
 import { z } from "zod";
 import type { ChatTemplateMessage } from "../../tokenizer/chat-template.ts";
+import { cacheControl, joinedMarks, marked, type MarkedMessage } from "../cache-control.ts";
 import { given, says, wrong } from "../field-checks.ts";
 import { jsonOrUndefined } from "../message/json-value.ts";
 import { checkValue } from "../schema-check.ts";
@@ -19,6 +20,7 @@ const textPart = z.object(
   {
     type: z.enum(["input_text", "output_text", "text"], says('"input_text" or "output_text"')),
     text: string,
+    cache_control: cacheControl,
   },
   says('a part like {"type": "input_text", "text": "…"}'),
 );
@@ -34,6 +36,7 @@ const message = z.strictObject({
     says('"system", "developer", "user" or "assistant"'),
   ),
   content,
+  cache_control: cacheControl,
 });
 const call = z.strictObject({
   type: z.literal("function_call"),
@@ -49,6 +52,7 @@ const output = z.strictObject({
   status: unread,
   call_id: string,
   output: content,
+  cache_control: cacheControl,
 });
 const reasoning = z.strictObject({
   type: z.literal("reasoning"),
@@ -84,8 +88,9 @@ export function toMessages(items: readonly InputItem[]): readonly ChatTemplateMe
 function toMessage(item: InputItem, at: readonly PropertyKey[]): TurnMessage {
   switch (item["type"] ?? "message") {
     case "message": {
-      const { role, content: text } = checkValue(message, item, at);
-      return { role: role === "developer" ? "system" : role, content: textOf(text) };
+      const { role, content: text, cache_control: own } = checkValue(message, item, at);
+      const name = role === "developer" ? "system" : role;
+      return { role: name, content: textOf(text), ...marked(text, own) };
     }
     case "function_call": {
       const { call_id: id, name, arguments: written } = checkValue(call, item, at);
@@ -96,8 +101,8 @@ function toMessage(item: InputItem, at: readonly PropertyKey[]): TurnMessage {
       return { role: "assistant", content: "", tool_calls: [one] };
     }
     case "function_call_output": {
-      const { call_id: id, output: text } = checkValue(output, item, at);
-      return { role: "tool", content: textOf(text), tool_call_id: id };
+      const { call_id: id, output: text, cache_control: own } = checkValue(output, item, at);
+      return { role: "tool", content: textOf(text), tool_call_id: id, ...marked(text, own) };
     }
     case "reasoning": {
       const { content: parts } = checkValue(reasoning, item, at);
@@ -109,7 +114,7 @@ function toMessage(item: InputItem, at: readonly PropertyKey[]): TurnMessage {
   }
 }
 
-interface TurnMessage extends ChatTemplateMessage {
+interface TurnMessage extends ChatTemplateMessage, MarkedMessage {
   readonly content: string;
   readonly tool_call_id?: string;
   readonly tool_calls?: readonly object[];
@@ -133,6 +138,8 @@ function joinTurns(messages: readonly TurnMessage[]): TurnMessage[] {
     const calls = [...(last.tool_calls ?? []), ...(next.tool_calls ?? [])];
     joined[joined.length - 1] = {
       ...last,
+      // Of two one is empty, so marks of the second are where they were.
+      ...joinedMarks(last, next),
       content: last.content + next.content,
       ...(calls.length === 0 ? {} : { tool_calls: calls }),
     };

@@ -130,7 +130,7 @@ describe("a pin", () => {
     const retained = new Retained(100, () => 5);
     const pins = new Pins(retained, prompts, { blockSize: 16, groups: [0, 0] }, () => 5);
     expect(pins.answer(add())).toEqual({
-      pins: [{ id: "p", numTokens: 48, numPages: 6, msLeft: 1000 }],
+      pins: [{ id: "p", numTokens: 48, numPages: 6, inHost: 0, onDisk: 0, msLeft: 1000 }],
       budget: 100,
       used: 6,
     });
@@ -142,6 +142,39 @@ describe("a pin", () => {
     expect(few.used).toBe(6);
     expect(pins.answer({ kind: "list", owner: "" }).pins.map(({ id }) => id)).toEqual(["p", "q"]);
     expect(pins.answer({ kind: "remove", owner: "", pin: "p" }).used).toBe(2);
+  });
+
+  test("that renews is one for the same content, kept to the later end, and an owner's own", () => {
+    let now = 0;
+    const retained = new Retained(6, () => now);
+    const pins = new Pins(retained, prompts, { blockSize: 16, groups: [0, 0] }, () => now);
+    const renew = (more: object = {}): string[] =>
+      pins.answer(add({ renews: true, ...more })).pins.map(({ id, msLeft }) => `${id} ${msLeft}`);
+    const [first] = renew();
+    now = 600;
+    expect(renew({ pin: "another", ttlMs: 100 })).toEqual([first!.replace("1000", "400")]);
+    expect(renew({ ttlMs: 1000 })).toEqual([first!]);
+    expect(pins.answer({ kind: "list", owner: "" }).pins).toHaveLength(1);
+    expect(renew({ owner: "you" })).not.toEqual([first!]);
+    now = 1600;
+    expect(retained.size).toBe(0);
+  });
+
+  test("says where its pages are, and holds on the disk to its end", () => {
+    const retained = new Retained(100, () => 5);
+    const onDisk: string[] = [];
+    const diskPins = {
+      add: (pin: Pin): void => void onDisk.push(`${pin.id} to ${pin.endsAt}`),
+      remove: (id: string): void => void onDisk.push(`${id} ended`),
+    };
+    const pins = new Pins(retained, prompts, { blockSize: 16, groups: [0] }, () => 5, {
+      isInHost: (key) => key === blockKey(hashes, 0, 0),
+      disk: { has: (keys) => keys.map((_, i) => i > 0) },
+      diskPins,
+    });
+    expect(pins.answer(add()).pins).toMatchObject([{ numPages: 3, inHost: 1, onDisk: 2 }]);
+    pins.answer({ kind: "remove", owner: "", pin: "p" });
+    expect(onDisk).toEqual(["p to 1005", "p ended"]);
   });
 
   test("of less than a block, of an unknown request, and of no pin are refused", () => {

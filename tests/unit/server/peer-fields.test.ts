@@ -30,6 +30,8 @@ const BOTH: Readonly<Record<string, readonly [verdict: Verdict, value: unknown]>
   bad_words: ["honoured", ["x"]],
   allowed_token_ids: ["honoured", [72, 101]],
   cache_salt: ["honoured", "s"],
+  session_id: ["honoured", "s"],
+  cache_control: ["honoured", { type: "ephemeral" }],
   return_token_ids: ["honoured", true],
   return_timing: ["honoured", true],
   kv_transfer_params: ["honoured", { remote_host: "h" }],
@@ -86,7 +88,6 @@ const BOTH: Readonly<Record<string, readonly [verdict: Verdict, value: unknown]>
   prompt_cache_options: ["warned", { ttl: "30m" }],
   prediction: ["warned", { type: "content", content: "x" }],
   cache_prompt: ["warned", true],
-  session_id: ["warned", "s"],
   request_id: ["warned", "r"],
   spaces_between_special_tokens: ["warned", true],
 };

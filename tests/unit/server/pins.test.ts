@@ -19,7 +19,11 @@ function app(deps: Parameters<typeof testApp>[0] = {}): Pinning {
   made.client.pinned = (query): PinAnswer => {
     queries.push(query);
     const id = "pin" in query ? query.pin : "pin-1";
-    return { pins: [{ id, numTokens: 32, numPages: 2, msLeft: 5000 }], budget: 10, used: 2 };
+    return {
+      pins: [{ id, numTokens: 32, numPages: 2, inHost: 2, onDisk: 1, msLeft: 5000 }],
+      budget: 10,
+      used: 2,
+    };
   };
   const ask = async (headers: Record<string, string> = {}): Promise<string> =>
     (await json(made.post("/v1/completions", { prompt: "hi" }, headers))).id;
@@ -31,7 +35,14 @@ describe("a pin", () => {
     const { ask, post, client, queries } = app();
     const id = await ask();
     const pin = pinAnswerSchema.parse(await json(post("/kv/pin", { id })));
-    expect(pin).toMatchObject({ object: "kv.pin", tokens: 32, pages: 2, budget_pages: 10 });
+    expect(pin).toMatchObject({
+      object: "kv.pin",
+      tokens: 32,
+      pages: 2,
+      host_pages: 2,
+      disk_pages: 1,
+      budget_pages: 10,
+    });
     expect(pin.id).toMatch(/^pin-[0-9a-f-]{36}$/);
     await post("/kv/pin", { id, tokens: 16, ttl: 60 });
     const request = client.sequences[0]!.request.id;

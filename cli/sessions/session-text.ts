@@ -1,0 +1,30 @@
+/** Sessions as people read them, and as they are named on the command line. */
+
+import type { SessionJson } from "../../engine/server/sessions/session-json.ts";
+
+/** What ids of answers begin with. */
+const ANSWER_ID = /^(?:chatcmpl-|cmpl-|resp_)/;
+
+/** A session by its name, or an answer by its id. */
+export function sessionField(name: string): { readonly id: string } | { readonly session: string } {
+  return ANSWER_ID.test(name) ? { id: name } : { session: name };
+}
+
+/** A session a line. */
+export function sessionLines(sessions: readonly SessionJson[]): string {
+  if (sessions.length === 0) return "there are no sessions: requests name theirs by session_id";
+  return sessions
+    .map((one) => {
+      const places = [
+        `${one.device_pages} on the device`,
+        `${one.host_pages} in host memory`,
+        `${one.disk_pages} on disk`,
+      ];
+      const end =
+        one.expires_at === null
+          ? ""
+          : `, ${one.kept_pages} kept until ${new Date(one.expires_at * 1000).toISOString()}`;
+      return `${one.session}  ${one.state}  ${one.tokens} tokens in ${one.pages} pages: ${places.join(", ")}${end}`;
+    })
+    .join("\n");
+}

@@ -1,0 +1,138 @@
+/** A conversation goes on in another process: its KV is carried there in a file, or stays on a disk. */
+
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import { sessionListSchema, sessionSchema } from "../../engine/server/sessions/session-json.ts";
+import { type Finished, post, runCli, startServer, type TestServer } from "../support/server.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const folder = temporaryFolder();
+
+/** A device of 40 blocks of 16 tokens, and a host with room for a few conversations. */
+const FLAGS = [
+  "--num-gpu-blocks-override=40",
+  "--max-model-len=600",
+  "--threads=1",
+  "--kv-connector=cpu-offload",
+];
+const HOST = "--kv-offload-size=60MiB";
+const OPENING = "A long journey begins with many small words. ".repeat(30);
+
+interface Answer {
+  readonly tokens: readonly number[];
+  readonly prompt: readonly number[];
+  /** Prompt tokens by where they came from. */
+  readonly tiers: Readonly<Record<string, number>>;
+}
+
+async function complete(
+  server: TestServer,
+  prompt: string | readonly number[],
+  more: object = {},
+): Promise<Answer> {
+  const response = await post(server, "/v1/completions", {
+    ...{ prompt, max_tokens: 12, temperature: 0, ignore_eos: true, return_token_ids: true },
+    ...more,
+  });
+  expect(response.status).toBe(200);
+  const { choices, usage } = (await response.json()) as {
+    readonly choices: readonly {
+      readonly token_ids: readonly number[];
+      readonly prompt_token_ids: readonly number[];
+    }[];
+    readonly usage: {
+      readonly prompt_tokens_details?: {
+        readonly cached_tokens_details?: Readonly<Record<string, number>>;
+      };
+    };
+  };
+  const tiers = usage.prompt_tokens_details?.cached_tokens_details ?? {};
+  return { tokens: choices[0]!.token_ids, prompt: choices[0]!.prompt_token_ids, tiers };
+}
+
+const session = (server: TestServer, ...args: readonly string[]): Promise<Finished> =>
+  runCli(["session", ...args, "--url", server.url]);
+
+/** What comes after the first answer. */
+const nextOf = ({ prompt, tokens }: Answer): number[] => [
+  ...prompt,
+  ...tokens,
+  ...prompt.slice(0, 20),
+];
+
+test("a session that was exported goes on in another process: all full blocks are found, and the answer is the same", async () => {
+  const file = join(folder, "trip.kv");
+  let first: Answer;
+  let second: Answer;
+  {
+    await using server = await startServer([...FLAGS, HOST]);
+    first = await complete(server, OPENING, { session_id: "trip" });
+    const listed = await session(server, "ls", "--json");
+    const [listing] = sessionListSchema.parse(JSON.parse(listed.stdout)).data;
+    // Of the last token there is no KV.
+    const numTokens = first.prompt.length + first.tokens.length - 1;
+    const tokens = numTokens - (numTokens % 16);
+    expect(listing).toMatchObject({ session: "trip", state: "live", tokens, pages: tokens / 16 });
+    const sent = await session(server, "export", "trip", file);
+    expect([sent.code, sent.stdout]).toEqual([0, expect.stringContaining(`wrote ${file}`)]);
+    second = await complete(server, nextOf(first));
+    const nobody = await session(server, "export", "nobody", join(folder, "none"));
+    expect([nobody.code, nobody.stderr]).toEqual([1, expect.stringContaining("not remembered")]);
+  }
+  await using server = await startServer([...FLAGS, HOST]);
+  const got = await session(server, "import", file, "--session-name", "holiday", "--json");
+  expect([got.code, got.stderr]).toEqual([0, ""]);
+  const imported = sessionSchema.parse(JSON.parse(got.stdout));
+  const { pages, tokens } = imported;
+  expect(imported).toMatchObject({ session: "holiday", state: "frozen", host_pages: pages });
+  const again = await complete(server, nextOf(first));
+  expect(again.tokens).toEqual(second.tokens);
+  expect(again.tiers["host"]).toBe(tokens);
+  const damaged = new Uint8Array(await Bun.file(file).arrayBuffer());
+  damaged[damaged.length >> 1]! ^= 1;
+  await Bun.write(file, damaged);
+  await post(server, "/reset_prefix_cache", {});
+  const refused = await session(server, "import", file);
+  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("is damaged")]);
+}, 120_000);
+
+test("a session that is frozen lies on the disk, outlives others and a restart, and thaws to the host's memory", async () => {
+  const flags = [
+    ...FLAGS,
+    "--kv-offload-size=20MiB",
+    ...["--kv-disk-path", join(folder, "disk"), "--kv-disk-size=64MiB"],
+  ];
+  let first: Answer;
+  {
+    await using server = await startServer(flags);
+    first = await complete(server, OPENING, { session_id: "trip" });
+    const frozen = await session(server, "freeze", "trip", "--session-ttl", "600", "--json");
+    const facts = sessionSchema.parse(JSON.parse(frozen.stdout));
+    const { pages } = facts;
+    expect(facts).toMatchObject({ state: "frozen", disk_pages: pages, kept_pages: pages });
+    // Others fill the disk several times.
+    for (let other = 0; other < 8; other++) await complete(server, `${other} `.repeat(250));
+    const kept = await session(server, "ls");
+    expect(kept.stdout).toContain(`${pages} on disk, ${pages} kept until 20`);
+    const thawed = await session(server, "thaw", "trip", "--json");
+    expect(sessionSchema.parse(JSON.parse(thawed.stdout))).toMatchObject({
+      state: "live",
+      host_pages: pages,
+    });
+    await session(server, "freeze", "trip");
+    server.kill("SIGKILL");
+    await server.exited;
+  }
+  await using server = await startServer(flags);
+  const again = await complete(server, nextOf(first));
+  expect(again.tiers["disk"]).toBeGreaterThan(200);
+}, 120_000);
+
+test("without a connector that keeps pages there are no sessions, and the refusal says what to start", async () => {
+  await using server = await startServer(FLAGS.slice(0, 3));
+  const refused = await session(server, "ls");
+  expect([refused.code, refused.stderr]).toEqual([
+    1,
+    expect.stringContaining("--kv-connector cpu-offload"),
+  ]);
+});
