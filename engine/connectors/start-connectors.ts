@@ -94,6 +94,7 @@ export function startConnectors<T extends PageTransfers>(
         onEvents: (_, events) => {
           for (const { kind, keys } of events) if (kind === "removed") onRemoved?.(keys);
         },
+        diskLink: config.kvDiskLink,
         ...kept,
       },
       onNews,

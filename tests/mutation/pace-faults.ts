@@ -130,8 +130,8 @@ export const PACE_FAULTS: readonly Fault[] = [
     name: "shared-leaving-blocks-forgotten",
     breaks: "a request is preempted for blocks that are about to become free",
     file: "engine/scheduler/live-sequences.ts",
-    from: "if (pool.references(id) === times && ",
-    to: "if (pool.references(id) === 1 && ",
+    from: "if (pool.references(id) === times) count++;",
+    to: "if (pool.references(id) === 1) count++;",
     tests: ["tests/unit/scheduler/in-flight.test.ts"],
   },
   {
