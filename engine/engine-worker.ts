@@ -85,7 +85,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
   };
   const isKept = started !== undefined && (config.kvDiskPath !== "" || connectors.someKeepFiles);
   const fingerprint = isKept
-    ? await modelFingerprint({ ...info, ...config, files: model.files })
+    ? modelFingerprint({ ...info, ...config, files: model.files })
     : undefined;
   const disk =
     started === undefined || fingerprint === undefined || config.kvDiskPath === ""
