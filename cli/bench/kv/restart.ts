@@ -30,7 +30,8 @@ import { wantedEvictions } from "./scenarios.ts";
 /** In this order: the second one is to be sooner. */
 const SIDES = ["cold", "restart"] as const;
 const ONE_AT_A_TIME = { requestRate: Infinity, burstiness: 1, maxConcurrency: 1 } as const;
-const POLL_MS = 50;
+const POLL_MS = 250;
+const QUIET_POLLS = 6;
 
 interface Restart {
   readonly model: string;
@@ -136,18 +137,18 @@ function openOn(
 /** Until nothing waits to be written and pages lie there. Rejects with `unavailable` when `signal` aborts. */
 async function untilStored({ target }: OpenSide, signal: AbortSignal): Promise<void> {
   let before = -1;
-  for (;;) {
+  for (let quiet = 0; quiet < QUIET_POLLS;) {
     const { text } = await control(target, "GET", "/metrics");
     const pages = gauge(text, "kvengine_connector_tier_pages");
     const waiting = gauge(text, "kvengine_connector_tier_to_store");
-    // Copies to the host go on while nothing runs: as many as before means that there are no more.
-    if (pages > 0 && waiting === 0 && pages === before) return;
+    // Copies to the host go on while nothing runs: as many as before, for a while, means that there are no more.
+    quiet = pages > 0 && waiting === 0 && pages === before ? quiet + 1 : 0;
     before = pages;
     if (signal.aborted)
       throw new KvEngineError("unavailable", "the prompts' KV is not on the disk in time", {
         hint: "a slow disk needs more time: --ready-check-timeout-sec",
       });
-    await delay(POLL_MS * 10);
+    await delay(POLL_MS);
   }
 }
 
