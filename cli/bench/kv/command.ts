@@ -49,7 +49,7 @@ const command: CommandDef = defineOurCommand("bench kv", async ({ values, positi
   };
   const { path } = model.model;
   if (scenario === "restart")
-    return end(await benchRestart(path, values, model.tokenizer, interrupt.signal, log));
+    return await end(await benchRestart(path, values, model.tokenizer, interrupt.signal, log));
   const workload = await PARTS.makeWorkload(values, { seed: values.seed }, model.tokenizer);
   const plan = loadPlan(values, workload.clients ?? CLIENTS);
   const encode = (prompt: Parameters<typeof encodePrompt>[1]): Int32Array =>
@@ -62,7 +62,7 @@ const command: CommandDef = defineOurCommand("bench kv", async ({ values, positi
   log.info(`${workingSet.blocks} blocks of ${values.blockSize} tokens come again`);
   using folders = new DiskFolders(values.kvDiskPath);
   const session = { model: path, sides, workload, plan, workingSet, scenario, folders };
-  return end(await compare(session, interrupt, log));
+  return await end(await compare(session, interrupt, log));
 });
 
 /** Bytes of a KV block, as the engine has it. */

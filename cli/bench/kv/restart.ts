@@ -100,7 +100,7 @@ async function fill(restart: Restart, folder: string, signal: AbortSignal): Prom
   const open = await openOn(restart, "fill", folder);
   try {
     const { records } = await runOn(open, workload, plan, REAL_CLOCK, options);
-    const [failed] = records.filter(({ outcome }) => outcome !== "ok");
+    const failed = records.find(({ outcome }) => outcome !== "ok");
     if (failed !== undefined)
       throw new KvEngineError("unavailable", `a prompt failed: ${failed.error ?? "no answer"}`);
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(options.readyTimeoutMs)]);
