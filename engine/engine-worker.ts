@@ -87,7 +87,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
   };
   const isKept = started !== undefined && (config.kvDiskPath !== "" || connectors.someKeepFiles);
   const fingerprintParts = { ...info, ...config, files: model.files };
-  const fingerprint = isKept ? await modelFingerprint(fingerprintParts) : undefined;
+  const fingerprint = isKept ? modelFingerprint(fingerprintParts) : undefined;
   const disk =
     started === undefined || fingerprint === undefined || config.kvDiskPath === ""
       ? undefined

@@ -64,6 +64,13 @@ export class Level {
     this.#metrics = metrics;
     this.#loads = circuitOf(`loads from tier ${name}`);
     this.#stores = circuitOf(`stores to tier ${name}`);
+    // A series that appears with its first event hides that event from rate().
+    for (const kind of ["load", "store"] as const) {
+      for (const outcome of ["ok", "none", "failed", "late", "wrong"] as const)
+        this.#count(kind, outcome, 0);
+      this.#metrics.count("tier_bytes", 0, { tier: name, kind });
+      this.#metrics.count("tier_seconds", 0, { tier: name, kind });
+    }
   }
 
   get name(): string {

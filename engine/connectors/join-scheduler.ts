@@ -9,6 +9,7 @@ import { createContext } from "./connector-context.ts";
 import type { ConnectorHost } from "./connector-host.ts";
 import { DiskPort } from "./tiers/disk-port.ts";
 import { JsTierPort, type LoadedTier } from "./tiers/js-tier-port.ts";
+import { SlowLink } from "./tiers/slow-link.ts";
 import { TransferSeries } from "./transfer-series.ts";
 import { KvConnectors } from "./kv-connectors.ts";
 import type { KvConnectorsOptions } from "./kv-connectors-options.ts";
@@ -21,6 +22,8 @@ export interface JoinOptions extends KvConnectorsOptions {
   readonly defer?: (task: () => void) => void;
   /** For the tier `disk`, where there is one. */
   readonly disk?: DiskStore;
+  /** Bytes a second that the disk is slowed down to; 0 or left out = none. */
+  readonly diskLink?: number;
   /** See `SchedulerContext.isRetained`; left out = nothing is. */
   readonly retained?: RetainedContent;
   /** See `HostPages.layout`; empty if not given. */
@@ -47,10 +50,11 @@ export function joinScheduler(
     const tools = { transfers, pages, connector: place, slowMs, now: side.now, log, wake: wakeOne };
     const portOf = ({ tier, ...rest }: LoadedTier): JsTierPort | DiskPort => {
       if (tier !== undefined) return new JsTierPort({ ...rest, tier }, tools);
-      const { disk } = options;
+      const { disk, diskLink = 0 } = options;
+      const link = diskLink === 0 ? undefined : new SlowLink(diskLink, side.now);
       if (disk === undefined) throw new KvEngineError("internal", "no disk was opened");
       const { name, driving } = rest;
-      return new DiskPort(name, driving, { ...tools, disk, flights: connectors.flights });
+      return new DiskPort(name, driving, { ...tools, disk, link, flights: connectors.flights });
     };
     const ports = host.tiersOf(place).map(portOf);
     connectors.tiers.add(ports);

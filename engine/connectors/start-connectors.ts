@@ -103,6 +103,7 @@ export function startConnectors<T extends PageTransfers>(
             if (kind === "stored" && medium === DISK_TIER) kept.diskPins?.stored(keys);
           }
         },
+        diskLink: config.kvDiskLink,
         ...kept,
       },
       onNews,

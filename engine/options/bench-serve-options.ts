@@ -59,8 +59,8 @@ export const BENCH_SERVE_OPTIONS = {
     type: "text",
     default: "",
     hint: "flags",
-    commands: ["bench serve", "bench results"],
-    help: "Flags for the server that is started: of `kvengine serve`, or of the peer; bench results: for kvengine",
+    commands: ["bench serve", "bench kv", "bench results"],
+    help: "Flags for the server that is started: of `kvengine serve`, or of the peer; bench results, bench kv --scenario restart: for kvengine",
     example: "--max-num-seqs 64",
   },
   peer: {

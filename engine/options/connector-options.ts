@@ -162,6 +162,18 @@ export const CONNECTOR_OPTIONS = {
     help: "Whether blocks go past the system's page cache on their way to the disk and back, where the file system allows it: host pages are the cache",
     example: "false",
   },
+  "kv-disk-link": {
+    group: "connectors",
+    type: "bytes",
+    default: 0,
+    min: 0,
+    max: 9_007_199_254_740_991,
+    unit: "bytes a second",
+    meaning: "as fast as it goes",
+    commands: ["serve", "bench throughput", "bench kv"],
+    help: "Slows reads and writes of `--kv-disk-path` down, to try what a slow disk would do",
+    example: "20MB",
+  },
   "kv-pin-budget": {
     group: "connectors",
     type: "number",

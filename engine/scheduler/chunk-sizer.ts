@@ -52,7 +52,7 @@ export class ChunkSizer {
   readonly #decodes: DecodeTime = new DecodeTime();
   /** Microseconds for each prompt token; 0 = not known. */
   #perToken = 0;
-  /** Steps with few prompt tokens alone were seen: what one costs is not known beyond such steps. */
+  /** No step with many prompt tokens was seen. */
   #isVague = true;
 
   /** `tpotSlo`: milliseconds that a step with decodes should take at most; 0 = no objective. */
@@ -62,6 +62,11 @@ export class ChunkSizer {
 
   /** Microseconds that a prompt token has cost lately; 0 = not known. */
   get microsPerToken(): number {
+    return this.#perToken;
+  }
+
+  /** The same, and 0 as long as steps with few prompt tokens alone were seen, of whose time the most is what any step takes. */
+  get surelyMicrosPerToken(): number {
     return this.#isVague ? 0 : this.#perToken;
   }
 

@@ -121,7 +121,7 @@ export class Scheduler {
       this.#live,
       this.#hasher,
       this.#cacheCounts,
-      () => this.#sizer.microsPerToken,
+      () => this.#sizer.surelyMicrosPerToken,
     );
     // A state that has taken in a wrong draft cannot be taken back.
     this.#drafts =

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Finished, runCli } from "../support/server.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -71,4 +72,51 @@ describe("bench kv", () => {
       expect.stringContaining("unknown flag `--port`"),
     ]);
   });
+});
+
+describe("bench kv, scenarios with a disk", () => {
+  test("restart: a server that finds its prompts on the disk, and one that computes them", async () => {
+    const folder = temporaryFolder();
+    const flags = [
+      "--scenario",
+      "restart",
+      "--restart-prompt-len",
+      "128",
+      "--kv-disk-path",
+      folder,
+    ];
+    const rounds = ["--restart-num-prompts", "2", "--ab-rounds", "1", "--ab-warmups", "0"];
+    const result = await runCli(["bench", "kv", model, ...flags, ...rounds, "--json"]);
+    expect([result.code, result.stderr]).toEqual([0, expect.stringContaining("filling")]);
+    const { runs, kv } = JSON.parse(result.stdout) as Report;
+    expect(runs.map(({ label }) => label)).toEqual(["cold", "restart"]);
+    for (const run of runs) expect(run).toMatchObject({ completed: 2, total_input_tokens: 256 });
+    const [cold, restart] = kv.sides;
+    expect(kv.refusals).toEqual([]);
+    expect(cold).toMatchObject({ tokens: { computed: 256 } });
+    // Of each prompt the last block is computed.
+    expect(restart).toMatchObject({ tokens: { computed: 32, disk: 224 } });
+    expect(readdirSync(folder)).toEqual([]);
+  }, 60_000);
+
+  test("slow-disk: more than the host holds comes again, and no verdict hangs on what comes back", async () => {
+    const result = await bench("--scenario", "slow-disk", "--ab-rounds", "1", "--json");
+    const { kv } = JSON.parse(result.stdout) as Report;
+    expect([result.code, kv.refusals]).toEqual([0, []]);
+    const [off, disk] = kv.sides;
+    expect([off?.["name"], disk?.["name"]]).toEqual(["off", "disk"]);
+    expect(disk?.["flags"]).toContain("--kv-disk-link 20000000");
+    expect(disk?.["evictedBlocks"]).toBeGreaterThan(0);
+  }, 60_000);
+
+  test("fits: with and without a disk nothing leaves the device, or there is no verdict", async () => {
+    const once = ["--ab-rounds", "1", "--json"];
+    const fits = await bench("--scenario", "fits", "--num-gpu-blocks-override", "200", ...once);
+    const { kv } = JSON.parse(fits.stdout) as Report;
+    expect(fits.code).toBe(0);
+    expect(kv.sides.map(({ evictedBlocks }) => evictedBlocks)).toEqual([0, 0]);
+    const crowded = await bench("--scenario", "fits", "--num-gpu-blocks-override", "20", ...once);
+    expect(crowded.code).toBe(1);
+    expect((JSON.parse(crowded.stdout) as Report).kv.refusals[0]).toContain("blocks were evicted");
+  }, 60_000);
 });

@@ -41,6 +41,7 @@ export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
   kvDiskSize: 2 ** 30,
   kvDiskTtl: 0,
   kvDiskDirect: true,
+  kvDiskLink: 0,
   kvPinBudget: 0.25,
   kvOffloadSize: 0,
 };

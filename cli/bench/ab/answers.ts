@@ -65,10 +65,15 @@ function difference(one: RequestRecord, two: RequestRecord): AnswerDifference {
   };
 }
 
+/** For a verdict: whether blocks must have left the device and come back, none may have, or either will do. */
+export type WantedEvictions = "some" | "none" | "any";
+
 /** What a verdict on engines that keep KV differently rests on. */
 export interface KvEvidence {
   /** Blocks that had to leave the device over the runs of all sides. */
   readonly evictedBlocks: number;
+  /** What must have become of KV; `some` when left out. */
+  readonly wanted?: WantedEvictions;
   /** Prompt tokens that came from below the device, where a side keeps KV there. */
   readonly tierHitTokens?: number;
   /** Each run against the first one, with the name of its side. */
@@ -78,15 +83,20 @@ export interface KvEvidence {
 /** Why there is none: nothing was evicted, nothing came back, or the answers are not the same. Empty = a verdict is due. */
 export function reasonsForNoVerdict({
   evictedBlocks,
+  wanted = "some",
   tierHitTokens,
   answers,
 }: KvEvidence): string[] {
   const reasons: string[] = [];
-  if (evictedBlocks === 0) {
+  if (wanted === "none" && evictedBlocks > 0) {
+    reasons.push(
+      `${evictedBlocks} blocks were evicted: KV did not fit into the device's blocks; use fewer or shorter prompts, or more blocks`,
+    );
+  } else if (wanted === "some" && evictedBlocks === 0) {
     reasons.push(
       "nothing was evicted: all KV fitted into the device's blocks, so there was nothing to lose and nothing to bring back; use more or longer prompts, or fewer blocks",
     );
-  } else if (tierHitTokens === 0) {
+  } else if (wanted === "some" && tierHitTokens === 0) {
     reasons.push(
       "nothing came back from below the device: no prompt was asked for again after its eviction",
     );

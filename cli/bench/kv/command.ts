@@ -17,11 +17,15 @@ import { keptRuns } from "../ab/kept-runs.ts";
 import { exitCode } from "../exit-code.ts";
 import { type Interrupt, listenForInterrupt } from "../interrupt.ts";
 import { encodePrompt, runOffline } from "../throughput/offline-run.ts";
+import { namedConnectors } from "../../../engine/connectors/named-connectors.ts";
 import { type BenchOutcome, PARTS } from "../parts.ts";
 import { loadPlan } from "../plan.ts";
 import { createRunDisplay } from "../progress.ts";
 import type { LoadPlan, Run, Workload } from "../types.ts";
+import { DiskFolders } from "./disk-folders.ts";
 import { kvFindings } from "./findings.ts";
+import { benchRestart } from "./restart.ts";
+import { RUN_FOLDER, scenarioSides, wantedEvictions } from "./scenarios.ts";
 import { type EngineSide, parseSides } from "./sides.ts";
 import { type WorkingSet, workingSetOf } from "./working-set.ts";
 
@@ -32,24 +36,46 @@ const command: CommandDef = defineOurCommand("bench kv", async ({ values, positi
   // What is wrong with the flags is said before anything is loaded.
   loadPlan(values);
   const report = PARTS.reporter(values, log);
+  const { scenario } = values;
   for (const side of parseSides(values.side, values))
     checkConnectorFlags(side.values, process.cwd());
   const model = await openModel(positionals[0] ?? DEFAULT_MODEL, values, log);
+  using interrupt = listenForInterrupt(() =>
+    log.info("ending; what was measured is kept, and once more ends at once"),
+  );
+  const end = async (outcome: BenchOutcome): Promise<number> => {
+    const code = await report(outcome);
+    return interrupt.signal.aborted ? EXIT.interrupted : exitCode(outcome, code);
+  };
+  const { path } = model.model;
+  if (scenario === "restart")
+    return await end(await benchRestart(path, values, model.tokenizer, interrupt.signal, log));
   const workload = await PARTS.makeWorkload(values, { seed: values.seed }, model.tokenizer);
   const plan = loadPlan(values, workload.clients ?? CLIENTS);
   const encode = (prompt: Parameters<typeof encodePrompt>[1]): Int32Array =>
     encodePrompt(model, prompt);
   const workingSet = workingSetOf(workload, encode, values.blockSize);
-  const sides = parseSides(values.side, withPool(values, workingSet, plan));
+  const sides =
+    scenario === "sides"
+      ? parseSides(values.side, withPool(values, workingSet, plan))
+      : scenarioSides(scenario, values, workingSet, plan, await pageBytesOf(path, values, log));
   log.info(`${workingSet.blocks} blocks of ${values.blockSize} tokens come again`);
-  using interrupt = listenForInterrupt(() =>
-    log.info("ending; what was measured is kept, and once more ends at once"),
-  );
-  const session = { model: model.model.path, sides, workload, plan, workingSet };
-  const outcome = await compare(session, interrupt, log);
-  const code = await report(outcome);
-  return interrupt.signal.aborted ? EXIT.interrupted : exitCode(outcome, code);
+  using folders = new DiskFolders(values.kvDiskPath);
+  const session = { model: path, sides, workload, plan, workingSet, scenario, folders };
+  return await end(await compare(session, interrupt, log));
 });
+
+/** Bytes of a KV block, as the engine has it. */
+async function pageBytesOf(
+  model: string,
+  values: OptionValues,
+  log: ConsolaInstance,
+): Promise<number> {
+  const { client } = await openSession(model, values, log);
+  const { kvBytes, numBlocks } = client.info;
+  await client.shutdown(0);
+  return kvBytes / (numBlocks + 1);
+}
 
 /** A pool of half of what comes again, unless the user says how large; at least what runs at a time, and the null block. */
 function withPool(
@@ -69,6 +95,8 @@ interface KvSession {
   readonly workload: Workload;
   readonly plan: LoadPlan;
   readonly workingSet: WorkingSet;
+  readonly scenario: OptionValues["scenario"];
+  readonly folders: DiskFolders;
 }
 
 async function compare(
@@ -76,7 +104,7 @@ async function compare(
   { signal }: Interrupt,
   log: ConsolaInstance,
 ): Promise<BenchOutcome> {
-  const { sides, workingSet } = session;
+  const { sides, workingSet, scenario } = session;
   const pools = new Map<string, number>();
   const { abRounds: rounds = 1, abWarmups: warmUps = 0 } = sides[0]?.values ?? {};
   const interleaved = await interleave({
@@ -97,22 +125,25 @@ async function compare(
   const { runs, warnings } = keptRuns(interleaved, sides.length, reason);
   const compared = sides.map(({ name, flags, values }) => ({
     ...{ name, flags, numBlocks: pools.get(name) ?? 0 },
-    keepsBelow: values.kvConnector.length > 0,
+    keepsBelow: namedConnectors(values).length > 0,
   }));
   return {
     runs,
     sides: sides.map(({ name }) => name),
     warnings,
-    kv: kvFindings(compared, runs, workingSet.blocks),
+    kv: kvFindings(compared, runs, workingSet.blocks, wantedEvictions(scenario)),
   };
 }
 
 async function runSide(
-  { model, workload, plan }: KvSession,
-  { name, values }: EngineSide,
+  { model, workload, plan, folders }: KvSession,
+  { name, values: given }: EngineSide,
   signal: AbortSignal,
   log: ConsolaInstance,
 ): Promise<{ readonly run: Run; readonly numBlocks: number }> {
+  // What a run leaves on a disk is not for the next one.
+  const folder = given.kvDiskPath === RUN_FOLDER ? await folders.make() : undefined;
+  const values = folder === undefined ? given : { ...given, kvDiskPath: folder };
   const session = await openSession(model, values, log);
   try {
     const observer = createRunDisplay(values.progress);
@@ -122,6 +153,7 @@ async function runSide(
     return { run, numBlocks: session.client.info.numBlocks };
   } finally {
     await session.client.shutdown(0);
+    if (folder !== undefined) folders.remove(folder);
   }
 }
 

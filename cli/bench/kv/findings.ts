@@ -1,6 +1,6 @@
 /** What the caches of each side did, and whether a verdict may be given. */
 
-import { compareAnswers, reasonsForNoVerdict } from "../ab/answers.ts";
+import { compareAnswers, reasonsForNoVerdict, type WantedEvictions } from "../ab/answers.ts";
 import { counterTotal } from "../metrics/counters.ts";
 import { mean, sum } from "../metrics/distribution.ts";
 import { promptSources } from "../metrics/prompt-sources.ts";
@@ -11,17 +11,22 @@ import type { Run } from "../types.ts";
 export interface ComparedSide {
   readonly name: string;
   readonly flags: string;
-  /** KV blocks of its device. */
-  readonly numBlocks: number;
+  /** KV blocks of its device, where they are known. */
+  readonly numBlocks?: number;
   /** It has a connector. */
   readonly keepsBelow: boolean;
 }
 
-/** @param runs of all sides, labelled by their names. */
+/**
+ * @param runs of all sides, labelled by their names.
+ * @param workingSet blocks that come again, where that is known.
+ * @param wanted what must have become of KV for a verdict.
+ */
 export function kvFindings(
   sides: readonly ComparedSide[],
   runs: readonly Run[],
-  workingSet: number,
+  workingSet: number | undefined,
+  wanted: WantedEvictions = "some",
 ): KvFindings {
   const found = sides.map((side) =>
     sideOf(
@@ -32,6 +37,7 @@ export function kvFindings(
   const [reference, ...others] = runs;
   const below = found.filter((_, i) => sides[i]?.keepsBelow).map(({ tokens }) => tokens);
   const refusals = reasonsForNoVerdict({
+    wanted,
     evictedBlocks: sum(found.map(({ evictedBlocks }) => evictedBlocks)),
     ...(below.length === 0 ? {} : { tierHitTokens: sum(below.map(tokensBelow)) }),
     answers: others.map((run) => ({
@@ -39,7 +45,7 @@ export function kvFindings(
       comparison: compareAnswers(reference ?? run, run),
     })),
   });
-  return { workingSet, sides: found, refusals };
+  return { ...(workingSet === undefined ? {} : { workingSet }), sides: found, refusals };
 }
 
 /** Means over its runs. */
@@ -51,7 +57,7 @@ function sideOf({ name, flags, numBlocks }: ComparedSide, runs: readonly Run[]):
   return {
     name,
     flags,
-    numBlocks,
+    ...(numBlocks === undefined ? {} : { numBlocks }),
     tokens: Object.fromEntries(
       names.map((source) => [source, mean(sources.map((tokens) => tokens[source] ?? 0))]),
     ),

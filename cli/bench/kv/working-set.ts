@@ -6,6 +6,8 @@ import type { Answer, Conversation, Prompt, Workload } from "../types.ts";
 export interface WorkingSet {
   /** Whole blocks that more than one prompt begins with. */
   readonly blocks: number;
+  /** Blocks that all prompts and answers fill. */
+  readonly total: number;
   /** Blocks of the longest prompt with its answer. */
   readonly longest: number;
 }
@@ -19,9 +21,11 @@ export function workingSetOf(
   const uses = new Map<string, number>();
   const root = noneHash("0");
   let longest = 0;
+  let numOwn = 0;
   for (const conversation of workload.conversations) {
     for (const { prompt, maxTokens } of promptsOf(conversation)) {
       const tokenIds = encode(prompt);
+      numOwn += 1 + Math.ceil(maxTokens / blockSize);
       longest = Math.max(longest, Math.ceil((tokenIds.length + maxTokens) / blockSize));
       const hashes = hashBlocks(root, tokenIds, blockSize);
       for (let at = 0; at < hashes.length; at += HASH_WORDS) {
@@ -30,7 +34,8 @@ export function workingSetOf(
       }
     }
   }
-  return { blocks: [...uses.values()].filter((count) => count > 1).length, longest };
+  const blocks = [...uses.values()].filter((count) => count > 1).length;
+  return { blocks, total: uses.size + numOwn, longest };
 }
 
 /** Words of a block's hash. */

@@ -21,14 +21,14 @@ export function kvSection({ workingSet, sides, refusals }: KvFindings): Section 
     rows: sides.map((side) => [
       side.name,
       side.flags,
-      String(side.numBlocks),
+      String(side.numBlocks ?? "-"),
       formatNumber(side.evictedBlocks),
       formatNumber(side.preemptions),
       ...sources.map((source) => formatNumber(side.tokens[source] ?? 0)),
       formatNumber(side.cpuMsPerToken),
     ]),
     notes: [
-      `${workingSet} blocks come again.`,
+      ...(workingSet === undefined ? [] : [`${workingSet} blocks come again.`]),
       ...(refusals.length === 0 ? ["The answers are the same on all sides."] : []),
       ...refusals.map((reason) => `No verdict: ${reason}.`),
     ],

@@ -35,8 +35,8 @@ interface RateProbe {
 
 /** What the caches of `bench kv` did. */
 export interface KvFindings {
-  /** KV blocks that more than one prompt begins with. */
-  readonly workingSet: number;
+  /** KV blocks that more than one prompt begins with, where they were counted. */
+  readonly workingSet?: number;
   readonly sides: readonly KvSide[];
   /** Why there is no verdict; empty = the comparisons stand. */
   readonly refusals: readonly string[];
@@ -47,8 +47,8 @@ export interface KvSide {
   readonly name: string;
   /** Its own flags, as written. */
   readonly flags: string;
-  /** KV blocks of the device. */
-  readonly numBlocks: number;
+  /** KV blocks of the device, where they are known. */
+  readonly numBlocks?: number;
   /** Prompt tokens by source: `computed`, `device`, tiers below. */
   readonly tokens: Readonly<Record<string, number>>;
   /** Blocks with cached content that were given to others. */

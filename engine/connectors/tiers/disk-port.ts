@@ -12,6 +12,7 @@ import { toKvEngineError } from "../../errors.ts";
 import type { Flights } from "../flights.ts";
 import type { HostPages } from "../host-pages.ts";
 import type { LogLine } from "../connector-log.ts";
+import type { SlowLink } from "./slow-link.ts";
 import { TierRates } from "./tier-rates.ts";
 
 export interface DiskPortTools {
@@ -24,11 +25,16 @@ export interface DiskPortTools {
   /** Milliseconds, monotonic. */
   readonly now: () => number;
   readonly log: LogLine;
+  /** Where the disk is to be slow. */
+  readonly link?: SlowLink | undefined;
   /** There are results. */
   readonly wake: () => void;
 }
 
 type Kind = TierResult["kind"];
+
+/** Pages of one load: the first go on to the device while the next are read. */
+const MOST_OF_LOAD = 8;
 
 interface Move {
   readonly kind: Kind;
@@ -50,17 +56,21 @@ export class DiskPort implements TierPort {
   readonly isUsable = true;
   readonly isDurable = true;
   readonly rates: TierRates;
+  readonly #storeRates: TierRates;
   readonly #tools: DiskPortTools;
   /** In order of their deadlines: all have the same time. */
   readonly #moves = new Map<number, Move>();
   readonly #busy: Record<Kind, number> = { load: 0, store: 0 };
   #results: TierResult[] = [];
   #onEnded: PromiseWithResolvers<void> | undefined;
+  #isClosed = false;
 
   constructor(name: string, driving: TierDriving, tools: DiskPortTools) {
     this.name = name;
     this.driving = driving;
-    this.rates = new TierRates(tools.transfers.pageBytes, tools.now);
+    const { pageBytes } = tools.transfers;
+    this.#storeRates = new TierRates(pageBytes, tools.now);
+    this.rates = new TierRates(pageBytes, tools.now, this.#storeRates);
     this.#tools = tools;
   }
 
@@ -92,6 +102,12 @@ export class DiskPort implements TierPort {
   }
 
   move(kind: Kind, keys: readonly BlockKey[], pages: readonly PageId[]): void {
+    const most = kind === "load" ? MOST_OF_LOAD : keys.length;
+    for (let from = 0; from < keys.length; from += most)
+      this.#move(kind, keys.slice(from, from + most), pages.slice(from, from + most));
+  }
+
+  #move(kind: Kind, keys: readonly BlockKey[], pages: readonly PageId[]): void {
     const { disk, pages: host, connector, flights, now } = this.#tools;
     host.check(connector, pages);
     const [begunAt, { epoch }] = [now(), host];
@@ -100,8 +116,10 @@ export class DiskPort implements TierPort {
     const isWhole =
       kind === "load" || keys.every((key, i) => host.keyOf(pages[i] as PageId) === key);
     this.#busy[kind] += pages.length;
-    if (kind === "store") host.beginRead(pages);
-    else {
+    if (kind === "store") {
+      host.beginRead(pages);
+      this.#storeRates.begun(pages.length);
+    } else {
       host.beginFlight(Int32Array.from(pages));
       for (const page of pages) host.setKey(page, undefined);
       this.rates.begun(pages.length);
@@ -112,9 +130,16 @@ export class DiskPort implements TierPort {
       this.#moves.set(id, move);
     };
     const onEnded = (result: FlightResult): void => this.#ended(result.id, move, result);
-    const begun =
-      isWhole && this.#try(kind, () => flights.beginOther(begin, onEnded)) !== undefined;
-    if (!begun) this.#ended(undefined, move, undefined);
+    const start = (): void => {
+      const begun =
+        isWhole &&
+        !this.#isClosed &&
+        this.#try(kind, () => flights.beginOther(begin, onEnded)) !== undefined;
+      if (!begun) this.#ended(undefined, move, undefined);
+    };
+    const { link, transfers } = this.#tools;
+    if (link === undefined) start();
+    else link.after(pages.length * transfers.pageBytes, start);
   }
 
   remove(keys: readonly BlockKey[]): void {
@@ -155,6 +180,7 @@ export class DiskPort implements TierPort {
 
   async shutdown(deadline: number): Promise<void> {
     const { disk, now, log } = this.#tools;
+    this.#isClosed = true;
     try {
       const hasEnded = await disk.close(Math.max(0, deadline - now()));
       if (!hasEnded) log("warn", `tier ${this.name}: what is being written has not ended in time`);
@@ -177,8 +203,9 @@ export class DiskPort implements TierPort {
       const isThere = outcomeOf(i) === "ok";
       // One that is late is nobody's any more, whatever has come.
       if (kind === "load" && isThere && !move.isLate) host.setKey(page, keys[i]);
-      if (kind === "load") this.rates.ended(isThere);
     }
+    const rates = kind === "load" ? this.rates : this.#storeRates;
+    rates.ended(pages.length, pages.length - failed.size);
     this.#busy[kind] -= pages.length;
     if (kind === "store") host.endRead(pages);
     else host.endFlight(Int32Array.from(pages));

@@ -234,7 +234,7 @@ export class JsTierPort implements TierPort {
     if (epoch !== host.epoch && ended.outcome === "ok") ended = { outcome: "older" };
     if (ended.outcome === "ok") host.setKey(page, key);
     host.endFlight(Int32Array.of(page));
-    this.rates.ended(ended.outcome === "ok");
+    this.rates.ended(1, ended.outcome === "ok" ? 1 : 0);
     this.#end({ kind: "load", key, page, ...ended, ms: now() - begunAt });
   }
 

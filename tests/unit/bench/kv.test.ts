@@ -70,8 +70,16 @@ describe("the working set", () => {
     const conversations = [100, 200, 100, 200, 300].map((document, i) =>
       asking(`q${i}`, tokens(document, 37, i)),
     );
-    expect(workingSetOf({ conversations }, encode, 8)).toEqual({ blocks: 8, longest: 6 });
-    expect(workingSetOf({ conversations }, encode, 32)).toEqual({ blocks: 2, longest: 2 });
+    expect(workingSetOf({ conversations }, encode, 8)).toEqual({
+      blocks: 8,
+      total: 22,
+      longest: 6,
+    });
+    expect(workingSetOf({ conversations }, encode, 32)).toEqual({
+      blocks: 2,
+      total: 13,
+      longest: 2,
+    });
     expect(workingSetOf({ conversations }, encode, 64).blocks).toBe(0);
     expect(workingSetOf({ conversations: conversations.slice(0, 2) }, encode, 8).blocks).toBe(0);
   });
@@ -82,7 +90,11 @@ describe("the working set", () => {
       tokenIds: [...encode(tokens(1, 8)(before)), ...(before[0]?.tokenIds ?? []), 7, 7, 7, 7, 7],
     }));
     // 8 tokens; then those, 4 answered and 5 asked.
-    expect(workingSetOf({ conversations: [chat] }, encode, 4)).toEqual({ blocks: 2, longest: 6 });
+    expect(workingSetOf({ conversations: [chat] }, encode, 4)).toEqual({
+      blocks: 2,
+      total: 8,
+      longest: 6,
+    });
   });
 });
 

@@ -272,6 +272,7 @@ describe("the engine's part", () => {
       kvDiskSize: 10 * 2 ** 30,
       kvDiskTtl: 0,
       kvDiskDirect: true,
+      kvDiskLink: 0,
       kvPinBudget: 0.25,
       kvOffloadSize: 0,
     });

@@ -267,3 +267,15 @@ test("equal results give equal sizes; a size is a whole number from 1 to the cei
     propertyRuns(500),
   );
 });
+
+describe("what a prompt token surely costs", () => {
+  test("is not known from the few that a cached prompt leaves, and is that of the first long step", () => {
+    const sizer = new ChunkSizer(0);
+    sizer.observe({ decodes: 0, promptTokens: 16, micros: 16_000 });
+    expect([sizer.microsPerToken, sizer.surelyMicrosPerToken]).toEqual([1000, 0]);
+    sizer.observe({ decodes: 0, promptTokens: 1000, micros: 100_000 });
+    expect([sizer.microsPerToken, sizer.surelyMicrosPerToken]).toEqual([100, 100]);
+    sizer.observe({ decodes: 0, promptTokens: 16, micros: 1600 });
+    expect(sizer.surelyMicrosPerToken).toBe(100);
+  });
+});
