@@ -30,3 +30,31 @@ export class Asked<T> {
     for (const question of this.#open.splice(0)) question.reject(error);
   }
 }
+
+/** Questions whose answers come in any order. */
+export class Numbered<T> {
+  readonly #open = new Map<number, PromiseWithResolvers<T>>();
+  #last = 0;
+
+  get length(): number {
+    return this.#open.size;
+  }
+
+  /** The number of a question that is about to be sent, and its answer. */
+  next(): readonly [number: number, answer: Promise<T>] {
+    const question = Promise.withResolvers<T>();
+    this.#open.set(++this.#last, question);
+    return [this.#last, question.promise];
+  }
+
+  settle(number: number, answer: T | Error): void {
+    const question = this.#open.get(number);
+    this.#open.delete(number);
+    if (answer instanceof Error) question?.reject(answer);
+    else question?.resolve(answer);
+  }
+
+  refuseAll(error: Error): void {
+    for (const number of [...this.#open.keys()]) this.settle(number, error);
+  }
+}

@@ -1,6 +1,6 @@
 /** The engine's verbs on the HTTP side. Owns the Worker, knows none of its objects. */
 
-import { Asked } from "./asked.ts";
+import { Asked, Numbered } from "./asked.ts";
 import type { EngineConfig } from "./config.ts";
 import type { LogLine } from "./connectors/connector-log.ts";
 import { hangError, HangWatchdog } from "./connectors/hang-watchdog.ts";
@@ -8,57 +8,27 @@ import type { PinAnswer, PinQuery } from "./connectors/pin-query.ts";
 import { createHookWord } from "./connectors/hook-turn.ts";
 import { namedConnectors } from "./connectors/named-connectors.ts";
 import type { FromEngine, ToEngine } from "./engine-messages.ts";
+import type { EngineClient, Observe, PrefixCacheReset } from "./engine-verbs.ts";
 import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
 import type { ExplainQuery, PromptFacts } from "./explain/facts.ts";
+import type { GrammarAnswer } from "./grammars.ts";
 import { MAX_AHEAD, weightOf } from "./read-ahead.ts";
-import type { EngineInfo, EngineStats, Finish, GenerateRequest, TokenEvent } from "./request.ts";
+import type {
+  EngineInfo,
+  EngineStats,
+  GenerateRequest,
+  GrammarSource,
+  TokenEvent,
+} from "./request.ts";
 import type { StepsProfile } from "./runner/profile.ts";
 import { checkRequest, type RequestLimits } from "./request-limits.ts";
-import { eachEvent } from "./token-events.ts";
+import { eachEvent, failureOf } from "./token-events.ts";
+import { withOwnPrompt } from "./own-prompt.ts";
 import { type TokenSource, TokenStream } from "./token-stream.ts";
 import { UntoldReaders } from "./untold-readers.ts";
 
-export type { TokenSource };
-
-export interface PrefixCacheReset {
-  readonly resetExternal?: boolean;
-}
-/** Sees an event, and when the engine had it (as `epochMs`). Must not throw. */
-export type Observe = (event: TokenEvent, at: number) => void;
-
-export interface EngineClient {
-  readonly info: EngineInfo;
-  /** What `generate` refuses by. */
-  readonly limits: RequestLimits;
-  /** As of the last message from the engine. */
-  stats(): EngineStats;
-  /** Called with the numbers of each message, so that no step is missed. Must not throw. */
-  onStats(callback: (stats: EngineStats) => void): void;
-  /**
-   * Queues a request at once. Throws, before anything is queued, when it can never be served (`invalid_request`,
-   * `context_length_exceeded`) or nothing is served any more (`unavailable`). The events can be read once; the last has
-   * `finish`, also after an error. Leaving them early aborts the request. `observe` sees them as they come, until they are left.
-   */
-  generate(request: GenerateRequest, observe?: Observe): TokenSource;
-  /** Ends a live request of this id; its stream ends with reason `abort`. */
-  abort(id: string): void;
-  /**
-   * Later requests find no KV that was computed before, with `resetExternal` (the default) none that connectors keep either; running ones
-   * keep theirs. Answers the new generation's number.
-   */
-  resetPrefixCache(options?: PrefixCacheReset): Promise<number>;
-  /** What of a request's prompt was cached, and why the rest was not; undefined = the request is not remembered. */
-  explain(query: ExplainQuery): Promise<PromptFacts | undefined>;
-  /** Makes, ends or lists pins: content that is to stay in the host's pages. Throws what is wrong with the query. */
-  pin(query: PinQuery): Promise<PinAnswer>;
-  /** What ops have cost since the last call, where it was counted; `on`: whether it is from here on. For measurement. */
-  takeProfile(on: boolean): Promise<StepsProfile>;
-  /** Refuses new requests, waits up to `timeoutMs` for those that run, aborts the rest, ends the engine. */
-  shutdown(timeoutMs: number): Promise<void>;
-  /** Called once when the engine has died; every request has had its error then. At once if it is dead already. */
-  onFatal(callback: (error: KvEngineError) => void): void;
-}
+export type { EngineClient, Observe, PrefixCacheReset, TokenSource };
 
 /** Starts the engine in a Worker. Throws what the model file, the options, the connectors or the memory forbid. */
 export async function createEngineClient(
@@ -106,7 +76,10 @@ class WorkerEngineClient implements EngineClient {
   readonly #ready: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #ended: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #profiles = new Asked<StepsProfile>();
-  readonly #asked = [this.#resets, this.#explanations, this.#pins, this.#profiles] as const;
+  readonly #grammars = new Numbered<GrammarAnswer>();
+  readonly #asked: readonly Pick<Asked<unknown>, "length" | "refuseAll">[] = [
+    ...[this.#resets, this.#explanations, this.#pins, this.#profiles, this.#grammars],
+  ];
   #onIdle: (() => void) | undefined;
   #info: EngineInfo | undefined;
   #limits: RequestLimits | undefined;
@@ -178,6 +151,13 @@ class WorkerEngineClient implements EngineClient {
     this.#handles.set(request.id, handle);
     this.#post({ type: "add", handle, request: withOwnPrompt(request) });
     return stream;
+  }
+
+  async compileGrammar(source: GrammarSource): Promise<GrammarAnswer> {
+    this.#checkAlive();
+    const [number, answer] = this.#grammars.next();
+    this.#post({ type: "compileGrammar", number, source });
+    return answer;
   }
 
   abort(id: string): void {
@@ -282,6 +262,12 @@ class WorkerEngineClient implements EngineClient {
         this.#taken += weightOf(message.events);
         this.#untold.tellSoon();
         break;
+      case "grammarCompiled":
+        this.#grammars.settle(
+          message.number,
+          "code" in message.answer ? errorFromData(message.answer) : message.answer,
+        );
+        break;
       case "prefixCacheReset":
         this.#resets.answer(message.generation);
         break;
@@ -331,11 +317,7 @@ class WorkerEngineClient implements EngineClient {
   }
 
   #fail(handle: number, error: ErrorData): void {
-    const promptTokens = this.#live.get(handle)?.request.promptTokenIds.length ?? 0;
-    const usage = { promptTokens, completionTokens: 0, cachedTokens: 0 };
-    const timing = { queued: 0, prefill: 0, decode: 0 };
-    const finish: Finish = { reason: "error", error, usage, timing };
-    this.#push(handle, epochMs(), { tokenIds: [], logprobs: [], finish });
+    this.#push(handle, epochMs(), failureOf(this.#live.get(handle)?.request, error));
   }
 
   #abandon(handle: number): void {
@@ -380,11 +362,4 @@ class WorkerEngineClient implements EngineClient {
     this.#ended.resolve();
     for (const callback of this.#onFatal) callback(error);
   }
-}
-
-/** A view into a larger buffer would cross with all of it. */
-function withOwnPrompt(request: GenerateRequest): GenerateRequest {
-  const { promptTokenIds } = request;
-  if (promptTokenIds.byteLength === promptTokenIds.buffer.byteLength) return request;
-  return { ...request, promptTokenIds: promptTokenIds.slice() };
 }
