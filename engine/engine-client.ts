@@ -13,11 +13,19 @@ import type { EngineClient, Observe, PrefixCacheReset } from "./engine-verbs.ts"
 import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorFromData, errorToData, KvEngineError } from "./errors.ts";
 import type { ExplainQuery, PromptFacts } from "./explain/facts.ts";
+import type { GrammarAnswer } from "./grammars.ts";
 import { MAX_AHEAD, weightOf } from "./read-ahead.ts";
-import type { EngineInfo, EngineStats, Finish, GenerateRequest, TokenEvent } from "./request.ts";
+import type {
+  EngineInfo,
+  EngineStats,
+  GenerateRequest,
+  GrammarSource,
+  TokenEvent,
+} from "./request.ts";
 import type { StepsProfile } from "./runner/profile.ts";
 import { checkRequest, type RequestLimits } from "./request-limits.ts";
-import { eachEvent } from "./token-events.ts";
+import { eachEvent, failureOf } from "./token-events.ts";
+import { withOwnPrompt } from "./own-prompt.ts";
 import { type TokenSource, TokenStream } from "./token-stream.ts";
 import { UntoldReaders } from "./untold-readers.ts";
 
@@ -70,7 +78,10 @@ class WorkerEngineClient implements EngineClient {
   readonly #ended: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #profiles = new Asked<StepsProfile>();
   readonly #moves = new AskedJobs<SessionAnswer>();
-  readonly #asked = [this.#resets, this.#explanations, this.#pins, this.#profiles] as const;
+  readonly #grammars = new AskedJobs<GrammarAnswer>();
+  readonly #asked: readonly Pick<Asked<unknown>, "length" | "refuseAll">[] = [
+    ...[this.#resets, this.#explanations, this.#pins, this.#profiles, this.#moves, this.#grammars],
+  ];
   #onIdle: (() => void) | undefined;
   #info: EngineInfo | undefined;
   #limits: RequestLimits | undefined;
@@ -142,6 +153,13 @@ class WorkerEngineClient implements EngineClient {
     this.#handles.set(request.id, handle);
     this.#post({ type: "add", handle, request: withOwnPrompt(request) });
     return stream;
+  }
+
+  async compileGrammar(source: GrammarSource): Promise<GrammarAnswer> {
+    this.#checkAlive();
+    const { job, answer } = this.#grammars.next();
+    this.#post({ type: "compileGrammar", job, source });
+    return answer;
   }
 
   abort(id: string): void {
@@ -228,7 +246,7 @@ class WorkerEngineClient implements EngineClient {
   #isAwaited(): boolean {
     if (this.#fatal !== undefined || this.#stopped) return false;
     const isStarting = this.#info === undefined;
-    const isAsked = this.#asked.some(({ length }) => length > 0) || this.#moves.length > 0;
+    const isAsked = this.#asked.some(({ length }) => length > 0);
     return isStarting || this.#stopping || this.#live.size > 0 || isAsked;
   }
 
@@ -252,6 +270,11 @@ class WorkerEngineClient implements EngineClient {
         eachEvent(message.events, (handle, event) => this.#push(handle, message.at, event));
         this.#taken += weightOf(message.events);
         this.#untold.tellSoon();
+        break;
+      case "grammarCompiled":
+        if ("code" in message.answer)
+          this.#grammars.refuse(message.job, errorFromData(message.answer));
+        else this.#grammars.answer(message.job, message.answer);
         break;
       case "prefixCacheReset":
         this.#resets.answer(message.generation);
@@ -307,11 +330,7 @@ class WorkerEngineClient implements EngineClient {
   }
 
   #fail(handle: number, error: ErrorData): void {
-    const promptTokens = this.#live.get(handle)?.request.promptTokenIds.length ?? 0;
-    const usage = { promptTokens, completionTokens: 0, cachedTokens: 0 };
-    const timing = { queued: 0, prefill: 0, decode: 0 };
-    const finish: Finish = { reason: "error", error, usage, timing };
-    this.#push(handle, epochMs(), { tokenIds: [], logprobs: [], finish });
+    this.#push(handle, epochMs(), failureOf(this.#live.get(handle)?.request, error));
   }
 
   #abandon(handle: number): void {
@@ -340,7 +359,7 @@ class WorkerEngineClient implements EngineClient {
 
   /** Who waits for an answer that does not come any more. */
   #rejectAsked(error: KvEngineError): void {
-    for (const asked of [...this.#asked, this.#moves]) asked.refuseAll(error);
+    for (const asked of this.#asked) asked.refuseAll(error);
   }
 
   #die(data: ErrorData): void {
@@ -356,11 +375,4 @@ class WorkerEngineClient implements EngineClient {
     this.#ended.resolve();
     for (const callback of this.#onFatal) callback(error);
   }
-}
-
-/** A view into a larger buffer would cross with all of it. */
-function withOwnPrompt(request: GenerateRequest): GenerateRequest {
-  const { promptTokenIds } = request;
-  if (promptTokenIds.byteLength === promptTokenIds.buffer.byteLength) return request;
-  return { ...request, promptTokenIds: promptTokenIds.slice() };
 }

@@ -12,8 +12,9 @@ import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
 import { type ErrorData, errorToData, KvEngineError, toKvEngineError } from "./errors.ts";
 import type { Explainer } from "./explain/explainer.ts";
+import type { GrammarAnswer, Grammars } from "./grammars.ts";
 import { ReadAhead, weightOf } from "./read-ahead.ts";
-import type { EngineInfo } from "./request.ts";
+import type { EngineInfo, GenerateRequest, GrammarSource } from "./request.ts";
 import type { ModelRunner } from "./runner/model-runner.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
 
@@ -27,6 +28,8 @@ export interface EngineParts {
   readonly transfers?: Pick<PageTransfers, "stop">;
   /** Unless nothing is to be remembered. */
   readonly explainer?: Pick<Explainer, "explain">;
+  /** Unless nothing can be compiled. */
+  readonly grammars?: Grammars;
   /** Where connectors keep pages. */
   readonly pins?: Pick<Pins, "answer">;
   readonly sessions?: Pick<Sessions, "answer">;
@@ -46,6 +49,7 @@ export class EngineHost {
   #explainer: EngineParts["explainer"];
   #pins: EngineParts["pins"];
   #sessions: EngineParts["sessions"];
+  #grammars: EngineParts["grammars"];
   #stopped = false;
 
   constructor(post: (message: FromEngine) => void, start: StartEngine) {
@@ -65,7 +69,7 @@ export class EngineHost {
         break;
       case "add":
         try {
-          this.#running().add(message.handle, message.request);
+          this.#running().add(message.handle, this.#withGrammar(message.request));
         } catch (thrown) {
           this.#post({
             type: "refused",
@@ -79,6 +83,9 @@ export class EngineHost {
         break;
       case "taken":
         this.#readAhead.taken(message.weight);
+        break;
+      case "compileGrammar":
+        void this.#compileGrammar(message.job, message.source);
         break;
       case "ping":
         this.#post({ type: "pong" });
@@ -114,6 +121,7 @@ export class EngineHost {
       this.#explainer = parts.explainer;
       this.#pins = parts.pins;
       this.#sessions = parts.sessions;
+      this.#grammars = parts.grammars;
       const engine = new Engine(
         scheduler,
         runner,
@@ -130,6 +138,30 @@ export class EngineHost {
       if (!this.#stopped)
         this.#post({ type: "fatal", error: errorToData(toKvEngineError(thrown)) });
     }
+  }
+
+  #withGrammar(request: GenerateRequest): GenerateRequest {
+    if (request.grammar === undefined) return request;
+    return { ...request, grammar: this.#compiler().take(request.grammar) };
+  }
+
+  async #compileGrammar(job: number, source: GrammarSource): Promise<void> {
+    const answer = await this.#compileOrError(source);
+    this.#post({ type: "grammarCompiled", job, answer });
+  }
+
+  async #compileOrError(source: GrammarSource): Promise<GrammarAnswer | ErrorData> {
+    try {
+      return await this.#compiler().compile(source);
+    } catch (thrown) {
+      return errorToData(toKvEngineError(thrown));
+    }
+  }
+
+  #compiler(): Grammars {
+    if (this.#grammars === undefined)
+      throw new KvEngineError("unsupported", "this engine compiles no grammars");
+    return this.#grammars;
   }
 
   #pin(query: PinQuery): PinAnswer | ErrorData {

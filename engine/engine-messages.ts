@@ -6,8 +6,9 @@ import type { PinAnswer, PinQuery } from "./connectors/pin-query.ts";
 import type { SessionAnswer, SessionQuery } from "./connectors/sessions/session-query.ts";
 import type { ErrorData } from "./errors.ts";
 import type { ExplainQuery, PromptFacts } from "./explain/facts.ts";
+import type { GrammarAnswer } from "./grammars.ts";
 import type { StepsProfile } from "./runner/profile.ts";
-import type { EngineInfo, EngineStats, GenerateRequest } from "./request.ts";
+import type { EngineInfo, EngineStats, GenerateRequest, GrammarSource } from "./request.ts";
 import type { RequestLimits } from "./request-limits.ts";
 import type { StepEvents } from "./scheduler/step-events.ts";
 
@@ -20,6 +21,8 @@ export type ToEngine =
   | { readonly type: "taken"; readonly weight: number }
   /** Answered by `pong` at once: the thread is not held up. */
   | { readonly type: "ping" }
+  /** Answered by `grammarCompiled`, in any order. */
+  | { readonly type: "compileGrammar"; readonly job: number; readonly source: GrammarSource }
   /** Answered by `prefixCacheReset`, in order. */
   | { readonly type: "resetPrefixCache"; readonly resetExternal: boolean }
   /** Answered by `explained`, in order. */
@@ -49,6 +52,11 @@ export type FromEngine =
     }
   /** The request was not queued. */
   | { readonly type: "refused"; readonly handle: number; readonly error: ErrorData }
+  | {
+      readonly type: "grammarCompiled";
+      readonly job: number;
+      readonly answer: GrammarAnswer | ErrorData;
+    }
   /** `generation`: of the cached KV that is found from here on. */
   | { readonly type: "prefixCacheReset"; readonly generation: number }
   /** Without facts: the request is not remembered. */

@@ -4,7 +4,14 @@ import type { PinAnswer, PinQuery } from "./connectors/pin-query.ts";
 import type { SessionAnswer, SessionQuery } from "./connectors/sessions/session-query.ts";
 import type { KvEngineError } from "./errors.ts";
 import type { ExplainQuery, PromptFacts } from "./explain/facts.ts";
-import type { EngineInfo, EngineStats, GenerateRequest, TokenEvent } from "./request.ts";
+import type { GrammarAnswer } from "./grammars.ts";
+import type {
+  EngineInfo,
+  EngineStats,
+  GenerateRequest,
+  GrammarSource,
+  TokenEvent,
+} from "./request.ts";
 import type { RequestLimits } from "./request-limits.ts";
 import type { StepsProfile } from "./runner/profile.ts";
 import type { TokenSource } from "./token-stream.ts";
@@ -29,6 +36,8 @@ export interface EngineClient {
    * `finish`, also after an error. Leaving them early aborts the request. `observe` sees them as they come, until they are left.
    */
   generate(request: GenerateRequest, observe?: Observe): TokenSource;
+  /** For `GenerateRequest.grammar`. Throws what is wrong with the source, before anything is queued. */
+  compileGrammar(source: GrammarSource): Promise<GrammarAnswer>;
   /** Ends a live request of this id; its stream ends with reason `abort`. */
   abort(id: string): void;
   /**

@@ -14,6 +14,8 @@ import type { FromEngine, ToEngine } from "./engine-messages.ts";
 import { epochMs } from "./epoch.ts";
 import { modelFingerprint } from "./model-fingerprint.ts";
 import { errorToData, toKvEngineError } from "./errors.ts";
+import { Grammars } from "./grammars.ts";
+import { GrammarCompiler } from "./runner/grammar-compiler.ts";
 import { hashBlocks, hashEach, memoryAvailable, noneHash } from "./runner/native.ts";
 import { NativeDisk } from "./runner/native-disk.ts";
 import { startModel } from "./runner/native-runner.ts";
@@ -137,10 +139,17 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
           now,
           epochMs,
         });
+  // Rare too, and as large.
+  let compiler: GrammarCompiler | undefined;
+  const grammars = new Grammars(async (source) => {
+    compiler ??= new GrammarCompiler(model.vocabulary);
+    return compiler.compile(source);
+  });
   return {
     scheduler,
     runner,
     info,
+    grammars,
     connectors,
     ...(started === undefined ? {} : { transfers: started.transfers }),
     ...(explainer === undefined ? {} : { explainer }),

@@ -82,8 +82,30 @@ export interface GenerateRequest {
   readonly cacheSalt?: string;
   /** What the client has for KV connectors, as JSON. */
   readonly transferParams?: Readonly<Record<string, unknown>>;
+  /** What the answer follows; undefined = nothing. */
+  readonly grammar?: GrammarRef;
   /** Id of the request with the same prompt whose KV this one shares: the first of `n` choices. */
   readonly leader?: string;
+}
+
+/** What an answer's text follows. */
+export interface GrammarSource {
+  /** In llguidance's Lark. */
+  readonly text: string;
+}
+
+/** As the native side has it. */
+export interface CompiledGrammar {
+  /** What of it is only roughly kept, for people. */
+  readonly warnings: readonly string[];
+}
+
+/** A grammar that the engine has compiled. */
+export interface GrammarRef {
+  /** A digest of its source. */
+  readonly key: string;
+  /** The engine's own object, in its thread. */
+  readonly compiled?: object;
 }
 
 /** Why a sequence ended: `stop` (EOS, stop id, stop string), `length` (maxTokens or the model's length). */

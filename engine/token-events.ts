@@ -1,6 +1,7 @@
 /** The events of a message from the engine, request by request. */
 
-import type { TokenEvent } from "./request.ts";
+import type { ErrorData } from "./errors.ts";
+import type { Finish, GenerateRequest, TokenEvent } from "./request.ts";
 import type { StepEvents } from "./scheduler/step-events.ts";
 
 /** Calls `push` with the event of each request that the step had news of. */
@@ -34,6 +35,15 @@ export function eachEvent(
       ...(finish === undefined ? {} : { finish: finish.finish }),
     });
   }
+}
+
+/** The end of a request that the engine did not take, or cannot go on with. */
+export function failureOf(request: GenerateRequest | undefined, error: ErrorData): TokenEvent {
+  const promptTokens = request?.promptTokenIds.length ?? 0;
+  const usage = { promptTokens, completionTokens: 0, cachedTokens: 0 };
+  const timing = { queued: 0, prefill: 0, decode: 0 };
+  const finish: Finish = { reason: "error", error, usage, timing };
+  return { tokenIds: [], logprobs: [], finish };
 }
 
 /** Most are of one token: cheaper than `Array.from(values.subarray(from, to))`. */

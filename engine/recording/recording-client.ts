@@ -5,12 +5,14 @@ import type { SessionAnswer, SessionQuery } from "../connectors/sessions/session
 import type { EngineClient, Observe, PrefixCacheReset, TokenSource } from "../engine-client.ts";
 import type { KvEngineError } from "../errors.ts";
 import type { ExplainQuery, PromptFacts } from "../explain/facts.ts";
+import type { GrammarAnswer } from "../grammars.ts";
 import type { StepsProfile } from "../runner/profile.ts";
 import type {
   EngineInfo,
   EngineStats,
   FinishReason,
   GenerateRequest,
+  GrammarSource,
   TokenEvent,
 } from "../request.ts";
 import type { RequestLimits } from "../request-limits.ts";
@@ -36,6 +38,10 @@ export class RecordingClient implements EngineClient {
     return new RecordedSource(this.#client.generate(request, observe), request, (finished) =>
       this.#recorder.add(finished),
     );
+  }
+
+  compileGrammar(source: GrammarSource): Promise<GrammarAnswer> {
+    return this.#client.compileGrammar(source);
   }
 
   /** For the metrics. */

@@ -5,13 +5,14 @@ import type { EngineConfig } from "../config.ts";
 import { errorToData, KvEngineError, toKvEngineError } from "../errors.ts";
 import { type LoadedModel, loadModel } from "../models/registry.ts";
 import type { StepsProfile } from "./profile.ts";
-import type { EngineInfo } from "../request.ts";
+import type { EngineInfo, GenerateRequest } from "../request.ts";
 import type { RequestLimits } from "../request-limits.ts";
 import { type ScheduledBatch, type StepResult, stepWord } from "../scheduler/batch.ts";
 import type { Sequence } from "../scheduler/sequence.ts";
 import type { FlightResult } from "../cache/page-transfers.ts";
 import { chooseBackend, DEVICE_MEMORY_HINT, fallsBackToCpu, isCuda, noGpuNote } from "./device.ts";
 import { type KvPlan, planKv } from "./kv-plan.ts";
+import { nativeGrammar } from "./grammar-compiler.ts";
 import { type ModelRunner, QUEUE_DEPTH } from "./model-runner.ts";
 import {
   cudaStatus,
@@ -217,7 +218,12 @@ export class NativeRunner implements ModelRunner {
     try {
       const native = this.#started();
       for (const sequence of batch.opened)
-        native.openSeat(sequence.seat, seatParams(sequence), seatHistory(sequence));
+        native.openSeat(
+          sequence.seat,
+          seatParams(sequence),
+          seatHistory(sequence),
+          nativeGrammar(sequence.request.grammar?.compiled),
+        );
       native.submit(batch.words);
     } catch (thrown) {
       this.#settle(failedStep(batch.stepId, fromNative(thrown)));
@@ -266,7 +272,7 @@ export class NativeRunner implements ModelRunner {
 export type Seated = Pick<
   Sequence,
   "sampling" | "tokenIds" | "numTokens" | "numPromptTokens" | "numOutputTokens"
->;
+> & { readonly request?: Pick<GenerateRequest, "grammar"> };
 
 /** Where a sequence's sampler stands: at its first token, or behind those that it had before a preemption. */
 export function seatParams(sequence: Seated): SeatParams {
@@ -297,12 +303,13 @@ export function seatParams(sequence: Seated): SeatParams {
 }
 
 /** Prompt and output so far, for seats that look back; empty for others, which are the most. */
-export function seatHistory({ sampling, tokenIds, numTokens }: Seated): Int32Array {
+export function seatHistory({ sampling, tokenIds, numTokens, request }: Seated): Int32Array {
   const looksBack =
     sampling.repetitionPenalty !== 1 ||
     sampling.presencePenalty !== 0 ||
     sampling.frequencyPenalty !== 0 ||
-    sampling.badWords.length > 0;
+    sampling.badWords.length > 0 ||
+    request?.grammar !== undefined;
   return looksBack ? tokenIds.subarray(0, numTokens) : NO_TOKENS;
 }
 
@@ -318,6 +325,8 @@ function failedStep(stepId: number, error: KvEngineError): StepResult {
     topStart: NO_TOKENS,
     topIds: NO_TOKENS,
     topLogprobs: new Float32Array(0),
+    forcedStart: NO_TOKENS,
+    forcedIds: NO_TOKENS,
     computeMicros: 0,
     gapMicros: -1,
     error: errorToData(error),

@@ -99,9 +99,9 @@ export class Runner {
     return callNative(() => this.#native.describe());
   }
 
-  /** Starts a sequence on a seat, in order with submitted steps. `history`: its tokens so far, where the params need them. */
-  openSeat(seat: number, params: SeatParams, history: Int32Array): void {
-    callNative(() => this.#native.openSeat(seat, params, history));
+  /** Starts a sequence on a seat, in order with submitted steps. `history`: its tokens so far, where the params or a grammar need them. */
+  openSeat(seat: number, params: SeatParams, history: Int32Array, grammar?: NativeGrammar): void {
+    callNative(() => this.#native.openSeat(seat, params, history, grammar));
   }
 
   /** Queues a step; the array is copied. */
@@ -258,3 +258,9 @@ function bytesOf({ buffer, byteOffset, byteLength }: Int32Array): Uint8Array {
 /** The native tokenizer class as it is: wrap its calls in `callNative`. */
 export const NativeTokenizer: Binding["Tokenizer"] = binding.Tokenizer;
 export type NativeTokenizer = InstanceType<Binding["Tokenizer"]>;
+
+/** The native classes of grammars as they are. */
+export const NativeGrammarCompiler: Binding["GrammarCompiler"] = binding.GrammarCompiler;
+export type NativeGrammarCompiler = InstanceType<Binding["GrammarCompiler"]>;
+export const NativeGrammar: Binding["Grammar"] = binding.Grammar;
+export type NativeGrammar = InstanceType<Binding["Grammar"]>;

@@ -33,6 +33,9 @@ export interface StepResult {
   readonly topStart: Int32Array;
   readonly topIds: Int32Array;
   readonly topLogprobs: Float32Array;
+  /** Behind the token of sample `i` surely come `forcedIds[forcedStart[i]..forcedStart[i + 1]]`. Empty when there are none. */
+  readonly forcedStart: Int32Array;
+  readonly forcedIds: Int32Array;
   readonly computeMicros: number;
   /** Idle time before the step, -1 when nothing was queued. */
   readonly gapMicros: number;

@@ -4,6 +4,7 @@
  * drafts less, then stays silent for a while.
  */
 
+import type { Drafter } from "./drafter.ts";
 import { NgramIndex } from "./ngram-index.ts";
 
 export interface NgramDrafterOptions {
@@ -39,7 +40,8 @@ const MISS_WEIGHT = 0.05;
 const FIRST_SILENCE = 16;
 const LONGEST_SILENCE = 256;
 
-export class NgramDrafter {
+export class NgramDrafter implements Drafter {
+  readonly isGuess: boolean = true;
   readonly #minNgram: number;
   readonly #maxDraft: number;
   /** One for each length, the longest first. */
@@ -96,6 +98,9 @@ export class NgramDrafter {
     for (let end = Math.max(from, 1); end < to; end++) this.#addEndingAt(end);
     this.#numTokens = to;
   }
+
+  /** Text that a grammar forces has often stood there before. */
+  force(): void {}
 
   /**
    * Up to `limit` tokens that may follow the last one: those that followed the most recent earlier occurrence of the longest

@@ -19,6 +19,8 @@ import { StepBudget } from "./budget.ts";
 import { CacheCounts } from "./cache-counts.ts";
 import { ChunkSizer } from "./chunk-sizer.ts";
 import { LiveSequences } from "./live-sequences.ts";
+import type { Drafter } from "./drafter.ts";
+import { ForcedDrafter } from "./forced-drafter.ts";
 import { NgramDrafter } from "./ngram-drafter.ts";
 import { PromptHasher } from "./prompt-hasher.ts";
 import { PromptScores } from "./prompt-scores.ts";
@@ -213,7 +215,7 @@ export class Scheduler {
     if (request.leader !== undefined) sequence.leader = this.#live.byId(request.leader);
     if (sampling.promptLogprobs !== NO_LOGPROBS)
       sequence.promptScores = new PromptScores(promptTokenIds.length);
-    if (this.#drafts) sequence.drafter = this.#createDrafter(sequence);
+    sequence.drafter = this.#createDrafter(sequence);
     this.#hasher.extend(sequence);
     this.#live.add(sequence);
   }
@@ -323,10 +325,13 @@ export class Scheduler {
     this.#live.checkIntegrity();
   }
 
-  #createDrafter({ tokenIds, numTokens }: Sequence): NgramDrafter {
+  #createDrafter({ tokenIds, numTokens, request }: Sequence): Drafter | undefined {
+    const { speculativeTokens } = this.#options;
+    if (!this.#drafts)
+      return request.grammar === undefined ? undefined : new ForcedDrafter(speculativeTokens);
     const [minNgram, maxNgram] = this.#options.speculativeNgram as [number, number];
     const drafter = new NgramDrafter({
-      maxDraft: this.#options.speculativeTokens,
+      maxDraft: speculativeTokens,
       minNgram,
       maxNgram,
     });

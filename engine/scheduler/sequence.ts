@@ -2,7 +2,7 @@
 
 import type { SequenceBlocks } from "../cache/kv-cache.ts";
 import type { CacheReceipt, GenerateRequest, SamplingParams } from "../request.ts";
-import type { NgramDrafter } from "./ngram-drafter.ts";
+import type { Drafter } from "./drafter.ts";
 import type { PromptScores } from "./prompt-scores.ts";
 import { TokenRuns } from "./token-runs.ts";
 
@@ -90,7 +90,7 @@ export class Sequence {
   /** The first choice of the same prompt, while it lives. */
   leader: Sequence | undefined;
   parkedFor: ParkedFor | undefined;
-  drafter: NgramDrafter | undefined;
+  drafter: Drafter | undefined;
   promptScores: PromptScores | undefined;
   /** Milliseconds of the scheduler's clock; 0 = not yet. */
   readonly arrivedAt: number;

@@ -18,6 +18,8 @@ import { NONE, type Sequence } from "./sequence.ts";
 /** The sampler froze the seat with this token: `StepResult.finish`. */
 const FINISH_STOP_ID = 1;
 const FINISH_MAX_TOKENS = 2;
+/** Without a token: the grammar that the answer follows got beyond its limits. */
+const FINISH_GRAMMAR_FAILED = 3;
 
 /** How a sequence ends by itself. */
 interface End {
@@ -103,21 +105,20 @@ export class StepCommitter {
     last: number,
   ): void {
     if ((result.tokens[first] as number) < 0) {
-      const message = `step ${batch.stepId} sampled nothing for request ${sequence.id}`;
-      this.#live.finish(sequence, "error", { error: { code: "internal", message } });
+      const error = noToken(batch, sequence, result.finish[first] === FINISH_GRAMMAR_FAILED);
+      this.#live.finish(sequence, "error", { error });
       return;
     }
     const numDrafts = last - first - 1;
     const before = sequence.numTokens;
     let end: End | undefined;
-    for (let pick = first; pick < last && end === undefined; pick++) {
-      const token = result.tokens[pick] as number;
-      if (token < 0) break;
-      end = this.#commitToken(sequence, token, result, pick);
-    }
+    let pick = first;
+    for (; pick < last && end === undefined && (result.tokens[pick] as number) >= 0; pick++)
+      end = this.#commitToken(sequence, result.tokens[pick] as number, result, pick);
     const accepted = sequence.numTokens - before - 1;
     if (numDrafts > 0) this.#verify(sequence, numDrafts, accepted);
     sequence.drafter?.append(sequence.tokenIds, before, sequence.numTokens);
+    sequence.drafter?.force(forcedBehind(result, pick - 1));
     if (end === undefined) return;
     // Who hears of the end finds the last block, which this step has completed, with its content.
     this.#keepBlocks(sequence, batch.stepId);
@@ -126,9 +127,11 @@ export class StepCommitter {
 
   /** The sequence goes on behind the drafts that were right. */
   #verify(sequence: Sequence, numDrafts: number, accepted: number): void {
-    this.numDrafts++;
-    this.numDraftTokens += numDrafts;
-    this.numAcceptedTokens += accepted;
+    if (sequence.drafter?.isGuess === true) {
+      this.numDrafts++;
+      this.numDraftTokens += numDrafts;
+      this.numAcceptedTokens += accepted;
+    }
     sequence.drafter?.verified(numDrafts, accepted);
     sequence.verifying = false;
     sequence.numComputedTokens -= numDrafts - accepted;
@@ -272,6 +275,20 @@ function holdsAny(sequence: Sequence, ids: ReadonlySet<number>): boolean {
   return sequence.blocks.tables.some(({ entries }) => entries.some((id) => ids.has(id)));
 }
 
+function forcedBehind({ forcedStart, forcedIds }: StepResult, sample: number): Int32Array {
+  return forcedIds.subarray(forcedStart[sample] ?? 0, forcedStart[sample + 1] ?? 0);
+}
+
+function noToken({ stepId }: ScheduledBatch, { id }: Sequence, grammarFailed: boolean): ErrorData {
+  if (!grammarFailed)
+    return { code: "internal", message: `step ${stepId} sampled nothing for request ${id}` };
+  return {
+    code: "unsupported",
+    message: "the answer's grammar got too complex at the place it had come to",
+    hint: "make the grammar simpler",
+  };
+}
+
 function topOf(result: StepResult, sample: number): TopLogprobs {
   const from = result.topStart[sample] ?? 0;
   const to = result.topStart[sample + 1] ?? 0;
@@ -293,6 +310,7 @@ export function checkResult(batch: ScheduledBatch, result: StepResult): void {
   }
   if (result.error !== undefined) return;
   const { tokens, finish, logprobs, ranks, topStart, topIds, topLogprobs } = result;
+  const { forcedStart, forcedIds } = result;
   const numTops = topStart.length === 0 ? 0 : (topStart.at(-1) as number);
   const lengths: readonly (readonly [string, number, number])[] = [
     ["tokens", tokens.length, numSamples],
@@ -301,6 +319,8 @@ export function checkResult(batch: ScheduledBatch, result: StepResult): void {
     ["ranks", ranks.length, ranks.length === 0 ? 0 : numSamples],
     ["topStart", topStart.length, topStart.length === 0 ? 0 : numSamples + 1],
     ["topIds", topIds.length, numTops],
+    ["forcedStart", forcedStart.length, forcedStart.length === 0 ? 0 : numSamples + 1],
+    ["forcedIds", forcedIds.length, forcedStart.at(-1) ?? 0],
     ["topLogprobs", topLogprobs.length, numTops],
   ];
   for (const [name, length, expected] of lengths) {

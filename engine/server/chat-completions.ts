@@ -17,7 +17,7 @@ export async function chatCompletions(context: AppContext, c: Context<Env>): Pro
   context.admit(c);
   const request = asServed(context, parseChatRequest(await readJsonBody(context, c.req.raw)));
   checkModel(context, request.model);
-  const chat = new ChatGeneration(context, c, request, "messages");
+  const chat = await ChatGeneration.create(context, c, request, "messages");
   noteForExplain(context, c, chat.generation, request.n, chat.prompt.rendering, request.session);
   const head: Head = {
     id: `chatcmpl-${c.get("requestId")}`,

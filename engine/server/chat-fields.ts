@@ -6,7 +6,7 @@ import {
   type MessageFields,
   messagesField,
   readTools,
-  type Tool,
+  type ToolUse,
   type ToolChoiceFields,
   toolChoiceField,
   type ToolFields,
@@ -19,8 +19,7 @@ import { type Field, flag, given, says, wrong } from "./field-checks.ts";
 /** What of a chat's body decides the prompt. */
 export interface ChatPromptFields {
   readonly messages: readonly (ChatTemplateMessage & MarkedMessage)[];
-  /** Empty = none may be called. */
-  readonly tools: readonly Tool[];
+  readonly toolUse: ToolUse;
   /** Whether one answer may hold several calls. */
   readonly parallelToolCalls: boolean;
   readonly addGenerationPrompt: boolean;
@@ -80,7 +79,10 @@ type Checked = {
 } & { readonly messages: readonly MessageFields[] };
 
 /** What checks of single fields leave open. Throws `invalid_request`. */
-export function readChatPromptFields(fields: Checked): ChatPromptFields {
+export function readChatPromptFields(
+  fields: Checked,
+  toolPath?: (index: number) => string,
+): ChatPromptFields {
   const messages = fields.messages.map(toTemplateMessage);
   const continueFinalMessage = fields.continue_final_message ?? false;
   if (continueFinalMessage) {
@@ -99,7 +101,7 @@ export function readChatPromptFields(fields: Checked): ChatPromptFields {
     );
   return {
     messages,
-    tools: readTools(fields.tools, fields.tool_choice),
+    toolUse: readTools(fields.tools, fields.tool_choice, toolPath),
     parallelToolCalls: fields.parallel_tool_calls ?? true,
     addGenerationPrompt: fields.add_generation_prompt ?? !continueFinalMessage,
     continueFinalMessage,

@@ -10,6 +10,8 @@ import { MessageReader, tokensOf } from "./message/message-reader.ts";
 import type { MessagePiece } from "./message/piece.ts";
 import type { ChatRequest } from "./openai.ts";
 import type { RequestPin } from "./pins/pin-marked.ts";
+import { chatGrammar } from "./structured/answer-grammar.ts";
+import { type AnswerGrammar, compileGrammar } from "./structured/compile.ts";
 
 export class ChatGeneration {
   readonly generation: Generation;
@@ -18,11 +20,33 @@ export class ChatGeneration {
   /** One for each choice; none where answers are nothing but text. */
   readonly #readers: readonly MessageReader[];
 
+  readonly #warnings: readonly string[];
+
   /** Checks everything before anything is queued. `promptField`: where the messages came from, for errors. */
-  constructor(context: AppContext, c: Context<Env>, request: ChatRequest, promptField: string) {
+  static async create(
+    context: AppContext,
+    c: Context<Env>,
+    request: ChatRequest,
+    promptField: string,
+  ): Promise<ChatGeneration> {
+    const prompt = chatPrompt(context.deps, request);
+    const text = chatGrammar(request, prompt.form, context.deps);
+    const grammar = await compileGrammar(context, text);
+    return new ChatGeneration(context, c, request, promptField, prompt, grammar);
+  }
+
+  private constructor(
+    context: AppContext,
+    c: Context<Env>,
+    request: ChatRequest,
+    promptField: string,
+    prompt: ChatPrompt,
+    grammar: AnswerGrammar | undefined,
+  ) {
     this.request = request;
-    this.prompt = chatPrompt(context.deps, request);
-    const { form, tokenIds } = this.prompt;
+    this.prompt = prompt;
+    const { form, tokenIds } = prompt;
+    this.#warnings = grammar?.warnings ?? [];
     this.generation = new Generation(context, {
       requestId: c.get("requestId"),
       caller: c.get("caller"),
@@ -30,6 +54,7 @@ export class ChatGeneration {
       promptField,
       options: request,
       tokens: tokensOf(form, context.deps.tokenizer),
+      grammar: grammar?.ref,
       defaultMaxTokens: undefined,
     });
     const isPlain = form.reasoning === undefined && form.calls === undefined;
@@ -38,7 +63,7 @@ export class ChatGeneration {
 
   /** Names of fields that were read past. */
   get ignored(): readonly string[] {
-    return [...this.request.ignored, ...this.prompt.ignored];
+    return [...this.request.ignored, ...this.prompt.ignored, ...this.#warnings];
   }
 
   /** What of the prompt is to be pinned. */

@@ -11,6 +11,20 @@ export interface Tool {
   readonly name: string;
   /** As the template gets it. */
   readonly spec: object;
+  /** JSON Schema of its arguments. */
+  readonly parameters: Readonly<Record<string, unknown>>;
+  /** Where that stands in the body. */
+  readonly field: string;
+  /** Calls are to keep to it, also where none has to be made. */
+  readonly strict: boolean;
+}
+
+/** The tools of a request, and which of them the answer calls. */
+export interface ToolUse {
+  /** Empty = none may be called. */
+  readonly tools: readonly Tool[];
+  /** Those of which one has to be called; undefined = the model chooses whether it calls. */
+  readonly required: readonly Tool[] | undefined;
 }
 
 /** Most tools of one request. */
@@ -138,8 +152,7 @@ export const toolsField: z.ZodType<ToolFields[] | null | undefined> = z
   .max(MAX_TOOLS, says(`up to ${MAX_TOOLS} tools`))
   .nullish();
 
-const CHOICES = '"none" or "auto"';
-const NEEDS_GRAMMAR = `${CHOICES}: this version does not constrain what a model writes`;
+const CHOICES = '"none", "auto", "required" or {"type": "function", "function": {"name": "…"}}';
 export const toolChoiceField: z.ZodType<ToolChoiceFields | null | undefined> = z
   .union(
     [
@@ -196,28 +209,32 @@ function toTemplateCall(call: CallFields, path: string): object {
   };
 }
 
-/** The tools that may be called, and whether they are. Throws `invalid_request`. */
+/** The tools that may be called, and whether they are. `at`: where the fields of tool `i` stand. Throws `invalid_request`. */
 export function readTools(
   tools: readonly ToolFields[] | null | undefined,
   choice: ToolChoiceFields | null | undefined,
-): readonly Tool[] {
+  at: (index: number) => string = (index) => `tools[${index}].function`,
+): ToolUse {
   const names = new Set<string>();
-  const read = (tools ?? []).map(({ type, function: { strict, ...rest } }, i) => {
+  const read = (tools ?? []).map(({ type, function: { strict, ...rest } }, i): Tool => {
     if (names.has(rest.name))
       throw wrong(`tools[${i}]`, rest.name, "a name that no other tool has");
     names.add(rest.name);
-    if (strict === true)
-      throw wrong(
-        `tools[${i}].function.strict`,
-        strict,
-        "false: this version does not constrain what a model writes",
-      );
     const spec = Object.fromEntries(Object.entries(rest).filter(([, value]) => given(value)));
-    return { name: rest.name, spec: { type, function: spec } };
+    return {
+      name: rest.name,
+      spec: { type, function: spec },
+      parameters: rest.parameters ?? {},
+      field: `${at(i)}.parameters`,
+      strict: strict === true,
+    };
   });
-  if (given(choice) && choice !== "none" && choice !== "auto") {
-    const value = typeof choice === "string" ? choice : `function ${choice.function.name}`;
-    throw wrong("tool_choice", value, NEEDS_GRAMMAR);
-  }
-  return choice === "none" ? [] : read;
+  if (!given(choice) || choice === "auto") return { tools: read, required: undefined };
+  if (choice === "none") return { tools: [], required: undefined };
+  const required =
+    choice === "required" ? read : read.filter(({ name }) => name === choice.function.name);
+  if (required.length > 0) return { tools: read, required };
+  const value = typeof choice === "string" ? choice : `function ${choice.function.name}`;
+  const allowed = read.length === 0 ? '"none" or "auto" without tools' : "the name of a tool";
+  throw wrong("tool_choice", value, allowed);
 }

@@ -40,7 +40,7 @@ export function chatPrompt(deps: AppDeps, fields: ChatPromptFields): ChatPrompt 
       tools: tools.length === 0 ? undefined : tools,
       variables,
     });
-  const tools = fields.tools.map(({ spec }) => spec);
+  const tools = fields.toolUse.tools.map(({ spec }) => spec);
   const text = render(fields.messages, tools);
   const encode = (some: string): Int32Array =>
     tokenizer.encode(some, { parseSpecial: true, addSpecial: fields.addSpecialTokens });
@@ -58,7 +58,10 @@ export function chatPrompt(deps: AppDeps, fields: ChatPromptFields): ChatPrompt 
 
 function formOf(deps: AppDeps, fields: ChatPromptFields, prompt: string): MessageForm {
   const format = reasoningFormat(deps);
-  const { tools, parallelToolCalls: parallel } = fields;
+  const {
+    toolUse: { tools },
+    parallelToolCalls: parallel,
+  } = fields;
   return {
     ...(format === undefined
       ? {}

@@ -11,6 +11,15 @@ import {
   type SamplingShape,
 } from "./sampling-fields.ts";
 
+import {
+  readStructure,
+  type ResponseFormat,
+  responseFormatField,
+  type Structure,
+  type StructuredOutputs,
+  structuredOutputsField,
+} from "./structured/structure.ts";
+
 /** The fields that all endpoints read that generate, checked and with their defaults. */
 export interface CompletionOptions extends SamplingFields {
   readonly model: string | undefined;
@@ -30,6 +39,8 @@ export interface CompletionOptions extends SamplingFields {
   readonly returnTokenIds: boolean;
   /** Where the time went, in the body. */
   readonly returnTiming: boolean;
+  /** What the answer's text is to be; undefined = any. */
+  readonly structure: Structure | undefined;
   /** For KV connectors. */
   readonly transferParams: Readonly<Record<string, unknown>> | undefined;
   /** Names of fields that were read past. */
@@ -69,6 +80,8 @@ export interface CommonShape extends SamplingShape {
   readonly return_token_ids: Field<boolean>;
   readonly return_timing: Field<boolean>;
   readonly kv_transfer_params: Field<Record<string, unknown>>;
+  readonly response_format: Field<ResponseFormat>;
+  readonly structured_outputs: Field<StructuredOutputs>;
 }
 
 export const COMMON_SHAPE: CommonShape = {
@@ -89,6 +102,8 @@ export const COMMON_SHAPE: CommonShape = {
   return_token_ids: flag,
   return_timing: flag,
   kv_transfer_params: z.record(z.string(), z.unknown(), says("an object")).nullish(),
+  response_format: responseFormatField,
+  structured_outputs: structuredOutputsField,
 };
 
 /** What the shape makes of a body. */
@@ -106,8 +121,16 @@ export function readCommonFields(
   }
   if (stream && given(fields.prompt_logprobs))
     throw wrong("prompt_logprobs", fields.prompt_logprobs, "null where stream is true");
+  const structure = readStructure(fields.response_format, fields.structured_outputs);
+  if (structure !== undefined && fields.ignore_eos === true)
+    throw wrong(
+      "ignore_eos",
+      true,
+      `false where ${structure.field} is given: an answer ends where it is whole`,
+    );
   return {
     ...readSamplingFields(fields, body),
+    structure,
     model: fields.model ?? undefined,
     stream,
     includeUsage: fields.stream_options?.include_usage ?? false,

@@ -16,6 +16,8 @@ import type { RequestPin } from "./pins/pin-marked.ts";
 import type { Prompt } from "./prompt-field.ts";
 import { asServed, checkModel, respond } from "./respond.ts";
 import { collect, type Head, lastFields, timingField, transferJson, usageJson } from "./answers.ts";
+import { answerGrammar } from "./structured/answer-grammar.ts";
+import { compileGrammar } from "./structured/compile.ts";
 import { DONE, failFrames, type FrameWriter, frame } from "./sse.ts";
 
 /** OpenAI's default of `max_tokens` here. */
@@ -25,7 +27,7 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
   context.admit(c);
   const request = asServed(context, parseCompletionRequest(await readJsonBody(context, c.req.raw)));
   checkModel(context, request.model);
-  const generation = completionGeneration(context, c, request);
+  const { generation, warnings } = await completionGeneration(context, c, request);
   noteForExplain(context, c, generation, request.n, undefined, request.session);
   const head: Head = {
     id: `cmpl-${c.get("requestId")}`,
@@ -33,17 +35,16 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
     model: context.deps.model.name,
     fingerprint: context.fingerprint,
   };
-  const pins = wholePins(generation, request);
-  return respond(
-    context,
-    c,
-    generation,
-    { ...request, pins },
-    {
-      writer: () => new CompletionFrames(context, head, request, generation),
-      whole: () => wholeAnswer(context, head, request, generation),
-    },
-  );
+  const { stream, ignored } = request;
+  const options = {
+    stream,
+    ignored: [...ignored, ...warnings],
+    pins: wholePins(generation, request),
+  };
+  return respond(context, c, generation, options, {
+    writer: () => new CompletionFrames(context, head, request, generation),
+    whole: () => wholeAnswer(context, head, request, generation),
+  });
 }
 
 /** Each prompt, where all of it is to be pinned. */
@@ -54,20 +55,29 @@ function wholePins({ choices }: Generation, { pinMs, n }: CompletionRequest): Re
   );
 }
 
+interface Started {
+  readonly generation: Generation;
+  /** Names of what is only roughly kept. */
+  readonly warnings: readonly string[];
+}
+
 /** The sequences of a checked body; nothing is queued. */
-export function completionGeneration(
+export async function completionGeneration(
   context: AppContext,
   c: Context<Env>,
   request: CompletionRequest,
-): Generation {
-  return new Generation(context, {
+): Promise<Started> {
+  const grammar = await compileGrammar(context, answerGrammar(request.structure));
+  const generation = new Generation(context, {
     requestId: c.get("requestId"),
     caller: c.get("caller"),
     prompts: request.prompts.map((prompt) => encode(context, prompt)),
     promptField: "prompt",
     options: request,
+    grammar: grammar?.ref,
     defaultMaxTokens: DEFAULT_MAX_TOKENS,
   });
+  return { generation, warnings: grammar?.warnings ?? [] };
 }
 
 function encode(context: AppContext, prompt: Prompt): Int32Array {

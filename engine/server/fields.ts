@@ -27,6 +27,8 @@ interface Refused {
   readonly allowed: string;
   /** Whether the value asks for nothing that is missing. */
   readonly accepts: (value: unknown) => boolean;
+  /** The field that means the same here. */
+  readonly instead?: string;
 }
 
 const only = (value: string | number | boolean): Refused => ({
@@ -38,6 +40,7 @@ const EMPTY_LIST: Refused = {
   accepts: (given) => Array.isArray(given) && given.length === 0,
 };
 const ABSENT: Refused = { allowed: "null", accepts: () => false };
+const renamed = (instead: string): Refused => ({ ...ABSENT, instead });
 
 const REFUSED: Readonly<Record<string, Refused>> = {
   length_penalty: only(1),
@@ -49,18 +52,16 @@ const REFUSED: Readonly<Record<string, Refused>> = {
   skip_special_tokens: only(true),
   return_tokens_as_token_ids: only(false),
   truncate_prompt_tokens: ABSENT,
-  response_format: {
-    allowed: '{"type": "text"}',
-    accepts: (given) =>
-      typeof given === "object" && given !== null && (given as { type?: unknown }).type === "text",
-  },
-  structured_outputs: ABSENT,
-  guided_json: ABSENT,
-  guided_regex: ABSENT,
-  guided_choice: ABSENT,
-  guided_grammar: ABSENT,
-  grammar: ABSENT,
-  json_schema: ABSENT,
+  guided_json: renamed("structured_outputs.json"),
+  guided_regex: renamed("structured_outputs.regex"),
+  guided_choice: renamed("structured_outputs.choice"),
+  guided_grammar: renamed("structured_outputs.grammar"),
+  guided_json_object: renamed("structured_outputs.json_object"),
+  guided_decoding_backend: ABSENT,
+  guided_whitespace_pattern: ABSENT,
+  structural_tag: ABSENT,
+  grammar: renamed("structured_outputs.grammar"),
+  json_schema: renamed("structured_outputs.json"),
 };
 
 const REFUSED_IN_CHAT: Readonly<Record<string, Refused>> = {
@@ -122,10 +123,12 @@ export function checkOtherFields(
       if (value === null || rule.accepts(value)) continue;
       throw new KvEngineError(
         "invalid_request",
-        `${name} is not supported; allowed is ${rule.allowed}`,
+        rule.instead === undefined
+          ? `${name} is not supported; allowed is ${rule.allowed}`
+          : `there is no field ${name}; ${rule.instead} is the one`,
         {
           subject: name,
-          hint: `leave ${name} out`,
+          hint: rule.instead === undefined ? `leave ${name} out` : `use ${rule.instead}`,
         },
       );
     }

@@ -1,7 +1,12 @@
 /** From a checked body to the engine's requests, one for each choice of each prompt. */
 
 import { KvEngineError, toKvEngineError } from "../errors.ts";
-import { type GenerateRequest, NO_LOGPROBS, type SamplingParams } from "../request.ts";
+import {
+  type GenerateRequest,
+  type GrammarRef,
+  NO_LOGPROBS,
+  type SamplingParams,
+} from "../request.ts";
 import { checkRequest, longestSequence } from "../request-limits.ts";
 import type { TokenBytes } from "../tokenizer/detokenizer.ts";
 import type { Caller } from "./access/caller.ts";
@@ -19,6 +24,8 @@ export interface GenerationInput {
   readonly options: CompletionOptions;
   /** What tokens stand for in the answer's text; default: as the tokenizer has it. */
   readonly tokens?: TokenBytes | undefined;
+  /** What the answers follow. */
+  readonly grammar?: GrammarRef | undefined;
   /** `max_tokens` where the client gave none; `undefined` = all that fits. */
   readonly defaultMaxTokens: number | undefined;
 }
@@ -36,6 +43,7 @@ export function makeRequests(context: AppContext, input: GenerationInput): Gener
     arrivalTime: Date.now(),
     priority: input.caller.priority(options.priority),
     ...(cacheSalt === undefined ? {} : { cacheSalt }),
+    ...(input.grammar === undefined ? {} : { grammar: input.grammar }),
     ...(options.transferParams === undefined ? {} : { transferParams: options.transferParams }),
   };
   const requests: GenerateRequest[] = [];

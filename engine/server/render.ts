@@ -15,7 +15,12 @@ export async function renderChatCompletion(
 ): Promise<Response> {
   const request = parseChatRequest(await readJsonBody(context, c.req.raw));
   checkModel(context, request.model);
-  const { generation, prompt, ignored } = new ChatGeneration(context, c, request, "messages");
+  const { generation, prompt, ignored } = await ChatGeneration.create(
+    context,
+    c,
+    request,
+    "messages",
+  );
   warn(c, ignored);
   return c.json({ ...requestJson(context, generation.firstOf(0).request), prompt: prompt.text });
 }
@@ -24,8 +29,8 @@ export async function renderChatCompletion(
 export async function renderCompletion(context: AppContext, c: Context<Env>): Promise<Response> {
   const request = parseCompletionRequest(await readJsonBody(context, c.req.raw));
   checkModel(context, request.model);
-  const generation = completionGeneration(context, c, request);
-  warn(c, request.ignored);
+  const { generation, warnings } = await completionGeneration(context, c, request);
+  warn(c, [...request.ignored, ...warnings]);
   const firsts = generation.choices.filter(({ index }) => index % request.n === 0);
   return c.json(firsts.map((choice) => requestJson(context, choice.request)));
 }

@@ -43,6 +43,25 @@ export declare class DiskStore {
   close(deadlineMs: number): Promise<boolean>
 }
 
+/** A compiled grammar, for `Runner.openSeat`. */
+export declare class Grammar {
+  /** What of it is only roughly kept, for people. */
+  get warnings(): Array<string>
+}
+
+/** Compiles grammars for one vocabulary, on native threads. */
+export declare class GrammarCompiler {
+  /** `endIds`: the tokens that end an answer. */
+  constructor(vocabulary: TokenizerVocabulary, endIds: Array<number>)
+  /**
+   * Compiles a text in llguidance's Lark.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  compile(text: string): Promise<Grammar>
+}
+
 /** Threads and memory to measure with. The calling thread is one of the threads, and a call returns when it is done. */
 export declare class MachineLimits {
   /**
@@ -77,12 +96,12 @@ export declare class Runner {
   describe(): string
   /**
    * Queues the start of a sequence on a seat, in order with submitted steps. `history` is its prompt and its output so
-   * far where penalties or bad words are on, else it may be empty.
+   * far where penalties or bad words are on or the output follows a grammar, else it may be empty.
    *
    * # Errors
    * The core's, as JSON `{code, message}` in the message.
    */
-  openSeat(seat: number, params: SeatParams, history: Int32Array): void
+  openSeat(seat: number, params: SeatParams, history: Int32Array, grammar?: Grammar | undefined | null): void
   /**
    * Copies and queues a step (layout: `kernels/core/src/step.rs`). What is wrong with it comes back as its result.
    *
@@ -484,6 +503,13 @@ export interface StepResult {
   topIds: Int32Array
   /** Natural log of the probability of each of `topIds`. */
   topLogprobs: Float32Array
+  /**
+   * Behind the token of sample `i` surely come `forcedIds[forcedStart[i]..forcedStart[i + 1]]`: its grammar leaves no choice. Empty
+   * when there are none.
+   */
+  forcedStart: Int32Array
+  /** See `forcedStart`. */
+  forcedIds: Int32Array
   /** How long the step took, in microseconds. */
   computeMicros: number
   /** Idle time between the end of the step before and the start of this one; -1 when the queue was empty. */

@@ -71,6 +71,13 @@ const chat = {
   metadata: { a: "b" },
   user: "u",
 };
+const schema = { ...parameters, required: ["a"], additionalProperties: false };
+const structured = {
+  messages,
+  max_tokens: 4,
+  tools: [{ type: "function", function: { name: "f", parameters: schema, strict: true } }],
+  response_format: { type: "json_schema", json_schema: { name: "x", schema, strict: true } },
+};
 const completion = {
   ...sampling,
   prompt: ["a", "bc"],
@@ -116,6 +123,11 @@ const response = {
 const VALID: readonly (readonly [method: string, path: string, body: Body | undefined])[] = [
   ["POST", "/v1/chat/completions", chat],
   ["POST", "/v1/chat/completions", { messages, stream: true, stream_options: { include_usage: true }, max_tokens: 3 }],
+  ["POST", "/v1/chat/completions", structured],
+  ["POST", "/v1/chat/completions", { messages, max_tokens: 4, tools: structured.tools, tool_choice: { type: "function", function: { name: "f" } } }],
+  ["POST", "/v1/completions", { prompt: "a", max_tokens: 4, structured_outputs: { json: schema } }],
+  ["POST", "/v1/completions", { prompt: "a", max_tokens: 4, structured_outputs: { grammar: 'root ::= "a" [b-c]* (root | "d"){1,3}' } }],
+  ["POST", "/v1/responses", { input: "hi", max_output_tokens: 4, text: { format: { type: "json_schema", name: "x", schema } } }],
   ["POST", "/v1/chat/completions/render", chat],
   ["POST", "/v1/completions", completion],
   ["POST", "/v1/completions", { prompt: [[1, 2], [3]], stream: true, max_tokens: 2, logprobs: 0 }],
@@ -136,13 +148,13 @@ const VALID: readonly (readonly [method: string, path: string, body: Body | unde
 const NAMES = [
   ...new Set([chat, completion, response].flatMap((body) => Object.keys(body))),
   "stream", "stream_options", "background", "previous_response_id", "max_completion_tokens", "continue_final_message",
-  "response_format", "structured_outputs", "best_of", "suffix", "conversation", "type", "content", "role", "function",
+  "response_format", "structured_outputs", "json", "regex", "choice", "grammar", "schema", "not", "$ref", "pattern", "best_of", "suffix", "conversation", "type", "content", "role", "function",
   "__proto__", "constructor", "toString", "", "unknown_field",
 ]; // prettier-ignore
 const value = fc.oneof(
   fc.constantFrom<unknown>(
     null, true, false, 0, 1, -1, 0.5, 2, 16, 200, 1e308, -1e308, 2 ** 31, 2 ** 53, "", "tiny", "a", "none", "required", "user",
-    "\ud800", "<tool_call>", "</think>", [], {}, [[]], [0], ["a"], [null], [{}], { type: "text" }, { a: { b: [] } }, "[".repeat(50),
+    "\ud800", "(", "a{9}{9}", "start: x", "<tool_call>", "</think>", [], {}, [[]], [0], ["a"], [null], [{}], { type: "text" }, { a: { b: [] } }, "[".repeat(50),
   ),
   fc.integer(),
   fc.string({ unit: "binary", maxLength: 8 }),

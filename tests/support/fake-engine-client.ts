@@ -12,11 +12,13 @@ import type { EngineClient, Observe, PrefixCacheReset } from "../../engine/engin
 import { epochMs } from "../../engine/epoch.ts";
 import { KvEngineError } from "../../engine/errors.ts";
 import type { ExplainQuery, PromptFacts } from "../../engine/explain/facts.ts";
+import type { GrammarAnswer } from "../../engine/grammars.ts";
 import type { StepsProfile } from "../../engine/runner/profile.ts";
 import type {
   EngineInfo,
   EngineStats,
   GenerateRequest,
+  GrammarSource,
   Timing,
   TokenEvent,
   Usage,
@@ -191,6 +193,18 @@ export class FakeEngineClient implements EngineClient {
   report(stats: Partial<EngineStats>): void {
     this.currentStats = { ...this.currentStats, ...stats };
     for (const callback of this.#onStats) callback(this.currentStats);
+  }
+
+  /** Grammars that were compiled. */
+  readonly grammars: GrammarSource[] = [];
+  /** What the next ones are refused with. */
+  grammarError: KvEngineError | undefined;
+  grammarWarnings: readonly string[] = [];
+
+  compileGrammar(source: GrammarSource): Promise<GrammarAnswer> {
+    this.grammars.push(source);
+    if (this.grammarError !== undefined) return Promise.reject(this.grammarError);
+    return Promise.resolve({ key: source.text, warnings: this.grammarWarnings });
   }
 
   resetPrefixCache({ resetExternal = true }: PrefixCacheReset = {}): Promise<number> {

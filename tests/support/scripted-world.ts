@@ -131,6 +131,8 @@ export class ScriptedWorld {
       topStart: new Int32Array(0),
       topIds: new Int32Array(0),
       topLogprobs: new Float32Array(0),
+      forcedStart: new Int32Array(0),
+      forcedIds: new Int32Array(0),
       computeMicros: micros,
       gapMicros: 0,
     };

@@ -27,7 +27,8 @@ export async function createResponse(context: AppContext, c: Context<Env>): Prom
   if (request.store) context.responses.checkRoom();
   const before = previous(context, c, request);
   const messages = [...(before?.messages ?? []).map(withoutMarks), ...request.chat.messages];
-  const chat = new ChatGeneration(context, c, withInstructions(request, messages), "input");
+  const asked = withInstructions(request, messages);
+  const chat = await ChatGeneration.create(context, c, asked, "input");
   const response = new ModelResponse(context, request, chat);
   const { generation, prompt } = chat;
   const { session } = request.chat;

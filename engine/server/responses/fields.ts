@@ -5,13 +5,14 @@ import { NO_LOGPROBS } from "../../request.ts";
 import { MAX_LOGPROBS } from "../../request-limits.ts";
 import type { JsonBody } from "../body.ts";
 import { CHAT_PROMPT_SHAPE, readChatPromptFields } from "../chat-fields.ts";
-import type { ToolFields } from "../chat-messages.ts";
+import type { ToolChoiceFields, ToolFields } from "../chat-messages.ts";
 import { COMMON_SHAPE, readCommonFields } from "../common-fields.ts";
 import { flag, given, integerIn, says, wrong } from "../field-checks.ts";
 import { checkOtherFields } from "../fields.ts";
 import type { ChatRequest } from "../openai.ts";
 import { LOGPROBS, maxTokensField } from "../sampling-fields.ts";
 import { checkFields } from "../schema-check.ts";
+import { readTextFormat, SCHEMA_SHAPE } from "../structured/structure.ts";
 import { type InputItem, readItems, toMessages } from "./input-items.ts";
 
 export interface ResponsesRequest {
@@ -30,15 +31,17 @@ export interface ResponsesRequest {
 export interface EchoedFields {
   readonly metadata: Readonly<Record<string, string>>;
   readonly tools: readonly object[];
-  readonly tool_choice: string;
+  readonly tool_choice: string | object;
   readonly parallel_tool_calls: boolean;
   readonly max_output_tokens: number | null;
   readonly reasoning: { readonly effort: string | null; readonly summary: null };
   readonly top_logprobs: number;
+  readonly text: { readonly format: object };
 }
 
-const UNCONSTRAINED = "false: this version does not constrain what a model writes";
-const FORMAT = '{"type": "text"}: this version does not constrain what a model writes';
+const FORMAT =
+  '{"type": "text"}, {"type": "json_object"} or {"type": "json_schema", "name": "…", "schema": {…}}';
+const CHOICES = '"none", "auto", "required" or {"type": "function", "name": "…"}';
 const METADATA = "up to 16 texts of at most 512 characters under names of at most 64";
 const LOGPROBS_INCLUDED = "message.output_text.logprobs";
 const INCLUDES = [LOGPROBS_INCLUDED, "reasoning.encrypted_content"] as const;
@@ -58,7 +61,7 @@ const tool = z.strictObject(
 const schema = z
   .object(COMMON_SHAPE)
   .omit({ max_tokens: true, n: true, prompt_logprobs: true, stream_options: true })
-  .omit({ return_token_ids: true, return_timing: true })
+  .omit({ return_token_ids: true, return_timing: true, response_format: true })
   .extend({
     input: z.unknown(),
     instructions: z.string(says("a string")).nullish(),
@@ -71,7 +74,15 @@ const schema = z
       .refine((entries) => Object.keys(entries).length <= 16, says(METADATA))
       .nullish(),
     tools: z.array(tool, says("an array of tools")).nullish(),
-    tool_choice: CHAT_PROMPT_SHAPE.tool_choice,
+    tool_choice: z
+      .union(
+        [
+          z.enum(["none", "auto", "required"]),
+          z.strictObject({ type: z.literal("function"), name: z.string() }),
+        ],
+        says(CHOICES),
+      )
+      .nullish(),
     parallel_tool_calls: flag,
     chat_template_kwargs: CHAT_PROMPT_SHAPE.chat_template_kwargs,
     reasoning: z
@@ -88,7 +99,16 @@ const schema = z
       .strictObject(
         {
           format: z
-            .strictObject({ type: z.literal("text", says('"text"')) }, says(FORMAT))
+            .strictObject(
+              {
+                type: z.enum(["text", "json_object", "json_schema"], says(FORMAT)),
+                name: SCHEMA_SHAPE.name.optional(),
+                description: SCHEMA_SHAPE.description,
+                schema: SCHEMA_SHAPE.schema,
+                strict: SCHEMA_SHAPE.strict,
+              },
+              says(FORMAT),
+            )
             .nullish(),
           verbosity: z.literal("medium", says('"medium"')).nullish(),
         },
@@ -129,20 +149,32 @@ export function parseResponsesRequest(body: JsonBody): ResponsesRequest {
     throw wrong("background", true, "false where stream is true");
   const tools = (fields.tools ?? []).map(toChatTool);
   const prompt = {
-    ...readChatPromptFields({
-      messages: [],
-      tools,
-      tool_choice: fields.tool_choice,
-      parallel_tool_calls: fields.parallel_tool_calls,
-      chat_template_kwargs: fields.chat_template_kwargs,
-      reasoning_effort: effort,
-    }),
+    ...readChatPromptFields(
+      {
+        messages: [],
+        tools,
+        tool_choice: toChatChoice(fields.tool_choice),
+        parallel_tool_calls: fields.parallel_tool_calls,
+        chat_template_kwargs: fields.chat_template_kwargs,
+        reasoning_effort: effort,
+      },
+      (index) => `tools[${index}]`,
+    ),
     messages: toMessages(input),
   };
   const maxTokens = fields.max_output_tokens ?? undefined;
+  const common = readCommonFields(fields, body, ignored);
+  const byFormat = readTextFormat(fields.text?.format);
+  if (byFormat !== undefined && common.structure !== undefined)
+    throw wrong(
+      "structured_outputs",
+      fields.structured_outputs,
+      "null where text.format asks for JSON",
+    );
   return {
     chat: {
-      ...readCommonFields(fields, body, ignored),
+      ...common,
+      ...(byFormat === undefined ? {} : { structure: byFormat }),
       ...prompt,
       maxTokens,
       maxTokensField: "max_output_tokens",
@@ -157,18 +189,31 @@ export function parseResponsesRequest(body: JsonBody): ResponsesRequest {
     echoed: {
       metadata: fields.metadata ?? {},
       tools: (fields.tools ?? []).map(echoedTool),
-      tool_choice: typeof fields.tool_choice === "string" ? fields.tool_choice : "auto",
+      tool_choice: fields.tool_choice ?? "auto",
       parallel_tool_calls: fields.parallel_tool_calls ?? true,
       max_output_tokens: maxTokens ?? null,
       reasoning: { effort: effort ?? null, summary: null },
       top_logprobs: top,
+      text: { format: fields.text?.format ?? { type: "text" } },
     },
   };
 }
 
-function toChatTool({ type, ...rest }: z.infer<typeof tool>, index: number): ToolFields {
-  if (rest.strict === true) throw wrong(`tools[${index}].strict`, true, UNCONSTRAINED);
+function toChatTool({ type, ...rest }: z.infer<typeof tool>): ToolFields {
   return { type, function: rest };
+}
+
+function toChatChoice(
+  choice:
+    | "none"
+    | "auto"
+    | "required"
+    | { readonly type: "function"; readonly name: string }
+    | null
+    | undefined,
+): ToolChoiceFields | null | undefined {
+  if (typeof choice !== "object" || choice === null) return choice;
+  return { type: "function", function: { name: choice.name } };
 }
 
 function echoedTool({ name, description, parameters, strict }: z.infer<typeof tool>): object {

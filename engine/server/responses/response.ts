@@ -73,7 +73,6 @@ export class ModelResponse {
       store: request.store,
       temperature: chat.temperature,
       top_p: chat.topP,
-      text: { format: { type: "text" } },
       truncation: "disabled",
       service_tier: "default",
       usage: status === "in_progress" ? null : this.#usageJson(),

@@ -5,6 +5,7 @@ pub mod block_hash;
 pub mod device;
 pub mod disk;
 mod error;
+pub mod grammar;
 pub mod limits;
 pub mod page_copies;
 pub mod runner;

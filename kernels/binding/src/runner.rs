@@ -2,6 +2,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "what napi hands over is owned")]
 
 use crate::error::to_js;
+use crate::grammar::Grammar;
 use kvengine_core::backend::Sampled;
 use kvengine_core::runner as core;
 use kvengine_core::seats::SeatParams;
@@ -44,6 +45,11 @@ pub struct StepResult {
     pub top_ids: Int32Array,
     /// Natural log of the probability of each of `topIds`.
     pub top_logprobs: Float32Array,
+    /// Behind the token of sample `i` surely come `forcedIds[forcedStart[i]..forcedStart[i + 1]]`: its grammar leaves no choice. Empty
+    /// when there are none.
+    pub forced_start: Int32Array,
+    /// See `forcedStart`.
+    pub forced_ids: Int32Array,
     /// How long the step took, in microseconds.
     pub compute_micros: f64,
     /// Idle time between the end of the step before and the start of this one; -1 when the queue was empty.
@@ -89,13 +95,20 @@ impl Runner {
     }
 
     /// Queues the start of a sequence on a seat, in order with submitted steps. `history` is its prompt and its output so
-    /// far where penalties or bad words are on, else it may be empty.
+    /// far where penalties or bad words are on or the output follows a grammar, else it may be empty.
     ///
     /// # Errors
     /// The core's, as JSON `{code, message}` in the message.
     #[napi]
-    pub fn open_seat(&self, seat: u32, params: SeatParams, history: &[i32]) -> napi::Result<()> {
-        self.core.open_seat(seat as usize, params, history).map_err(to_js)
+    pub fn open_seat(
+        &self,
+        seat: u32,
+        params: SeatParams,
+        history: &[i32],
+        grammar: Option<&Grammar>,
+    ) -> napi::Result<()> {
+        let grammar = grammar.map(|grammar| &*grammar.core);
+        self.core.open_seat(seat as usize, params, history, grammar).map_err(to_js)
     }
 
     /// Copies and queues a step (layout: `kernels/core/src/step.rs`). What is wrong with it comes back as its result.
@@ -233,6 +246,14 @@ fn result_to_js(result: core::StepResult) -> StepResult {
     if sampled.iter().any(|s| s.rank > 0) {
         tops.collect(sampled);
     }
+    let (mut forced_start, mut forced_ids) = (Vec::new(), Vec::new());
+    if sampled.iter().any(|s| !s.forced.is_empty()) {
+        forced_start.push(0);
+        for Sampled { forced, .. } in sampled {
+            forced_ids.extend_from_slice(forced);
+            forced_start.push(forced_ids.len() as i32);
+        }
+    }
     StepResult {
         step_id: result.step_id,
         tokens: sampled.iter().map(|s| s.token).collect::<Vec<_>>().into(),
@@ -242,6 +263,8 @@ fn result_to_js(result: core::StepResult) -> StepResult {
         top_start: tops.start.into(),
         top_ids: tops.ids.into(),
         top_logprobs: tops.logprobs.into(),
+        forced_start: forced_start.into(),
+        forced_ids: forced_ids.into(),
         compute_micros: micros(result.compute),
         gap_micros: result.gap.map_or(-1.0, micros),
         error: result

@@ -29,6 +29,22 @@ pub struct TokenizerVocabulary {
     pub add_eos: Option<bool>,
 }
 
+impl From<TokenizerVocabulary> for core::Vocabulary {
+    fn from(vocabulary: TokenizerVocabulary) -> Self {
+        Self {
+            model: vocabulary.model,
+            pre: vocabulary.pre,
+            tokens: vocabulary.tokens,
+            token_types: vocabulary.token_types.to_vec(),
+            merges: vocabulary.merges,
+            bos: vocabulary.bos_id,
+            eos: vocabulary.eos_id,
+            add_bos: vocabulary.add_bos,
+            add_eos: vocabulary.add_eos,
+        }
+    }
+}
+
 /// Text to token ids and back.
 #[napi]
 pub struct Tokenizer {
@@ -43,18 +59,7 @@ impl Tokenizer {
     /// The core's, as JSON `{code, message}` in the message.
     #[napi(factory)]
     pub fn from_gguf(vocabulary: TokenizerVocabulary) -> napi::Result<Self> {
-        let vocabulary = core::Vocabulary {
-            model: vocabulary.model,
-            pre: vocabulary.pre,
-            tokens: vocabulary.tokens,
-            token_types: vocabulary.token_types.to_vec(),
-            merges: vocabulary.merges,
-            bos: vocabulary.bos_id,
-            eos: vocabulary.eos_id,
-            add_bos: vocabulary.add_bos,
-            add_eos: vocabulary.add_eos,
-        };
-        let core = core::Tokenizer::from_gguf(vocabulary).map_err(to_js)?;
+        let core = core::Tokenizer::from_gguf(vocabulary.into()).map_err(to_js)?;
         Ok(Self { core })
     }
 

@@ -7,6 +7,8 @@ use std::any::Any;
 pub enum Code {
     /// What was configured cannot be had: a folder, a size.
     BadConfig,
+    /// A request asks for what cannot be.
+    InvalidRequest,
     /// A file from outside is missing, cut off or malformed.
     BadModel,
     /// The backend has no kernel for an op, a dtype or a shape.
@@ -24,6 +26,7 @@ impl Code {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BadConfig => "bad_config",
+            Self::InvalidRequest => "invalid_request",
             Self::BadModel => "bad_model",
             Self::Unsupported => "unsupported",
             Self::OutOfMemory => "out_of_memory",
@@ -50,6 +53,10 @@ impl Failure {
     /// What was configured cannot be had.
     pub fn bad_config(message: impl Into<String>) -> Self {
         Self { code: Code::BadConfig, message: message.into() }
+    }
+    /// A request asks for what cannot be.
+    pub fn invalid_request(message: impl Into<String>) -> Self {
+        Self { code: Code::InvalidRequest, message: message.into() }
     }
     /// A model file is wrong.
     pub fn bad_model(message: impl Into<String>) -> Self {

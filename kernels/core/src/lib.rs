@@ -13,6 +13,7 @@ pub mod dequant;
 pub mod disk;
 pub mod dtype;
 pub mod error;
+pub mod grammar;
 pub mod limits;
 pub mod mapping;
 pub mod memory;

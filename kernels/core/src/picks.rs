@@ -8,6 +8,9 @@ use crate::backend::Sampled;
 use crate::seats::{Seat, Seats};
 use crate::step::{PICK, RowPicks, Step};
 
+/// Finish code of a seat whose grammar has given up: it broke one of its limits.
+pub const GRAMMAR_FAILED: u8 = 3;
+
 /// A token of a list of the most probable ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Top {
@@ -46,10 +49,11 @@ pub struct Choice {
 
 impl Sampled {
     /// Nothing was picked and nothing was asked.
-    pub const NONE: Self = Self { token: -1, finish: 0, logprob: 0.0, rank: 0, top: Vec::new() };
+    pub const NONE: Self =
+        Self { token: -1, finish: 0, logprob: 0.0, rank: 0, top: Vec::new(), forced: Vec::new() };
 }
 
-/// Takes the picks of one row in order; `out` has one element for each. `look` is called, with the sample's index, for
+/// Takes the picks of one row in order, each once it is known which tokens may come; `out` has one element for each. `look` is called, with the sample's index, for
 /// those that count.
 pub fn take_picks(
     step: &Step,
@@ -62,11 +66,19 @@ pub fn take_picks(
     let Some(seat) = seat else { return };
     for (i, out) in (picks.first..picks.first + picks.len).zip(out) {
         let wrong_draft = i > picks.first && seat.last_token != Some(step.tokens[step.samples[i] as usize]);
-        if seat.frozen || wrong_draft {
+        if wrong_draft {
+            return;
+        }
+        if !seat.wait() {
+            out.finish = GRAMMAR_FAILED;
+            return;
+        }
+        if seat.frozen {
             return;
         }
         let Choice { token, logprob, rank, top } = look(i, Want::Pick(seat));
-        *out = Sampled { token, finish: seat.advance(token), logprob, rank, top };
+        let forced = seat.forced_behind(token);
+        *out = Sampled { token, finish: seat.advance(token), logprob, rank, top, forced };
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::backend::Sampled;
 use crate::error::{Failure, Result, panic_text};
+use crate::grammar::{Grammar, Matching};
 use crate::pages::Pages;
 use crate::profile::Profile;
 use crate::program::{Program, ProgramInfo, ProgramSpec};
@@ -113,18 +114,45 @@ impl Runner {
     }
 
     /// Queues the start of a sequence on a seat. `history` is its prompt and its output so far, where the parameters need
-    /// them ([`SeatParams::needs_history`]).
+    /// them ([`SeatParams::needs_history`]) or the output follows a grammar.
     ///
     /// # Errors
     /// `internal`, naming the field and what is allowed.
-    pub fn open_seat(&self, seat: usize, params: SeatParams, history: &[i32]) -> Result<()> {
+    pub fn open_seat(
+        &self,
+        seat: usize,
+        params: SeatParams,
+        history: &[i32],
+        grammar: Option<&Grammar>,
+    ) -> Result<()> {
         if seat >= self.num_seats {
             let most = self.num_seats - 1;
             return Err(Failure::internal(format!("seat is {seat}, allowed is 0 to {most}")));
         }
         params.check(history, self.vocab_size)?;
+        let matching = grammar.map(|grammar| self.matching(&params, history, grammar)).transpose()?;
         // Counted here: the device thread has steps waiting.
-        self.send(Command::OpenSeat(seat, Box::new(Seat::new(params, history))))
+        self.send(Command::OpenSeat(seat, Box::new(Seat::new(params, history).in_grammar(matching))))
+    }
+
+    /// The place of a sequence in its grammar.
+    fn matching(&self, params: &SeatParams, history: &[i32], grammar: &Grammar) -> Result<Matching> {
+        let (size, width) = (grammar.vocab_size(), self.vocab_size);
+        if size > width {
+            return Err(Failure::internal(format!(
+                "the grammar is for {size} tokens, the model has {width}"
+            )));
+        }
+        let (known, prompt) = (history.len(), params.prompt_length as usize);
+        match history.get(prompt..) {
+            Some(output) if output.len() == params.output_index as usize => {
+                Ok(Matching::open(grammar, output))
+            }
+            _ => Err(Failure::internal(format!(
+                "length of history is {known}, allowed is promptLength + outputIndex = {prompt} + {}",
+                params.output_index
+            ))),
+        }
     }
 
     /// Queues a step (layout in [`crate::step`]). Whatever is wrong with it comes back as its result.
@@ -324,7 +352,7 @@ mod tests {
     /// Tokens of a prompt continued one step at a time, each step submitted before the result of the one before.
     fn generate(model: &TinyModel, params: SeatParams, steps: usize) -> Vec<StepResult> {
         let (runner, results) = start(model);
-        runner.open_seat(2, params, &[]).unwrap();
+        runner.open_seat(2, params, &[], None).unwrap();
         let prompt = [5, 17, 40];
         runner.submit(step_words(0, &[(2, 0, &prompt)], &[2]).words()).unwrap();
         for i in 1..steps {
@@ -346,7 +374,7 @@ mod tests {
         let picked: Vec<i32> = queued.iter().map(|result| result.sampled[0].token).collect();
 
         let (runner, results) = start(&model);
-        runner.open_seat(0, greedy(), &[]).unwrap();
+        runner.open_seat(0, greedy(), &[], None).unwrap();
         let mut tokens = vec![5, 17, 40];
         for expected in picked {
             runner.submit(step_words(0, &[(0, 0, &tokens)], &[tokens.len() - 1]).words()).unwrap();
@@ -380,7 +408,7 @@ mod tests {
     fn a_bad_step_is_a_result_with_an_error_and_the_next_one_runs() {
         let model = TinyModel::new("reference", DType::F32);
         let (runner, results) = start(&model);
-        runner.open_seat(0, greedy(), &[]).unwrap();
+        runner.open_seat(0, greedy(), &[], None).unwrap();
         for (words, with) in [
             (vec![], "header"),
             (vec![1, 42, 0], "header"),
@@ -403,7 +431,7 @@ mod tests {
     fn a_row_that_waits_for_a_token_of_a_failed_step_freezes_its_seat() {
         let model = TinyModel::new("reference", DType::F32);
         let (runner, results) = start(&model);
-        runner.open_seat(0, greedy(), &[]).unwrap();
+        runner.open_seat(0, greedy(), &[], None).unwrap();
         for tokens in [&[FROM_SEAT], &[1]] {
             runner.submit(step_words(7, &[(0, 3, tokens)], &[0]).words()).unwrap();
             let result = results.recv().unwrap();
@@ -446,7 +474,7 @@ mod tests {
         let model = TinyModel::new("reference", DType::F32);
         let (runner, results) = start(&model);
         for _ in 0..2 {
-            runner.open_seat(0, SeatParams { max_tokens: 1, ..greedy() }, &[]).unwrap();
+            runner.open_seat(0, SeatParams { max_tokens: 1, ..greedy() }, &[], None).unwrap();
             runner.submit(step_words(0, &[(0, 0, &[1, 2])], &[1]).words()).unwrap();
         }
         let (first, second) = (results.recv().unwrap(), results.recv().unwrap());
@@ -468,7 +496,7 @@ mod tests {
                 "length of history is 0",
             ),
         ] {
-            let failure = runner.open_seat(seat, params, &[]).unwrap_err();
+            let failure = runner.open_seat(seat, params, &[], None).unwrap_err();
             assert!(failure.message.contains(with), "{failure}");
         }
         stop(&runner);
@@ -530,7 +558,7 @@ mod tests {
     fn logits_leave_the_seats_alone() {
         let model = TinyModel::new("reference", DType::F32);
         let (runner, results) = start(&model);
-        runner.open_seat(0, greedy(), &[]).unwrap();
+        runner.open_seat(0, greedy(), &[], None).unwrap();
         runner.submit(step_words(0, &[(0, 0, &[5, 17, 40])], &[2]).words()).unwrap();
         let token = results.recv().unwrap().sampled[0].token;
         let logits = runner.logits(step_words(1, &[(0, 0, &[5, 17, 40])], &[2]).words()).unwrap();

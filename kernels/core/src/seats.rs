@@ -3,6 +3,7 @@
 //! steps can be queued.
 
 use crate::error::{Failure, Result};
+use crate::grammar::{Mask, Matching};
 use crate::ops::sample::history::History;
 
 /// How to pick tokens for one sequence.
@@ -161,7 +162,7 @@ impl SeatParams {
 }
 
 /// One sequence's state.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Seat {
     /// As opened.
     pub params: SeatParams,
@@ -173,13 +174,38 @@ pub struct Seat {
     pub frozen: bool,
     /// What penalties and bad words know of the tokens before.
     pub history: History,
+    /// Where the output is in its grammar, if it has one.
+    pub matching: Option<Matching>,
 }
 
 impl Seat {
     /// A sequence that starts, or goes on after `history` (see [`SeatParams::check`]).
     pub fn new(params: SeatParams, history: &[i32]) -> Self {
         let (output_index, history) = (params.output_index, History::new(&params, history));
-        Self { params, output_index, last_token: None, frozen: false, history }
+        Self { params, output_index, last_token: None, frozen: false, history, matching: None }
+    }
+
+    /// Takes its place in a grammar.
+    #[must_use]
+    pub fn in_grammar(self, matching: Option<Matching>) -> Self {
+        Self { matching, ..self }
+    }
+
+    /// Waits until it is known which tokens may come. False: the grammar has given up; the seat freezes.
+    pub fn wait(&mut self) -> bool {
+        let goes_on = self.matching.as_mut().is_none_or(Matching::wait);
+        self.frozen |= !goes_on;
+        goes_on
+    }
+
+    /// The tokens that may come, once they were waited for; `None` = all.
+    pub fn mask(&self) -> Option<&Mask> {
+        self.matching.as_ref().and_then(Matching::mask)
+    }
+
+    /// The tokens behind `token` of which the grammar leaves no choice, as far as they are known.
+    pub fn forced_behind(&self, token: i32) -> Vec<i32> {
+        self.matching.as_ref().map_or_else(Vec::new, |matching| matching.forced_behind(token).to_vec())
     }
 
     /// Records a picked token: advances the index, freezes at a stop id or at `max_tokens`. Answers the finish code of
@@ -196,12 +222,15 @@ impl Seat {
             0
         };
         self.frozen = finish != 0;
+        if let Some(matching) = self.matching.as_mut().filter(|_| finish == 0) {
+            matching.advance(token);
+        }
         finish
     }
 }
 
 /// All seats; `None` = free.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Seats {
     seats: Vec<Option<Seat>>,
 }
@@ -209,7 +238,7 @@ pub struct Seats {
 impl Seats {
     /// Room for `count` sequences.
     pub fn new(count: usize) -> Self {
-        Self { seats: vec![None; count] }
+        Self { seats: std::iter::repeat_with(|| None).take(count).collect() }
     }
 
     /// Starts a sequence on a seat, whatever sat there before.

@@ -90,10 +90,9 @@ describe("what the template gets", () => {
   test.each([
     [{ tools: [{ type: "function", function: { name: "a b" } }] }, "tools[0].function.name"],
     [{ tools: [...TOOLS, ...TOOLS] }, "tools[1]"],
-    [{ tools: [{ type: "function", function: { name: "f", strict: true } }] }, "tools[0].function.strict"],
     [{ tools: [{ type: "function", function: { name: "f", parmeters: {} } }] }, "tools[0].function.parmeters"],
-    [{ tools: TOOLS, tool_choice: "required" }, "tool_choice"],
-    [{ tools: TOOLS, tool_choice: { type: "function", function: { name: "f" } } }, "tool_choice"],
+    [{ tool_choice: "required" }, "tool_choice"],
+    [{ tools: TOOLS, tool_choice: { type: "function", function: { name: "h" } } }, "tool_choice"],
     [{ messages: [{ role: "user", content: "a", tool_calls: [{ function: { name: "f", arguments: "{}" } }] }] }, "messages[0].tool_calls"],
     [{ messages: [{ role: "assistant", tool_calls: [{ function: { name: "f", arguments: "[1]" } }] }] }, "messages[0].tool_calls[0].function.arguments"],
   ])("%j names %s", async (body, param) => {

@@ -210,8 +210,6 @@ describe("features that are not there", () => {
     ["use_beam_search", true, false],
     ["include_stop_str_in_output", true, false],
     ["skip_special_tokens", false, true],
-    ["response_format", { type: "json_object" }, { type: "text" }],
-    ["structured_outputs", { json: {} }, null],
     ["guided_json", {}, null],
   ];
   const chatOnly: readonly (readonly [string, unknown, unknown])[] = [

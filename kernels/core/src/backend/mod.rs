@@ -102,7 +102,7 @@ pub struct Launch<'a> {
 pub struct Sampled {
     /// The picked token, or -1 when none was: see [`crate::picks`].
     pub token: i32,
-    /// Why the seat froze with this token: 0 not frozen, 1 a stop id, 2 `max_tokens`.
+    /// Why the seat froze with this token: 0 not frozen, 1 a stop id, 2 `max_tokens`; without one: 3 its grammar gave up.
     pub finish: u8,
     /// Natural log of the probability of the token, or of the sample's target, under the model (before anything that acts
     /// on picks).
@@ -111,6 +111,8 @@ pub struct Sampled {
     pub rank: u32,
     /// The most probable tokens, as many as the seat asked for.
     pub top: Vec<Top>,
+    /// Tokens behind the picked one of which the seat's grammar leaves no choice: worth drafting.
+    pub forced: Vec<i32>,
 }
 
 /// A device that runs ops. Methods are called from one thread at a time.

@@ -44,8 +44,9 @@ impl Rule for Null {
     }
 }
 
-/// Never a stop id, so that sequences run to `max_tokens`, unless all tokens are.
-fn token_of(Seat { params, output_index, .. }: &Seat, vocab_size: usize) -> i32 {
+/// Never a stop id, so that sequences run to `max_tokens`, unless all tokens are that may come.
+fn token_of(seat: &Seat, vocab_size: usize) -> i32 {
+    let Seat { params, output_index, .. } = seat;
     let SeatParams { seed_low, seed_high, choice, ref stop_ids, .. } = *params;
     let seed = u64::from(seed_low) | u64::from(seed_high) << 32;
     let place = u64::from(choice) << 32 | u64::from(*output_index);
@@ -53,7 +54,16 @@ fn token_of(Seat { params, output_index, .. }: &Seat, vocab_size: usize) -> i32 
     let x = (seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_add(0x9E37_79B9_7F4A_7C15);
     let x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    let first = (x ^ x >> 31) as usize % vocab_size;
+    let number = (x ^ x >> 31) as usize;
+    if let Some(mask) = seat.mask() {
+        let (first, count) = (number % mask.count(), mask.count());
+        let tokens = (0..count.min(stop_ids.len() + 1)).map(|i| mask.choose(first + i) as i32);
+        return tokens
+            .into_iter()
+            .find(|token| !stop_ids.contains(token))
+            .unwrap_or(mask.choose(first) as i32);
+    }
+    let first = number % vocab_size;
     let tokens = (0..vocab_size).map(|i| ((first + i) % vocab_size) as i32);
     // One more look than there are stop ids finds a token that is none of them, if there is one.
     tokens.take(stop_ids.len() + 1).find(|token| !stop_ids.contains(token)).unwrap_or(first as i32)

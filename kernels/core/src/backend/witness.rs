@@ -188,10 +188,11 @@ fn answer(seen: Chain, want: &Want<'_>, vocab_size: usize) -> Choice {
     listed(token, logprob, top, vocab_size)
 }
 
-fn pick(seen: Chain, Seat { params, output_index, .. }: &Seat, vocab_size: usize) -> i32 {
+fn pick(seen: Chain, seat: &Seat, vocab_size: usize) -> i32 {
+    let Seat { params, output_index, .. } = seat;
     let drawn = [params.seed_low, params.seed_high, params.choice, *output_index];
     let [low, _] = if params.temperature > 0.0 { mix_all(seen, drawn) } else { seen };
-    (low as usize % vocab_size) as i32
+    seat.mask().map_or(low as usize % vocab_size, |mask| mask.choose(low as usize)) as i32
 }
 
 #[cfg(test)]

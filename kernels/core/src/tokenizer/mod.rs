@@ -432,6 +432,12 @@ fn unreachable<'a>(tokens: impl Iterator<Item = &'a str>, merges: &Merges) -> Ve
     tokens.into_iter().map(str::to_owned).collect()
 }
 
+/// The token of each byte.
+#[cfg(test)]
+pub(crate) fn byte_alphabet() -> Vec<String> {
+    byte_level::CHARS.iter().map(char::to_string).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -561,7 +561,7 @@ fn continued_elsewhere(spec: &ProgramSpec, prompt: &[i32], moved: bool) -> i32 {
     let (tell, news) = mpsc::channel();
     let transfers = runner.open_transfers(&options(8), told(tell)).expect("transfers");
     wait_for_pages(&transfers);
-    (0..3).for_each(|seat| runner.open_seat(seat, greedy(), &[]).unwrap());
+    (0..3).for_each(|seat| runner.open_seat(seat, greedy(), &[], None).unwrap());
     let (last, known) = prompt.split_last().unwrap();
     let fill = step(0, 1, 0, known, &[]);
     let entries = known.len().div_ceil(spec.block_size as usize);
@@ -595,7 +595,7 @@ fn a_sequence_goes_on_from_pages_that_were_moved_on_every_backend() {
         }
         let (send, results) = mpsc::channel();
         let runner = Runner::create(&model.spec, Box::new(move |result| send.send(result).unwrap())).unwrap();
-        runner.open_seat(0, greedy(), &[]).unwrap();
+        runner.open_seat(0, greedy(), &[], None).unwrap();
         runner.submit(step(0, 0, 0, &prompt, &[prompt.len() - 1])).unwrap();
         let expected = results.recv().unwrap().sampled[0].token;
         assert_eq!(continued_elsewhere(&model.spec, &prompt, true), expected, "{backend}");

@@ -7,7 +7,8 @@ use crate::seats::{Seat, SeatParams};
 pub(super) fn adjust(logits: &[f32], seat: &Seat, to: &mut Vec<f32>) -> bool {
     let params = &seat.params;
     let too_short = seat.output_index < params.min_tokens && !params.stop_ids.is_empty();
-    let plain = params.allowed_ids.is_empty()
+    let plain = seat.mask().is_none()
+        && params.allowed_ids.is_empty()
         && params.bad_words.is_empty()
         && !too_short
         && params.logit_bias_ids.is_empty()
@@ -23,6 +24,9 @@ pub(super) fn adjust(logits: &[f32], seat: &Seat, to: &mut Vec<f32>) -> bool {
         for &id in &params.allowed_ids {
             to[id as usize] = logits[id as usize];
         }
+    }
+    if let Some(mask) = seat.mask() {
+        mask.apply(to);
     }
     for word in &params.bad_words {
         if let Some((&last, before)) = word.split_last()

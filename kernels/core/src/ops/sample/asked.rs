@@ -82,7 +82,7 @@ const GREEDY: Wish = Wish {
 
 impl Asked {
     /// Takes in a step's questions, in the memory of the step before; false where a device cannot be asked: a pick behind a draft
-    /// depends on edits that follow from the picks before it.
+    /// depends on edits that follow from the picks before it, or a grammar's mask is most of the vocabulary.
     pub(crate) fn read(&mut self, step: &Step, seats: &Seats) -> bool {
         self.wishes.clear();
         self.wishes.resize(step.samples.len(), GREEDY);
@@ -101,6 +101,9 @@ impl Asked {
             self.no_edits(picks.first - next);
             next = picks.first + picks.len;
             let seat = seats.get(step.rows[picks.row].seat).filter(|seat| !seat.frozen);
+            if seat.is_some_and(|seat| seat.matching.is_some()) {
+                return false;
+            }
             let edited = seat.is_some_and(|seat| self.edit(seat));
             if seat.is_none() {
                 self.no_edits(1);

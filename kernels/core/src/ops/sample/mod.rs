@@ -1,5 +1,5 @@
 //! Picks a token from a row of logits. What acts on a row acts in vLLM's order: log-probabilities, rank and the list of the
-//! most probable tokens are those of the raw logits; then allowed ids, bad words, minimum length, bias and penalties
+//! most probable tokens are those of the raw logits; then allowed ids, the grammar's mask, bad words, minimum length, bias and penalties
 //! ([`adjust`]), temperature, min-p, top-k, top-p ([`filter`]). The same row, parameters, history and output index give the
 //! same token on every host: only basic f32 and f64 operations in a fixed order.
 //!
@@ -15,6 +15,7 @@ mod raw;
 mod vector;
 
 use crate::backend::Sampled;
+use crate::grammar::Mask;
 use crate::picks::{Choice, Want, take_all};
 use crate::seats::{Seat, SeatParams, Seats};
 use crate::step::Step;
@@ -34,7 +35,9 @@ pub fn sample_row(logits: &[f32], want: Want<'_>, scratch: &mut Vec<f32>) -> Cho
     let (token, top) = match want {
         Want::Score { token, top } => (token as usize, top),
         Want::Pick(seat) => {
-            let token = if adjust(logits, seat, scratch) {
+            let token = if let Some(forced) = seat.mask().and_then(Mask::only) {
+                forced
+            } else if adjust(logits, seat, scratch) {
                 pick_token(scratch, &Peaks::of(scratch), seat)
             } else {
                 pick_token(logits, &peaks, seat)
@@ -52,11 +55,12 @@ pub fn sample_row(logits: &[f32], want: Want<'_>, scratch: &mut Vec<f32>) -> Cho
 }
 
 /// Greedy takes the lowest id among equals; otherwise the token is a function of the seed, the choice and the output
-/// index. Where nothing can be picked it is the lowest id that is allowed.
+/// index. Where nothing can be picked it is the lowest id that is allowed: by the grammar, else by the seat.
 fn pick_token(logits: &[f32], peaks: &Peaks, seat: &Seat) -> usize {
     let params = &seat.params;
     if peaks.max == f32::NEG_INFINITY {
-        return params.allowed_ids.iter().min().map_or(0, |&id| id as usize);
+        let allowed = params.allowed_ids.iter().min().map_or(0, |&id| id as usize);
+        return seat.mask().map_or(allowed, Mask::lowest);
     }
     if params.temperature == 0.0 || peaks.max == f32::INFINITY {
         return peaks.first_max(logits);

@@ -1,0 +1,85 @@
+/**
+ * What structured output costs: `bun tests/measure/structured.ts [--rounds N] [--tokens N] [--streams N]`.
+ *
+ * A server with the default model decodes so many streams at a time, free ones and ones that follow a JSON Schema without an end, in turns;
+ * all run to their last token. Prints tokens a second of each round and the ratio of the medians.
+ */
+
+import { parseArgs } from "node:util";
+import { post, startServer } from "../support/server.ts";
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    tokens: { type: "string", default: "96" },
+    streams: { type: "string", default: "16" },
+  },
+});
+const [rounds, tokens, streams] = [values.rounds, values.tokens, values.streams].map(Number) as [
+  number,
+  number,
+  number,
+];
+
+/** Long lists of small objects: much that is forced, strings, numbers and choices. */
+const schema = {
+  type: "object",
+  properties: {
+    people: {
+      type: "array",
+      minItems: 100,
+      items: {
+        type: "object",
+        properties: {
+          name: { type: "string", maxLength: 20 },
+          age: { type: "integer", minimum: 0, maximum: 120 },
+          role: { enum: ["user", "admin"] },
+          note: { type: "string", maxLength: 40 },
+        },
+        required: ["name", "age", "role", "note"],
+        additionalProperties: false,
+      },
+    },
+  },
+  required: ["people"],
+  additionalProperties: false,
+};
+const format = { type: "json_schema", json_schema: { name: "people", schema } };
+
+await using server = await startServer(["--no-access-log", "--max-num-seqs", String(streams)]);
+
+/** Tokens a second of all streams together, prompts included. */
+async function measure(isFree: boolean, seed: number): Promise<number> {
+  const start = performance.now();
+  const used = await Promise.all(
+    Array.from({ length: streams }, async (_, i) => {
+      const response = await post(server, "/v1/chat/completions", {
+        messages: [{ role: "user", content: "List people who live in a small town." }],
+        temperature: 1,
+        seed: seed + i,
+        max_tokens: tokens,
+        // Else free streams end before the others.
+        ...(isFree ? { ignore_eos: true } : { response_format: format }),
+      });
+      const { usage } = (await response.json()) as { usage: { completion_tokens: number } };
+      return usage.completion_tokens;
+    }),
+  );
+  return (used.reduce((a, b) => a + b, 0) * 1000) / (performance.now() - start);
+}
+
+const median = (numbers: readonly number[]): number =>
+  numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
+
+await measure(false, 0);
+await measure(true, 0);
+const found = { free: [] as number[], structured: [] as number[] };
+for (let round = 0; round < rounds; round++) {
+  found.free.push(await measure(true, 100 * round));
+  found.structured.push(await measure(false, 100 * round));
+  console.log(
+    `${found.free.at(-1)?.toFixed(1)} tok/s free, ${found.structured.at(-1)?.toFixed(1)} tok/s structured`,
+  );
+}
+const ratio = median(found.structured) / median(found.free);
+console.log(`${streams} streams, median of ${rounds}: structured ${ratio.toFixed(3)}x of free`);
