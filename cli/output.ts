@@ -97,8 +97,12 @@ export interface Progress {
 }
 
 /** Bars on a terminal; elsewhere one line when a download begins, and nothing where bars are not wanted. */
-export function createProgress(log: ConsolaInstance, wanted: boolean): Progress {
-  if (!wanted || !process.stderr.isTTY) return lineProgress(log, wanted);
+export function createProgress(
+  log: ConsolaInstance,
+  wanted: boolean,
+  verb: "getting" | "sending" = "getting",
+): Progress {
+  if (!wanted || !process.stderr.isTTY) return lineProgress(log, wanted, verb);
   const bars = new MultiBar({
     stream: process.stderr,
     clearOnComplete: true,
@@ -127,13 +131,13 @@ export function createProgress(log: ConsolaInstance, wanted: boolean): Progress 
   };
 }
 
-function lineProgress(log: ConsolaInstance, wanted: boolean): Progress {
+function lineProgress(log: ConsolaInstance, wanted: boolean, verb: string): Progress {
   const seen = new Set<string>();
   return {
     update(label, _done, total): void {
       if (!wanted || seen.has(label)) return;
       seen.add(label);
-      log.info(`getting ${label}${total === undefined ? "" : ` (${formatBytes(total)})`} …`);
+      log.info(`${verb} ${label}${total === undefined ? "" : ` (${formatBytes(total)})`} …`);
     },
     stop(): void {},
   };

@@ -16,7 +16,7 @@ const command: CommandDef = defineOurCommand("session import", async ({ values, 
   const file = Bun.file(path);
   if (!(await file.exists()))
     throw new KvEngineError("invalid_request", `there is no file ${path}`, { subject: "file" });
-  const progress = createProgress(createLogger(values.logLevel), values.progress);
+  const progress = createProgress(createLogger(values.logLevel), values.progress, "sending");
   try {
     const response = await openCall({
       ...{ url, apiKey, method: "POST", path: "/kv/sessions/import" },

@@ -6,6 +6,7 @@ import { EXPLAIN_FAULTS } from "./explain-faults.ts";
 import { HOLD_FAULTS } from "./hold-faults.ts";
 import { PACE_FAULTS } from "./pace-faults.ts";
 import { PIN_FAULTS } from "./pin-faults.ts";
+import { SESSION_FAULTS } from "./session-faults.ts";
 import type { Fault } from "./plan.ts";
 import { SWAP_FAULTS } from "./swap-faults.ts";
 import { TIER_FAULTS } from "./tier-faults.ts";
@@ -264,6 +265,7 @@ export const FAULTS: readonly Fault[] = [
   ...API_FAULTS,
   ...TIER_FAULTS,
   ...PIN_FAULTS,
+  ...SESSION_FAULTS,
   ...SWAP_FAULTS,
   ...SCHEDULER_FAULTS,
   ...PACE_FAULTS,

@@ -105,6 +105,23 @@ describe("a session's file", () => {
     }),
   );
 
+  test(
+    "ends there, too, where it is written in several pieces",
+    inLab({}, async (lab) => {
+      const tokens = Array.from({ length: 161 }, (_, i) => (i * 11) % 500);
+      const sender = new SessionLab(lab, { hostPages: 48 });
+      await sender.served("r", tokens);
+      const keys = sender.keysOf(Int32Array.from(tokens.slice(0, 160)));
+      sender.host.drop(keys[10] as string);
+      const path = newFile();
+      const about = { owner: "me", session: "trip", request: "r" };
+      await sender.sessions.answer({ kind: "export", path, ...about });
+      sender.forget();
+      const { sessions } = await new SessionLab(lab).sessions.answer(importOf(path));
+      expect(sessions).toMatchObject([{ numTokens: 40, numPages: 10, inHost: 10 }]);
+    }),
+  );
+
   const OTHERS: readonly (readonly [string, SessionLabOptions, object, string])[] = [
     [
       "another model",

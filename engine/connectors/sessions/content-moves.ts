@@ -5,6 +5,9 @@ import type { HostContent } from "../../../connectors/host-content.ts";
 import { KvEngineError } from "../../errors.ts";
 import { type ArchiveTools, PageArchive } from "./page-archive.ts";
 
+/** Of the host's pages: others are in use. */
+const HOST_SHARE = 0.5;
+const MOST_PIECE = 32;
 /** Milliseconds without any progress after which what has not come is given up. */
 const PATIENCE_MS = 5_000;
 /** Milliseconds until it is looked at again although nothing was reported. */
@@ -28,6 +31,9 @@ export interface Server {
 export class ContentMoves {
   /** Where pages are written and read. */
   readonly archive: PageArchive;
+  /** Pages that may be brought to the host at a time without driving each other out, and in one piece of a longer move. */
+  readonly mostPages: number;
+  readonly piece: number;
   readonly #now: () => number;
   readonly #wake: () => void;
   readonly #moves = new Set<Move>();
@@ -36,6 +42,8 @@ export class ContentMoves {
   /** `now`: milliseconds, monotonic. `wake`: asks for `work` to be called; left out = it is called often enough. */
   constructor(tools: ArchiveTools, now: () => number, wake: () => void = (): void => undefined) {
     this.archive = new PageArchive(tools);
+    this.mostPages = Math.max(1, Math.floor(tools.pages.numPages * HOST_SHARE));
+    this.piece = Math.min(this.mostPages, MOST_PIECE);
     this.#now = now;
     this.#wake = wake;
   }

@@ -8,9 +8,6 @@ import type { KnownSession } from "./known-sessions.ts";
 import { pagesAt, recordBytes, saltDigest, writeHead } from "./session-file.ts";
 import type { SessionTools } from "./session-tools.ts";
 
-/** Pages that are brought to the host and written at a time. */
-const CHUNK = 32;
-
 /** Rejects with `not_found` where nothing of it is left, and with what writing says. */
 export async function exportSession(
   session: KnownSession,
@@ -27,8 +24,8 @@ export async function exportSession(
   const at = pagesAt(about, session.tokenIds.length);
   const size = recordBytes(model);
   const indices: number[] = [];
-  for (let from = 0; from < session.keys.length; from += CHUNK) {
-    const wanted = session.keys.slice(from, from + CHUNK);
+  for (let from = 0; from < session.keys.length; from += moves.piece) {
+    const wanted = session.keys.slice(from, from + moves.piece);
     const there = await pagesOf(wanted, tools);
     if (there.length > 0) {
       const offsets = Float64Array.from(there, (_, i) => at + (indices.length + i) * size);

@@ -6,9 +6,6 @@ import { KvEngineError } from "../../errors.ts";
 import { damaged, recordBytes, type SessionContent } from "./session-file.ts";
 import type { SessionTools } from "./session-tools.ts";
 
-/** Pages that are read at a time. */
-const CHUNK = 32;
-
 /** `keys`: of the session's tokens. Rejects with `invalid_request` where pages are not what was written, and `unavailable` where there is no room. */
 export async function importPages(
   { head, indices }: SessionContent,
@@ -16,7 +13,7 @@ export async function importPages(
   path: string,
   tools: SessionTools,
 ): Promise<void> {
-  const { disk } = tools;
+  const { disk, moves } = tools;
   const size = recordBytes(head);
   const records = indices.map((index, place) => ({
     key: keys[index] as BlockKey,
@@ -24,7 +21,7 @@ export async function importPages(
   }));
   let rest = records;
   while (rest.length > 0) {
-    const some = rest.slice(0, CHUNK);
+    const some = rest.slice(0, moves.piece);
     const numRead = await readSome(some, head.fingerprint, path, tools);
     rest = rest.slice(numRead);
     // The host may be smaller than the session: what is read goes on to the disk.

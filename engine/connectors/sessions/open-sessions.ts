@@ -28,11 +28,11 @@ export function openSessions(
 ): Sessions {
   const { numGroups, pageBytes } = info;
   const words = new Int32Array(HASH_WORDS);
-  let known: Promise<string> | undefined;
+  let known: string | undefined;
   return new Sessions(prompts, {
     ...tools,
     // The model's files are read once.
-    fingerprint: () => (known ??= fingerprint()),
+    fingerprint: async () => (known ??= await fingerprint()),
     model: {
       model: info.modelName,
       layout: info.pageLayout,

@@ -14,8 +14,6 @@ import { checkModel, readSessionFile, recordBytes, saltDigest } from "./session-
 import type { SessionAnswer, SessionFacts, SessionQuery } from "./session-query.ts";
 import type { SessionTools } from "./session-tools.ts";
 
-/** Blocks that are on their way to the disk at a time: no more than a small host has pages for. */
-const CHUNK = 32;
 /** Beside its pages, a file has its head. */
 const HEAD_ROOM = 128 * 2 ** 20;
 
@@ -55,7 +53,8 @@ export class Sessions {
       }
       case "thaw": {
         const session = this.#known.find(owner, query.session, query.request);
-        await this.#bring(session.keys.filter((key) => !this.#tools.isOnDevice(key)));
+        const away = session.keys.filter((key) => !this.#tools.isOnDevice(key));
+        await this.#bring(away.slice(0, this.#tools.moves.mostPages));
         this.#release(session);
         return [{ ...session, endsAt: undefined }];
       }
@@ -78,7 +77,7 @@ export class Sessions {
       await this.#bring(frozen.keys);
     } else {
       const { content } = moves.server;
-      for (const keys of chunks(frozen.keys, CHUNK)) {
+      for (const keys of chunks(frozen.keys, moves.piece)) {
         await moves.until(() => {
           const has = disk.has(keys);
           const missing = keys.filter((_, i) => has[i] !== true);
