@@ -1,7 +1,9 @@
 //! Times the cpu backend on a model of the default model's shape with random weights: whole steps, and where their time
 //! goes by op. For tuning kernels; rates to be reported come from `kvengine bench engine`.
 //!
-//! `cargo run --release --example cpu_bench -- [isa=auto] [threads=2] [dtype=Q4_1] [rounds=3]`
+//! `cargo run --release --example cpu_bench -- [isa=auto] [threads=2] [dtype=Q4_1] [rounds=3] [only=NAME] [clock=processor]`
+//!
+//! With `clock=processor` and one thread, what else the machine does counts little.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people at a terminal")]
 
 use std::collections::BTreeMap;
@@ -115,12 +117,13 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
         tape.push(Instruction { op, inputs: inputs.to_vec(), outputs: outputs.to_vec(), prepared });
     };
     let label = |name: &str| name.to_owned();
-    let linear = |name: &str, count: usize| Op::Linear {
+    // Values have numbers only where ops can be done together.
+    let linear = |name: &str, count: usize, [x, out]: [u32; 2]| Op::Linear {
         label: label(name),
-        x: 0,
+        x,
         weights: vec![String::new(); count],
         biases: vec![],
-        out: 0,
+        out,
     };
     let table = tensor(&mut random, "table", DType::Q8_0, VOCABULARY, HIDDEN);
     let norm = tensor(&mut random, "norm", DType::F32, 1, HIDDEN);
@@ -132,7 +135,7 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
             push(op, &[x], &[normed], &[norm]);
         }
         let (q, k, v) = (weight(HIDDEN, HIDDEN), weight(192, HIDDEN), weight(192, HIDDEN));
-        push(linear("linear qkv", 3), &[normed], &[qkv], &[q, k, v]);
+        push(linear("linear qkv", 3, [0, 0]), &[normed], &[qkv], &[q, k, v]);
         let rope = Op::Rope {
             label: label("rope"),
             x: 0,
@@ -163,7 +166,7 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
             out: 0,
         };
         push(attention, &[qkv], &[attended], &[]);
-        push(linear("linear o", 1), &[attended], &[branch], &[weight(HIDDEN, HIDDEN)]);
+        push(linear("linear o", 1, [0, 0]), &[attended], &[branch], &[weight(HIDDEN, HIDDEN)]);
         let add = || Op::AddRmsNorm {
             label: label("addRmsNorm"),
             x: 0,
@@ -175,13 +178,14 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
         };
         push(add(), &[branch, x], &[x, normed], &[norm]);
         let (gate, up) = (weight(INNER, HIDDEN), weight(INNER, HIDDEN));
-        push(linear("linear gate up", 2), &[normed], &[gate_up], &[gate, up]);
-        push(Op::SiluMul { label: label("siluMul"), x: 0, out: 0 }, &[gate_up], &[inner], &[]);
-        push(linear("linear down", 1), &[inner], &[branch], &[weight(HIDDEN, INNER)]);
+        let [wide, inner_id] = [2 * layer + 1, 2 * layer + 2];
+        push(linear("linear gate up", 2, [0, wide]), &[normed], &[gate_up], &[gate, up]);
+        push(Op::SiluMul { label: label("siluMul"), x: wide, out: inner_id }, &[gate_up], &[inner], &[]);
+        push(linear("linear down", 1, [inner_id, 0]), &[inner], &[branch], &[weight(HIDDEN, INNER)]);
         push(add(), &[branch, x], &[x, normed], &[norm]);
     }
     push(Op::GatherSamples { label: label("gather"), x: 0, out: 0 }, &[normed], &[last], &[]);
-    push(linear("linear head", 1), &[last], &[logits], &[table]);
+    push(linear("linear head", 1, [0, 0]), &[last], &[logits], &[table]);
     push(Op::Sample { label: label("sample"), logits: 0 }, &[logits], &[], &[]);
 
     let groups = groups();
@@ -194,6 +198,7 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
         groups,
     };
     let activations = backend.alloc(offset).unwrap();
+    backend.start(&tape, activations, &arena, &limits()).unwrap();
     let weight_bytes = backend.prepared_bytes();
     Model { backend, tape, arena, activations, weight_bytes }
 }
@@ -222,7 +227,11 @@ fn step(rows: usize, tokens: usize, start: usize) -> Step {
     words.extend((0..=rows).map(|r| (r * blocks_each) as i32));
     // As a growing pool hands them out: neighbours in time, not in sequence.
     words.extend((0..rows).flat_map(|r| (0..blocks_each).map(move |b| (1 + b * rows + r) as i32)));
-    let limits = Limits {
+    Step::parse(&words, &limits()).unwrap()
+}
+
+fn limits() -> Limits {
+    Limits {
         max_tokens: MOST_TOKENS,
         max_rows: MOST_ROWS,
         max_samples: MOST_ROWS,
@@ -231,14 +240,42 @@ fn step(rows: usize, tokens: usize, start: usize) -> Step {
         groups: groups(),
         num_blocks: 1 + MOST_ROWS * 1024 / BLOCK_SIZE,
         vocab_size: VOCABULARY,
-    };
-    Step::parse(&words, &limits).unwrap()
+    }
 }
 
-fn run(model: &mut Model, step: &Step, seats: &mut Seats, times: &mut BTreeMap<String, Duration>) {
+/// A clock: of the wall, or of this process's time on processors.
+#[derive(Clone, Copy)]
+struct Clock {
+    processor: bool,
+    began: Instant,
+}
+
+impl Clock {
+    #[expect(unsafe_code, reason = "asks the system")]
+    fn now(self) -> Duration {
+        if !self.processor {
+            return self.began.elapsed();
+        }
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call writes one timespec.
+        unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+}
+
+fn run(
+    model: &mut Model,
+    step: &Step,
+    seats: &mut Seats,
+    clock: Clock,
+    times: &mut BTreeMap<String, Duration>,
+) {
     let mut sampled = Vec::new();
-    for instruction in &model.tape {
-        let begin = Instant::now();
+    let mut left = &model.tape[..];
+    while !left.is_empty() {
+        let (now, after) = left.split_at(model.backend.together(left));
+        left = after;
+        let begin = clock.now();
         let mut launch = Launch {
             step,
             activations: model.activations,
@@ -246,12 +283,13 @@ fn run(model: &mut Model, step: &Step, seats: &mut Seats, times: &mut BTreeMap<S
             seats,
             sampled: &mut sampled,
         };
-        model.backend.launch(instruction, &mut launch).unwrap();
-        *times.entry(instruction.op.label().to_owned()).or_default() += begin.elapsed();
+        model.backend.run(now, &mut launch).unwrap();
+        let labels: Vec<&str> = now.iter().map(|instruction| instruction.op.label()).collect();
+        *times.entry(labels.join(" + ")).or_default() += clock.now() - begin;
     }
 }
 
-fn measure(model: &mut Model, name: &str, steps: &[Step], rounds: usize) {
+fn measure(model: &mut Model, name: &str, steps: &[Step], rounds: usize, clock: Clock) {
     let tokens: usize = steps.iter().map(|s| s.tokens.len()).sum();
     let mut best: Option<(Duration, BTreeMap<String, Duration>)> = None;
     let mut rates = Vec::new();
@@ -261,11 +299,11 @@ fn measure(model: &mut Model, name: &str, steps: &[Step], rounds: usize) {
             seats.open(seat, Seat::new(SeatParams::default(), &[]));
         }
         let mut times = BTreeMap::new();
-        let begin = Instant::now();
+        let begin = clock.now();
         for step in steps {
-            run(model, step, &mut seats, &mut times);
+            run(model, step, &mut seats, clock, &mut times);
         }
-        let time = begin.elapsed();
+        let time = clock.now() - begin;
         rates.push(tokens as f64 / time.as_secs_f64());
         if best.as_ref().is_none_or(|(t, _)| time < *t) {
             best = Some((time, times));
@@ -284,8 +322,7 @@ fn measure(model: &mut Model, name: &str, steps: &[Step], rounds: usize) {
         let macs = match label.as_str() {
             "linear qkv" => layer * (HIDDEN * 960) as f64,
             "linear o" => layer * (HIDDEN * HIDDEN) as f64,
-            "linear gate up" => layer * (HIDDEN * 2 * INNER) as f64,
-            "linear down" => layer * (HIDDEN * INNER) as f64,
+            "linear gate up + siluMul + linear down" => layer * (HIDDEN * 3 * INNER) as f64,
             "linear head" => (HIDDEN * VOCABULARY) as f64,
             _ => 0.0,
         };
@@ -321,6 +358,7 @@ fn main() {
         begin.elapsed().as_secs_f64()
     );
     let only = get("only", "");
+    let clock = Clock { processor: get("clock", "wall") == "processor", began: begin };
     let decode = |rows: usize, start: usize, count: usize| -> Vec<Step> {
         (0..count).map(|i| step(rows, 1, start + i)).collect()
     };
@@ -334,7 +372,7 @@ fn main() {
     ];
     for (name, steps) in &cases {
         if name.contains(&only) {
-            measure(&mut model, name, steps, rounds);
+            measure(&mut model, name, steps, rounds, clock);
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Zeroed memory of the process's own, on 2 MiB pages where the system gives them. What is not touched takes no memory.
 #![expect(unsafe_code, reason = "maps memory")]
 
+use std::ops::Range;
+
 use crate::error::{Failure, Result};
 
 /// What a large page of the system holds.
 pub const HUGE_PAGE: usize = 2 << 20;
+/// The smallest page the system gives.
+const SMALL_PAGE: usize = 4096;
 /// A mapping starts at a multiple of this at least.
 pub const ALIGNMENT: usize = 64;
 
@@ -73,6 +77,21 @@ impl Mapping {
             unsafe { libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE) };
         }
         Ok(Self { base, mapped, start, len })
+    }
+
+    /// Has the system give the memory of a range now, as a first touch would; what it holds stays, and others may use it meanwhile.
+    /// False where the system does not: then it comes with the first touch.
+    ///
+    /// # Panics
+    /// When the range is not inside the mapping.
+    pub fn populate(&self, range: Range<usize>) -> bool {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} is outside 0..{}", self.len);
+        // Whole pages: what lies beside the range in them is the mapping's too, or nobody's.
+        let start = (self.start.addr() + range.start) / SMALL_PAGE * SMALL_PAGE;
+        let end = self.start.addr() + range.end;
+        let at = self.start.with_addr(start).cast();
+        // SAFETY: pages of the mapping; the advice changes nothing that they hold.
+        unsafe { libc::madvise(at, end - start, libc::MADV_POPULATE_WRITE) == 0 }
     }
 
     /// The first byte.
@@ -154,6 +173,23 @@ mod tests {
         let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
         assert_eq!(waited, child);
         status != 0
+    }
+
+    #[test]
+    fn memory_that_is_asked_for_ahead_keeps_what_it_holds() {
+        let len = 3 * HUGE_PAGE;
+        let mapping = Mapping::new(len).expect("memory");
+        let at = |i: usize| mapping.start().wrapping_add(i);
+        let marks = [0, 5000, HUGE_PAGE - 1, HUGE_PAGE, len - 1];
+        // SAFETY: inside the mapping, which is this test's alone.
+        marks.iter().for_each(|&i| unsafe { at(i).write_volatile(7) });
+        for range in [0..0, 0..1, 5000..5001, HUGE_PAGE - 1..HUGE_PAGE + 1, 0..len, len..len] {
+            mapping.populate(range);
+            // SAFETY: as above.
+            assert!(marks.iter().all(|&i| unsafe { at(i).read_volatile() } == 7));
+        }
+        // SAFETY: as above.
+        assert_eq!(unsafe { at(len / 2).read_volatile() }, 0);
     }
 
     #[test]

@@ -116,6 +116,14 @@ impl Pages {
         PagesView { start: self.memory().start(), len: self.memory().len(), owner: PhantomData }
     }
 
+    /// Has the system give the memory of these bytes, counted from the first page, now; see [`Mapping::populate`].
+    ///
+    /// # Panics
+    /// When they are not inside the pages, or those are on a device.
+    pub fn populate(&self, bytes: std::ops::Range<usize>) -> bool {
+        self.memory().populate(bytes)
+    }
+
     /// The bytes of a page.
     ///
     /// # Safety

@@ -1,6 +1,7 @@
 //! The cpu backend. Matrices are repacked at load for the instruction set; KV is IEEE halves, bfloat16 or bytes. Results
 //! depend neither on the number of threads nor on what else is in the step.
 
+mod ahead;
 mod gated;
 pub mod memory;
 mod views;
@@ -17,9 +18,11 @@ use crate::ops::linear::cpu as linear;
 use crate::ops::rope::{Rope, cpu as rope};
 use crate::ops::store_kv::{KvPlace, cpu as store_kv};
 use crate::ops::{rms_norm, sample, silu_mul};
+use crate::pages::Pages;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, LANES, with_simd, with_wide_simd};
 use crate::step::Limits;
+use ahead::Ahead;
 use gated::Gated;
 use memory::{Memory, Region};
 use std::collections::HashSet;
@@ -46,6 +49,8 @@ pub struct CpuBackend {
     pool: Pool,
     memory: Memory,
     buffers: Vec<Region>,
+    /// Of the KV pages, once there are some.
+    ahead: Option<Ahead>,
     prepared: Vec<Prepared>,
     prepared_bytes: usize,
     /// Values of the tape that one op reads: they need not exist where that op is done with the one that writes them.
@@ -69,6 +74,7 @@ impl CpuBackend {
             pool: Pool::new(threads)?,
             memory: Memory::default(),
             buffers: Vec::new(),
+            ahead: None,
             prepared: Vec::new(),
             prepared_bytes: 0,
             read_once: HashSet::new(),
@@ -144,6 +150,9 @@ impl CpuBackend {
 
     #[expect(unsafe_code, reason = "other threads may reach other pages")]
     fn store(&mut self, place: &KvPlace, instruction: &Instruction, launch: &Launch<'_>) -> Result<()> {
+        if let Some(ahead) = self.ahead.as_mut().filter(|_| place.layer == 0) {
+            ahead.use_blocks(&launch.step.blocks);
+        }
         let activations = self.buffers[launch.activations.0].floats_mut();
         let views = Views::new(activations, launch.step, instruction)?;
         // SAFETY: only blocks that the step fills are written; `pages.rs` says who keeps everybody else off them.
@@ -371,6 +380,12 @@ impl Backend for CpuBackend {
     fn download(&mut self, from: BufferId, offset: usize, bytes: &mut [u8]) -> Result<()> {
         bytes.copy_from_slice(&self.buffers[from.0].bytes()[offset..][..bytes.len()]);
         Ok(())
+    }
+
+    fn alloc_pages(&mut self, page_bytes: usize, num_pages: usize) -> Result<Pages> {
+        let pages = Pages::map(page_bytes, num_pages)?;
+        self.ahead = Some(Ahead::of(&pages)?);
+        Ok(pages)
     }
 
     fn kv_element_bytes(&self) -> usize {

@@ -18,7 +18,7 @@ use crate::pages::PagesView;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, Simd, with_pairs_simd, with_wide_simd};
 use crate::step::Step;
-use format::{Bytes, Halves, KvFormat, Pairs, Shorts};
+use format::{Bytes, Halves, KvFormat, Pairs, Scaled, Shorts};
 use layout::{KvDType, Parts, RUN, padded};
 use plan::{Cut, Plan, Task, splits};
 use rows::{Ahead, CHUNK, Chunk, Line, Row, Runs, State, attend, group, merge};
@@ -112,8 +112,12 @@ impl Attention<'_> {
             match self.dtype {
                 KvDType::F16 => with_wide_simd!(isa, s => self.attend_all::<_, Halves>(s, tasks, desk, &to)),
                 KvDType::BF16 => with_pairs_simd!(isa, s => self.attend_all::<_, Pairs>(s, tasks, desk, &to)),
-                KvDType::Q16 => with_wide_simd!(isa, s => self.attend_all::<_, Shorts>(s, tasks, desk, &to)),
-                KvDType::Q8 => with_wide_simd!(isa, s => self.attend_all::<_, Bytes>(s, tasks, desk, &to)),
+                KvDType::Q16 => {
+                    with_wide_simd!(isa, s => self.attend_all::<_, Scaled<Shorts>>(s, tasks, desk, &to))
+                }
+                KvDType::Q8 => {
+                    with_wide_simd!(isa, s => self.attend_all::<_, Scaled<Bytes>>(s, tasks, desk, &to))
+                }
             }
         });
         let kv_heads = self.place.num_kv_heads;

@@ -2,18 +2,20 @@
 
 mod bytes;
 mod halves;
+mod integers;
 mod pairs;
 mod shorts;
 
 pub(super) use bytes::Bytes;
 pub(super) use halves::Halves;
+pub(super) use integers::Scaled;
 pub(super) use pairs::Pairs;
 pub(super) use shorts::Shorts;
 
 use super::layout::RUN;
 use super::rows::CHUNK;
 use crate::mapping::Plain;
-use crate::simd::Simd;
+use crate::simd::{Simd, exp2_short};
 
 /// A chunk's scores or weights of a row.
 pub(super) type Vectors<V> = [V; CHUNK / RUN];
@@ -81,9 +83,13 @@ pub(super) trait KvFormat<S: Simd<RUN>> {
     /// Scores of the keys of a run.
     fn scores(s: S, sum: Self::Sum, query: Packed, scales: &[f32; RUN]) -> S::V;
 
-    /// `2^x` for `x` of at most 0, as exact as weights are kept.
-    fn exp2(s: S, x: S::V) -> S::V;
+    /// `2^x` for `x` of at most 0, as exact as weights are kept: in no more than 16 bits, where nothing else is said.
+    #[inline(always)]
+    fn exp2(s: S, x: S::V) -> S::V {
+        exp2_short(s, x)
+    }
     /// What scales of values make of weights, of which the largest is 1.
+    #[inline(always)]
     fn units(s: S, _: Vectors<S::V>) -> Units<S::V> {
         Units { by: [s.splat(1.0); CHUNK / RUN], unit: 1.0 }
     }

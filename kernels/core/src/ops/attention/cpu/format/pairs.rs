@@ -3,7 +3,7 @@
 use super::{KvFormat, Packed, Units, Vectors};
 use crate::ops::attention::cpu::layout::RUN;
 use crate::ops::attention::cpu::rows::CHUNK;
-use crate::simd::{Simd, exp2_short};
+use crate::simd::Simd;
 
 /// See the module.
 pub(in super::super) struct Pairs;
@@ -59,10 +59,6 @@ impl<S: Simd<RUN>> KvFormat<S> for Pairs {
     #[inline(always)]
     fn scores(_: S, sum: S::V, _: Packed, _: &[f32; RUN]) -> S::V {
         sum
-    }
-    #[inline(always)]
-    fn exp2(s: S, x: S::V) -> S::V {
-        exp2_short(s, x)
     }
     #[inline(always)]
     fn keep(s: S, weights: &Vectors<S::V>, _: &Units<S::V>, to: &mut [u32; CHUNK]) -> S::V {
