@@ -99,8 +99,16 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
           pageBytes: started.transfers.pageBytes,
           fingerprint,
           directIo: config.kvDiskDirect,
+          ...(config.kvDiskCompress === "int8" ? { int8Layout: info.pageLayout } : {}),
           ...(config.kvDiskTtl === 0 ? {} : { ttlSeconds: config.kvDiskTtl }),
         });
+  if (disk?.stats().isReadOnly === true) {
+    const { kvDiskPath } = config;
+    log(
+      "warn",
+      `--kv-disk-path: ${kvDiskPath} cannot be written: KV blocks are loaded from it, and none is stored`,
+    );
+  }
   const diskPins = disk === undefined ? undefined : new DiskPins(disk, now, epochMs);
   const onDisk = {
     ...(disk === undefined ? {} : { disk }),

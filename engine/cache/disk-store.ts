@@ -7,7 +7,7 @@
 import type { BlockKey } from "../../connectors/block-pool-view.ts";
 
 export interface DiskOptions {
-  /** The folder; made (mode 0700) where there is none. One process uses it at a time. */
+  /** The folder; made (mode 0700) where there is none. One process uses it at a time, any number one that cannot be written. */
   readonly path: string;
   /** Bytes that all its files may take, those of other models included. */
   readonly sizeBytes: number;
@@ -17,13 +17,18 @@ export interface DiskOptions {
   readonly fingerprint: string;
   /** Seconds that a page is kept after its last use; left out = as long as there is room. */
   readonly ttlSeconds?: number;
-  /** Share of the size that pinned pages may take, 0 to 1; left out = a half. */
+  /** Share of the size that pinned pages may take, and up to which weights count, 0 to 1; left out = a half. */
   readonly pinShare?: number;
   /**
    * Whether pages go past the system's page cache, where page size (a multiple of 4096) and file system allow it; left out = yes: it takes
    * a third to a half of the processor time, and host pages are the cache.
    */
   readonly directIo?: boolean;
+  /**
+   * `HostPages.layout`, to keep pages as int8 with a scale for each token and head: half the bytes, and numbers that are a little different
+   * when they come back, so answers may differ. Left out = pages stay as they are. Refused where KV has not 16 bits.
+   */
+  readonly int8Layout?: string;
 }
 
 /** A page that is stored. Times are seconds since 1970. */
@@ -34,6 +39,8 @@ export interface DiskPage {
   readonly usedSeconds: number;
   /** 0 = not pinned. */
   readonly pinnedUntilSeconds: number;
+  /** 0 to 255: it goes behind those of a lower one. */
+  readonly weight: number;
 }
 
 /** Why nothing is stored, or was not when it was last tried. Times are seconds since 1970. */
@@ -55,6 +62,9 @@ export interface DiskStats {
   /** Pages that can be loaded. */
   readonly pages: number;
   readonly pinnedPages: number;
+  /** Pages that are pinned or have a weight. */
+  readonly keptPages: number;
+  /** Most pages that may be pinned; while more than that are kept, weights give no advantage. */
   readonly pinnablePages: number;
   /** Pages that flights asked for: those that arrived, those that were not there. */
   readonly hits: number;
@@ -71,6 +81,8 @@ export interface DiskStats {
   /** Time that threads have spent, checksums and syncs included. */
   readonly readSeconds: number;
   readonly writeSeconds: number;
+  /** The folder can be read and not written: stores fail as `read_only`. */
+  readonly isReadOnly: boolean;
   readonly trouble: DiskTrouble | undefined;
 }
 
@@ -83,7 +95,7 @@ export interface DiskStore {
   /**
    * Starts a flight that stores host pages under these keys, in the order of the lists. A page that is there already, or that another
    * flight is writing, counts as arrived. Pages fail one by one: `full` (all others are pinned or in use), `paused` (the disk
-   * has failed, and is tried again later), `closed`, or the name of a system error. The pages must not change until the result.
+   * has failed, and is tried again later), `read_only`, `unpackable` (as int8: a number is not finite), `closed`, or the name of a system error. The pages must not change until the result.
    * Throws `internal` for a flight's id in use and a page out of range.
    */
   store(flight: number, keys: readonly BlockKey[], pages: Int32Array): void;
@@ -109,7 +121,13 @@ export interface DiskStore {
   /** Ends pins. Answers how many there were. */
   unpin(keys: readonly BlockKey[]): number;
 
-  /** All pages, the least recently used first, pinned ones behind the others. */
+  /**
+   * Gives pages a weight, 0 to 255, across restarts; new ones have 0. Pages of a higher weight go behind those of a lower one, as long as no
+   * more than `pinnablePages` are kept. Of each key, whether its page is there.
+   */
+  weigh(keys: readonly BlockKey[], weight: number): boolean[];
+
+  /** All pages: by weight, the least recently used of each first, and behind them those that are pinned. */
   list(): DiskPage[];
 
   stats(): DiskStats;

@@ -174,6 +174,15 @@ export const CONNECTOR_OPTIONS = {
     help: "Slows reads and writes of `--kv-disk-path` down, to try what a slow disk would do",
     example: "20MB",
   },
+  "kv-disk-compress": {
+    group: "connectors",
+    type: "choice",
+    default: "off",
+    choices: ["off", "int8"],
+    commands: ["serve", "bench throughput", "bench kv"],
+    help: "How blocks are packed on the disk. `int8` keeps KV of 16 bits as bytes with a scale for each token and head: half the room, and numbers that are a little different when they come back, so answers may differ",
+    example: "int8",
+  },
   "kv-pin-budget": {
     group: "connectors",
     type: "number",

@@ -21,14 +21,16 @@ export class NativeDisk implements DiskStore {
 
   /**
    * Locks the folder and reads its tables, on a native thread; pages move between it and the host pool of `transfers`. Throws
-   * `bad_config`, naming the folder and what to do, where it cannot be made, locked or read, and for a size that holds no page.
+   * `bad_config`, naming the folder and what to do, where it cannot be made, locked or read, for a size that holds no page, and
+   * for int8 of KV that has not 16 bits.
    */
   static async open(transfers: NativeTransfers, options: DiskOptions): Promise<NativeDisk> {
     const { path, sizeBytes, pageBytes, fingerprint } = options;
-    const { ttlSeconds = 0, pinShare = DEFAULT_PIN_SHARE, directIo = true } = options;
+    const { ttlSeconds = 0, pinShare = DEFAULT_PIN_SHARE, directIo = true, int8Layout } = options;
     const native = await openDisk({
       ...{ path, sizeBytes, pageBytes, fingerprint },
       ...{ ttlSeconds, pinShare, directIo },
+      ...(int8Layout === undefined ? {} : { int8Layout }),
     });
     return new NativeDisk(native, transfers, pageBytes);
   }
@@ -65,6 +67,11 @@ export class NativeDisk implements DiskStore {
     return callNative(() => this.#native.unpin(packed));
   }
 
+  weigh(keys: readonly BlockKey[], weight: number): boolean[] {
+    const packed = packBlockKeys(keys);
+    return flags(callNative(() => this.#native.weigh(packed, weight)));
+  }
+
   list(): DiskPage[] {
     const pages = callNative(() => this.#native.list());
     return unpackBlockKeys(pages.keys).map((key, i) => ({
@@ -72,6 +79,7 @@ export class NativeDisk implements DiskStore {
       storedSeconds: pages.storedSeconds[i] as number,
       usedSeconds: pages.usedSeconds[i] as number,
       pinnedUntilSeconds: pages.pinnedUntilSeconds[i] as number,
+      weight: pages.weights[i] as number,
     }));
   }
 

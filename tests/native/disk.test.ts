@@ -128,6 +128,45 @@ describe("a disk store", () => {
     });
   });
 
+  test("keeps pages of a higher weight longer, after a restart too", async () => {
+    const path = newFolder();
+    // Four slots of a page, their tables and the lock.
+    const options = { sizeBytes: 7 * 4096 };
+    await withDisk(
+      path,
+      async ({ lab, disk }) => {
+        disk.store(2, keys(1, 2, 3), ids(0, 1, 2));
+        await lab.result(2);
+        expect(disk.weigh(keys(1, 9), 200)).toEqual([true, false]);
+        expect(disk.list().map((page) => [page.key, page.weight])).toEqual([
+          [key(2), 0],
+          [key(3), 0],
+          [key(1), 200],
+        ]);
+      },
+      options,
+    );
+    await withDisk(
+      path,
+      async ({ lab, disk }) => {
+        expect(disk.stats()).toMatchObject({ pages: 3, keptPages: 1, isReadOnly: false });
+        disk.store(2, keys(4, 5, 6), ids(0, 1, 2));
+        expect(await lab.result(2)).toMatchObject({ ok: true });
+        expect(disk.has(keys(1, 2, 3))).toEqual([true, false, false]);
+        expect(disk.weigh(keys(1), 0)).toEqual([true]);
+      },
+      options,
+    );
+  });
+
+  test("refuses to keep pages as int8 that are not of 16 bits", async () => {
+    const path = newFolder();
+    const int8Layout = "witness/ 4 Full:0:1x1x1";
+    const refused = await thrownBy(() => withDisk(path, () => Promise.resolve(), { int8Layout }));
+    expect(refused).toMatchObject({ code: "bad_config" });
+    expect(refused.message).toContain("int8 on the disk is for KV of 16 bits");
+  });
+
   test("of another model's pages gives none, and takes no more room than it may", async () => {
     const path = newFolder();
     // One slot of a page, its tables and the lock.

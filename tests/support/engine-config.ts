@@ -42,6 +42,7 @@ export const ENGINE_CONFIG: Omit<EngineConfig, "modelPath"> = {
   kvDiskTtl: 0,
   kvDiskDirect: true,
   kvDiskLink: 0,
+  kvDiskCompress: "off",
   kvPinBudget: 0.25,
   kvOffloadSize: 0,
 };

@@ -50,6 +50,9 @@ interface Move {
 /** What says nothing of the disk: the host's page could not be used, or everything ends. */
 const HOST_CODES: ReadonlySet<string> = new Set(["empty", "conflict", "closed"]);
 
+/** The disk works, and this page is not or cannot be in it. */
+const NONE_CODES: ReadonlySet<string> = new Set(["missing", "full", "read_only", "unpackable"]);
+
 export class DiskPort implements TierPort {
   readonly name: string;
   readonly driving: TierDriving;
@@ -243,7 +246,7 @@ export class DiskPort implements TierPort {
 /** Of the first page that failed: others of the same move count alike. */
 function failedOutcome(kind: Kind, code: string | undefined): TierOutcome {
   if (code === undefined || HOST_CODES.has(code)) return "host";
-  if (code === "missing" || code === "full") return "none";
+  if (NONE_CODES.has(code)) return "none";
   // Of a store it is the host's page that is not what was stored.
   if (code === "checksum") return kind === "load" ? "wrong" : "host";
   return "failed";

@@ -26,6 +26,8 @@ pub struct DiskOptions {
     pub pin_share: f64,
     /// Whether pages go past the system's page cache.
     pub direct_io: bool,
+    /// The layout of pages that are to be kept as int8.
+    pub int8_layout: Option<String>,
 }
 
 /// Pages that failed for one reason.
@@ -63,7 +65,9 @@ pub struct DiskStats {
     pub pages: f64,
     /// Of those, pinned ones.
     pub pinned_pages: f64,
-    /// Most pages that may be pinned.
+    /// Pages that are pinned or have a weight.
+    pub kept_pages: f64,
+    /// Most pages that may be pinned, and are kept for their weight.
     pub pinnable_pages: f64,
     /// Pages that were asked for and arrived.
     pub hits: f64,
@@ -85,6 +89,8 @@ pub struct DiskStats {
     pub read_seconds: f64,
     /// Time that threads have spent writing.
     pub write_seconds: f64,
+    /// Whether the folder can be read and not written.
+    pub is_read_only: bool,
     /// Why nothing is stored, if so.
     pub trouble: Option<DiskTrouble>,
 }
@@ -100,6 +106,8 @@ pub struct DiskPages {
     pub used_seconds: Float64Array,
     /// Seconds since 1970; 0 = not pinned.
     pub pinned_until_seconds: Float64Array,
+    /// 0 to 255.
+    pub weights: Uint8Array,
 }
 
 /// Pages on a disk; contract: `engine/cache/disk-store.ts`. Keys are 9 words each.
@@ -121,6 +129,7 @@ impl DiskStore {
             ttl_seconds: options.ttl_seconds,
             pin_share: options.pin_share,
             direct_io: options.direct_io,
+            int8_layout: options.int8_layout,
         };
         AsyncTask::new(OpenDisk { options })
     }
@@ -167,7 +176,16 @@ impl DiskStore {
         Ok(self.core.unpin(&keys_of(keys)?) as u32)
     }
 
-    /// All pages, the least recently used first, pinned ones behind the others.
+    /// Gives pages a weight, 0 to 255. For each key 1 if its page is there, else 0.
+    ///
+    /// # Errors
+    /// The core's, as JSON `{code, message}` in the message.
+    #[napi]
+    pub fn weigh(&self, keys: &[i32], weight: u8) -> napi::Result<Uint8Array> {
+        Ok(bytes_of(self.core.weigh(&keys_of(keys)?, weight)))
+    }
+
+    /// All pages: by weight, the least recently used of each first, and behind them those that are pinned.
     #[napi]
     pub fn list(&self) -> DiskPages {
         let pages = self.core.list();
@@ -179,6 +197,7 @@ impl DiskStore {
             stored_seconds: times(|page| page.stored_at),
             used_seconds: times(|page| page.used_at),
             pinned_until_seconds: times(|page| page.pinned_until),
+            weights: pages.iter().map(|page| page.weight).collect::<Vec<u8>>().into(),
         }
     }
 
@@ -252,6 +271,7 @@ fn stats_to_js(stats: core::DiskStats) -> DiskStats {
         stale_bytes: stats.stale_bytes as f64,
         pages: stats.pages as f64,
         pinned_pages: stats.pinned_pages as f64,
+        kept_pages: stats.kept_pages as f64,
         pinnable_pages: stats.pinnable_pages as f64,
         hits: stats.hits as f64,
         misses: stats.misses as f64,
@@ -267,6 +287,7 @@ fn stats_to_js(stats: core::DiskStats) -> DiskStats {
         written_bytes: stats.written_bytes as f64,
         read_seconds: stats.read_seconds,
         write_seconds: stats.write_seconds,
+        is_read_only: stats.is_read_only,
         trouble: stats.trouble.map(|trouble| DiskTrouble {
             code: trouble.error.code.into_owned(),
             message: trouble.error.message,

@@ -19,6 +19,7 @@ pub mod mapping;
 pub mod memory;
 pub mod op;
 pub mod ops;
+pub mod packing;
 pub mod pages;
 pub mod picks;
 pub mod plan;

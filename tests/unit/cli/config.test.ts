@@ -273,6 +273,7 @@ describe("the engine's part", () => {
       kvDiskTtl: 0,
       kvDiskDirect: true,
       kvDiskLink: 0,
+      kvDiskCompress: "off",
       kvPinBudget: 0.25,
       kvOffloadSize: 0,
     });

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct DiskError {
-    /// For programs: `missing`, `checksum`, `full`, `paused`, `closed`, `short_read`, or the system's name (`ENOSPC`, …).
+    /// For programs: `missing`, `checksum`, `full`, `paused`, `closed`, `read_only`, `unpackable`, `short_read`, or the system's name (`ENOSPC`, …).
     pub code: Cow<'static, str>,
     /// For people.
     pub message: String,

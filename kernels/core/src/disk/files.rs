@@ -43,6 +43,8 @@ pub(super) trait Folder: Debug + Send + Sync {
     fn remove(&self, id: u64) -> io::Result<()>;
     /// Another process may have the folder from here on.
     fn close(&self);
+    /// Whether segments can be read and none made, written or deleted.
+    fn is_read_only(&self) -> bool;
 }
 
 /// A segment's file. Any thread may call.
@@ -57,18 +59,20 @@ pub(super) trait SegmentFile: Debug + Send + Sync {
     fn is_gone(&self) -> bool;
 }
 
-/// A folder of the system's that this process alone uses.
+/// A folder of the system's that this process alone uses, or that it only reads.
 #[derive(Debug)]
 pub(super) struct OsFolder {
     path: PathBuf,
-    /// `None` once it is closed.
+    /// `None` once it is closed, and where it is only read.
     lock: Mutex<Option<FolderLock>>,
+    is_read_only: bool,
     /// Whether slots are read and written past the page cache, where their memory allows it.
     direct: bool,
 }
 
 impl OsFolder {
-    /// Creates the folder where there is none, and locks it.
+    /// Creates the folder where there is none, and locks it. One that cannot be written needs no lock: whatever others do to it, a page
+    /// counts only with its checksum.
     ///
     /// # Errors
     /// `bad_config`, naming the folder and what to do.
@@ -76,7 +80,9 @@ impl OsFolder {
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path).map_err(|error| {
             Failure::bad_config(format!("{} cannot be made for the disk tier: {error}", path.display()))
         })?;
-        Ok(Self { path: path.to_owned(), lock: Mutex::new(Some(FolderLock::take(path)?)), direct })
+        let lock = FolderLock::take(path)?;
+        let is_read_only = lock.is_none();
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(lock), is_read_only, direct })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<FolderLock>> {
@@ -96,7 +102,8 @@ impl OsFolder {
         let path = self.file(id);
         // No link, and no pipe that would wait for its other end.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = options.read(true).write(true).mode(FILE_MODE).custom_flags(flags).open(&path)?;
+        let may_write = !self.is_read_only;
+        let file = options.read(true).write(may_write).mode(FILE_MODE).custom_flags(flags).open(&path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
         }
@@ -105,7 +112,7 @@ impl OsFolder {
         // Refused by some file systems: then there is only the other way.
         let direct = if self.direct {
             let flags = flags | libc::O_DIRECT;
-            OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path).ok()
+            OpenOptions::new().read(true).write(may_write).custom_flags(flags).open(&path).ok()
         } else {
             None
         };
@@ -160,6 +167,10 @@ impl Folder for OsFolder {
 
     fn close(&self) {
         *self.lock() = None;
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 }
 

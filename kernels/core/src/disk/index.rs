@@ -4,6 +4,7 @@
 use super::key::Key;
 use super::record::Page;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
 /// A slot of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,8 +53,8 @@ pub(super) struct Index {
     segments: BTreeMap<u64, Slots>,
     places: HashMap<Key, Place>,
     free: BTreeSet<Place>,
-    /// Pages that may be given up, the least recently used first.
-    order: BTreeSet<(u64, Place)>,
+    /// Pages that may be given up by their weight, the least recently used of each first.
+    order: BTreeMap<u8, BTreeSet<(u64, Place)>>,
     /// Pages that are kept until a time.
     pinned: BTreeSet<(u64, Place)>,
     /// The latest stamp given out.
@@ -118,12 +119,21 @@ impl Index {
 
     /// Pages that can be loaded.
     pub(super) fn num_pages(&self) -> usize {
-        self.order.len() + self.pinned.len()
+        self.num_of_weight(0) + self.num_kept()
     }
 
     /// Pages that are pinned.
     pub(super) fn num_pinned(&self) -> usize {
         self.pinned.len()
+    }
+
+    /// Pages that are pinned or have a weight.
+    pub(super) fn num_kept(&self) -> usize {
+        self.pinned.len() + self.order.range(1..).map(|(_, pages)| pages.len()).sum::<usize>()
+    }
+
+    fn num_of_weight(&self, weight: u8) -> usize {
+        self.order.get(&weight).map_or(0, BTreeSet::len)
     }
 
     /// What is known of a key.
@@ -135,9 +145,9 @@ impl Index {
         }
     }
 
-    /// All pages, the least recently used first, pinned ones behind the others.
+    /// All pages: by weight, the least recently used of each first, and behind them those that are pinned.
     pub(super) fn pages(&self) -> impl Iterator<Item = Page> {
-        self.order.iter().chain(&self.pinned).filter_map(|&(_, place)| match self.get(place) {
+        self.order.values().flatten().chain(&self.pinned).filter_map(|&(_, place)| match self.get(place) {
             Some(Slot::Filled { page, .. }) => Some(page),
             _ => None,
         })
@@ -154,6 +164,11 @@ impl Index {
         self.change(place, |page| page.pinned_until = until);
     }
 
+    /// Pages of a higher weight are given up later.
+    pub(super) fn weigh(&mut self, place: Place, weight: u8) {
+        self.change(place, |page| page.weight = weight);
+    }
+
     /// Pins whose time has come end, and as many more of those that end next as are needed for `most` to be left.
     pub(super) fn end_pins(&mut self, now: u64, most: usize) {
         while let Some(&(until, place)) = self.pinned.first() {
@@ -166,8 +181,10 @@ impl Index {
 
     /// Removes pages that were used last at this time or before and are not pinned. Answers how many.
     pub(super) fn expire(&mut self, used_at: u64) -> usize {
-        let old: Vec<Place> =
-            self.order.iter().take_while(|(used, _)| *used <= used_at).map(|&(_, place)| place).collect();
+        let old = |pages: &BTreeSet<(u64, Place)>| {
+            pages.iter().take_while(|(used, _)| *used <= used_at).map(|&(_, place)| place).collect::<Vec<_>>()
+        };
+        let old: Vec<Place> = self.order.values().flat_map(old).collect();
         old.into_iter().filter(|&place| self.remove_at(place)).count()
     }
 
@@ -204,10 +221,18 @@ impl Index {
         self.free.pop_first()
     }
 
-    /// Gives the least recently used page up for its slot: one that is neither pinned nor being read.
-    pub(super) fn evict(&mut self) -> Option<Place> {
-        let idle = |place: &Place| matches!(self.get(*place), Some(Slot::Filled { readers: 0, .. }));
-        let place = self.order.iter().map(|&(_, place)| place).find(idle)?;
+    /// Gives a page up for its slot, one that is neither pinned nor being read: of the lowest weight the least recently used. Where more
+    /// than `most` are kept, those with a weight have no advantage over those without.
+    pub(super) fn evict(&mut self, most: usize) -> Option<Place> {
+        let idle =
+            |(_, place): &&(u64, Place)| matches!(self.get(*place), Some(Slot::Filled { readers: 0, .. }));
+        let first = |weights: RangeInclusive<u8>| {
+            self.order.range(weights).find_map(|(_, pages)| pages.iter().find(idle)).copied()
+        };
+        let (_, place) = match (first(0..=0), first(1..=u8::MAX)) {
+            (Some(plain), Some(weighted)) if self.num_kept() > most => plain.min(weighted),
+            (plain, weighted) => plain.or(weighted)?,
+        };
         self.remove_at(place);
         self.free.remove(&place);
         Some(place)
@@ -313,13 +338,15 @@ impl Index {
         if page.pinned_until > 0 {
             self.pinned.insert((page.pinned_until, place));
         } else {
-            self.order.insert((page.used_at, place));
+            self.order.entry(page.weight).or_default().insert((page.used_at, place));
         }
     }
 
     fn unlist(&mut self, place: Place, page: &Page) {
         self.pinned.remove(&(page.pinned_until, place));
-        self.order.remove(&(page.used_at, place));
+        if let Some(pages) = self.order.get_mut(&page.weight) {
+            pages.remove(&(page.used_at, place));
+        }
     }
 
     fn get(&self, place: Place) -> Option<Slot> {
@@ -348,7 +375,8 @@ impl Index {
                         filled += 1;
                         assert_eq!(self.places.get(&page.key), Some(&place));
                         let pinned = self.pinned.contains(&(page.pinned_until, place));
-                        let in_order = self.order.contains(&(page.used_at, place));
+                        let in_order =
+                            self.order.values().any(|pages| pages.contains(&(page.used_at, place)));
                         assert!(pinned == (page.pinned_until > 0) && in_order != pinned, "{page:?}");
                     }
                     other => panic!("{place:?} is in use: {other:?}"),

@@ -3,7 +3,7 @@
 
 use crate::error::{Failure, Result};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -21,11 +21,11 @@ pub(super) struct FolderLock {
 }
 
 impl FolderLock {
-    /// Takes the lock, or says who has it.
+    /// Takes the lock, or says who has it. `None` where nothing can be written.
     ///
     /// # Errors
     /// `bad_config`, naming the folder and what to do.
-    pub(super) fn take(folder: &Path) -> Result<Self> {
+    pub(super) fn take(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(NAME);
         let refused = |error: &dyn std::fmt::Display| {
             Failure::bad_config(format!("{} cannot be locked for the disk tier: {error}", folder.display()))
@@ -33,7 +33,14 @@ impl FolderLock {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
-        let mut file = file.map_err(|error| refused(&error))?;
+        let mut file = match file {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+            {
+                return Ok(None);
+            }
+            file => file.map_err(|error| refused(&error))?,
+        };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -47,7 +54,7 @@ impl FolderLock {
         }
         // Whose it is only helps people: a full disk is no reason not to read.
         let _said = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { path, file })
+        Ok(Some(Self { path, file }))
     }
 
     /// Whether the folder still carries this lock: false when it was deleted, whoever has made a new one.
@@ -76,7 +83,7 @@ mod tests {
     #[test]
     fn a_second_holder_is_told_who_has_it_and_what_to_do() {
         let test = TestFolder::new("lock");
-        let lock = FolderLock::take(&test.path).unwrap();
+        let lock = FolderLock::take(&test.path).unwrap().unwrap();
         assert!(lock.holds());
         // The system's lock is of the open file: a second one in this process is refused as another process is.
         let failure = FolderLock::take(&test.path).unwrap_err();
@@ -88,13 +95,13 @@ mod tests {
         );
         assert_eq!(failure.message, expected);
         drop(lock);
-        FolderLock::take(&test.path).unwrap();
+        assert!(FolderLock::take(&test.path).unwrap().is_some());
     }
 
     #[test]
     fn a_lock_that_was_deleted_holds_nothing() {
         let test = TestFolder::new("lock-gone");
-        let lock = FolderLock::take(&test.path).unwrap();
+        let lock = FolderLock::take(&test.path).unwrap().unwrap();
         std::fs::remove_file(test.path.join(NAME)).unwrap();
         assert!(!lock.holds());
         let _other = FolderLock::take(&test.path).unwrap();

@@ -14,13 +14,15 @@
 //!   that read and write. Where no segment can be made pages take the place of others. Where nothing can be written nothing is tried for a
 //!   second, then two, up to a minute, and [`DiskStats::trouble`] says why.
 //!
+//! - **A folder that can be read and not written** serves what it holds, to any number of processes, and takes nothing.
+//!
 //! # Files
 //! A folder holds `lock` (held with `flock` by the one process that uses it; another one is refused by name) and segments,
 //! `0123456789abcdef.kvpages`, named by a number that grows. Modes are 0700 and 0600. Numbers are little-endian.
 //!
 //! | bytes | of a segment |
 //! |---|---|
-//! | 0..72 | head: checksum of the rest, `kvpages1`, number of the segment, fingerprint (32), bytes of a page, slots; 8 each |
+//! | 0..72 | head: checksum of the rest, `kvpages2`, number of the segment, fingerprint (32), bytes of a page, slots; 8 each |
 //! | 4096 + 96 i | record of slot i, all zero when it is free |
 //! | from the next multiple of 4096 | slots, each a page and zeros up to a multiple of 4096 |
 //!
@@ -31,10 +33,10 @@
 //! | 12..48 | key: hash (32), group (4) |
 //! | 48..56 | checksum of the page, its key and the fingerprint |
 //! | 56..64 | when it was stored, in microseconds since 1970 |
-//! | 64..72 | checksum of the next 16 bytes and of the first one |
+//! | 64..72 | checksum of the next 24 bytes and of the first one |
 //! | 72..80 | when it was used last |
 //! | 80..88 | until when it is pinned; 0 = not |
-//! | 88..96 | zero |
+//! | 88..96 | its weight, 0 to 255 |
 //!
 //! Checksums are xxh3 of 64 bits. All pages have one size, so a page that goes leaves a slot that fits any other: there is nothing to
 //! compact, and what goes is exactly what was used the longest ago.
@@ -50,9 +52,16 @@
 //! By the threads that call, with one `preadv` or `pwritev` for pages in neighbouring slots. Past the page cache, if so opened, a page costs a
 //! third to a half of the processor time (`tests/measure/disk.ts`); two threads reach what a disk gives, so there is no ring of requests.
 //!
+//! # Pages as int8
+//! Where asked for, pages of 16-bit KV are packed before they are written and unpacked when they have been read (`packing`): half the
+//! bytes, and numbers that are a little different. The fingerprint says so: packed pages and others are never taken for each other.
+//!
 //! # Whose turn it is to go
-//! Segments of other models, layouts or versions first, the one that was written the longest ago; then pages by their last use. Pinned
-//! pages stay until their time, and take a share of the limit at most. With a TTL a page goes when it was not used for that long.
+//! Segments of other models, layouts or versions first, the one that was written the longest ago; then pages of weight 0 by their last
+//! use, then those of the next weight. Pinned pages stay until their time. Pins and weights hold for a share of the limit: no more is
+//! pinned, and while more pages are pinned or have a weight, the least recently used of the lowest weight goes before a page of weight 0 that was
+//! used later. So nothing that was stored once for an urgent request fills the disk for ever. With a TTL a page goes when it was not used
+//! for that long, whatever it weighs.
 
 mod error;
 mod files;
@@ -60,6 +69,7 @@ mod index;
 mod key;
 mod layout;
 mod lock;
+mod packed;
 mod reads;
 mod record;
 mod recovery;
@@ -84,6 +94,7 @@ pub use stats::DiskStats;
 pub use trouble::Trouble;
 
 use crate::error::{Failure, Result};
+use crate::packing::Packing;
 use files::OsFolder;
 use layout::{Layout, MOST_PAGE_BYTES};
 use lock::LOCK_BYTES;
@@ -112,11 +123,13 @@ pub struct DiskOptions {
     pub fingerprint: String,
     /// Seconds that a page is kept after its last use; 0 = as long as there is room.
     pub ttl_seconds: f64,
-    /// Share of the limit that pinned pages may take, 0 to 1.
+    /// Share of the limit that pinned pages may take, and up to which weights count, 0 to 1.
     pub pin_share: f64,
     /// Whether pages go past the system's page cache, where memory and file system allow it: slots begin and end at multiples of 4096, so
     /// pages of such a size can be read and written in place.
     pub direct_io: bool,
+    /// The layout of pages (`ProgramInfo::page_layout`) that are to be kept as int8; `None` = all pages as they are.
+    pub int8_layout: Option<String>,
 }
 
 /// A page that is stored.
@@ -130,6 +143,8 @@ pub struct StoredPage {
     pub used_at: u64,
     /// Until when it is pinned; 0 = not.
     pub pinned_until: u64,
+    /// It goes behind those of a lower one.
+    pub weight: u8,
 }
 
 /// How far the end of a store has come.
@@ -186,6 +201,7 @@ impl Shared {
 pub struct DiskStore {
     shared: Arc<Shared>,
     page_bytes: usize,
+    packing: Option<Packing>,
 }
 
 impl fmt::Debug for DiskStore {
@@ -198,9 +214,12 @@ impl DiskStore {
     /// Locks the folder and takes over what it holds. Reads all tables: it takes a while for a large store.
     ///
     /// # Errors
-    /// `bad_config` for an option out of range, a folder that cannot be made or listed, and one that another process uses.
+    /// `bad_config` for an option out of range, a folder that cannot be made or listed, one that another process uses, and a layout that
+    /// is not of 16 bits.
     pub fn open(options: &DiskOptions) -> Result<Self> {
-        let spec = spec_of(options)?;
+        let pack = |layout: &String| Packing::of(layout, options.page_bytes);
+        let packing = options.int8_layout.as_ref().map(pack).transpose()?;
+        let spec = spec_of(options, packing.as_ref())?;
         let folder = OsFolder::open(&options.path, options.direct_io)?;
         let clock = || {
             let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -217,7 +236,7 @@ impl DiskStore {
         std::thread::Builder::new().name("kv-disk".to_owned()).spawn(move || worker.work()).map_err(
             |error| Failure::out_of_memory(format!("thread kv-disk could not be started: {error}")),
         )?;
-        Ok(Self { shared, page_bytes: options.page_bytes })
+        Ok(Self { shared, page_bytes: options.page_bytes, packing })
     }
 
     /// Bytes of a page.
@@ -237,7 +256,10 @@ impl DiskStore {
     /// When a page has another size than the store's.
     pub fn write(&self, pages: &[(Key, &[u8])]) -> Vec<std::result::Result<(), DiskError>> {
         assert!(pages.iter().all(|(_, page)| page.len() == self.page_bytes), "bytes of a page");
-        self.shared.store.write(pages)
+        match &self.packing {
+            None => self.shared.store.write(pages),
+            Some(packing) => packed::write(&self.shared.store, packing, pages),
+        }
     }
 
     /// Loads pages; waits for the disk. Each arrives or fails by itself; what a failed one's target holds is unspecified.
@@ -246,7 +268,10 @@ impl DiskStore {
     /// When a page has another size than the store's.
     pub fn read(&self, pages: &mut [(Key, &mut [u8])]) -> Vec<std::result::Result<(), DiskError>> {
         assert!(pages.iter().all(|(_, page)| page.len() == self.page_bytes), "bytes of a page");
-        self.shared.store.read(pages)
+        match &self.packing {
+            None => self.shared.store.read(pages),
+            Some(packing) => packed::read(&self.shared.store, packing, pages),
+        }
     }
 
     /// Forgets pages: none is given out from here on. A crash within an upkeep's time may bring one back, since its key still names its
@@ -277,13 +302,21 @@ impl DiskStore {
         unpinned
     }
 
-    /// All pages, the least recently used first, pinned ones behind the others.
+    /// Gives pages a weight (new ones have 0): they go behind those of a lower one, as the module says. Says of each whether it is there.
+    pub fn weigh(&self, keys: &[Key], weight: u8) -> Vec<bool> {
+        let weighed = self.shared.store.weigh(keys, weight);
+        self.wake();
+        weighed
+    }
+
+    /// All pages: by weight, the least recently used of each first, and behind them those that are pinned.
     pub fn list(&self) -> Vec<StoredPage> {
         let page = |page: record::Page| StoredPage {
             key: page.key,
             stored_at: page.stored_at,
             used_at: page.used_at,
             pinned_until: page.pinned_until,
+            weight: page.weight,
         };
         self.shared.store.list().into_iter().map(page).collect()
     }
@@ -328,13 +361,14 @@ impl Drop for DiskStore {
     }
 }
 
-fn spec_of(options: &DiskOptions) -> Result<Spec> {
+fn spec_of(options: &DiskOptions, packing: Option<&Packing>) -> Result<Spec> {
     let DiskOptions { size_bytes, page_bytes, ttl_seconds, pin_share, .. } = *options;
     if !(1..=MOST_PAGE_BYTES).contains(&page_bytes) {
         return Err(Failure::internal(format!(
             "pageBytes is {page_bytes}, allowed is 1 to {MOST_PAGE_BYTES}"
         )));
     }
+    let page_bytes = packing.map_or(page_bytes, Packing::packed_bytes);
     let least = LOCK_BYTES + Layout { page_bytes, slots: 1 }.file_bytes();
     if size_bytes < least {
         return Err(Failure::bad_config(format!(
@@ -355,7 +389,10 @@ fn spec_of(options: &DiskOptions) -> Result<Spec> {
         limit: size_bytes,
         segment_bytes: Layout::target(size_bytes - LOCK_BYTES),
         page_bytes,
-        fingerprint: fingerprint_of(&options.fingerprint),
+        fingerprint: match packing {
+            None => fingerprint_of(&options.fingerprint),
+            Some(_) => fingerprint_of(&format!("{} int8", options.fingerprint)),
+        },
         ttl: micros(ttl_seconds),
         pin_share,
     })

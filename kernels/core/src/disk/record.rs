@@ -11,7 +11,9 @@ pub(super) const HEAD_BYTES: usize = 72;
 pub(super) const RECORD_BYTES: usize = 96;
 
 /// Changes with everything that is laid out otherwise.
-const MAGIC: [u8; 8] = *b"kvpages1";
+const MAGIC: [u8; 8] = *b"kvpages2";
+/// What all versions begin with.
+const FAMILY: &[u8] = b"kvpages";
 /// A slot that holds a page.
 const FILLED: [u8; 4] = *b"page";
 
@@ -39,6 +41,14 @@ impl Head {
         let checksum = XxHash3_64::oneshot(&bytes[8..]);
         bytes[..8].copy_from_slice(&checksum.to_le_bytes());
         bytes
+    }
+
+    /// Whether this is the whole head of a segment of another version, which all have a checksum of their first bytes.
+    pub(super) fn is_of_another_version(bytes: &[u8; HEAD_BYTES]) -> bool {
+        let mut take = Take(bytes);
+        let intact = take.u64() == XxHash3_64::oneshot(&bytes[8..]);
+        let magic: [u8; 8] = take.bytes();
+        intact && magic.starts_with(FAMILY) && magic != MAGIC
     }
 
     /// The head of a file of this id and length; `None` when it is torn, damaged, another file's or of another version.
@@ -75,11 +85,13 @@ pub(super) struct Page {
     pub(super) used_at: u64,
     /// Not evicted before; 0 = not pinned.
     pub(super) pinned_until: u64,
+    /// Evicted behind those of a lower one.
+    pub(super) weight: u8,
 }
 
 impl Page {
     /// The record of a slot. Only its last third, which says how the page is used, changes while the page lies there: torn, it costs
-    /// the page its place in the order and its pin, and never the page.
+    /// the page its place in the order, its pin and its weight, and never the page.
     pub(super) fn encode(&self, head: &Head, slot: u32) -> [u8; RECORD_BYTES] {
         let mut bytes = [0; RECORD_BYTES];
         let mut put = Put(&mut bytes[8..]);
@@ -92,6 +104,7 @@ impl Page {
         let mut put = Put(&mut bytes[USE_START + 8..]);
         put.u64(self.used_at);
         put.u64(self.pinned_until);
+        put.u64(u64::from(self.weight));
         let checksum = XxHash3_64::oneshot_with_seed(checksum, &bytes[USE_START + 8..USE_END]);
         bytes[USE_START..USE_START + 8].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -109,14 +122,16 @@ impl Page {
         let (key, checksum, stored_at) = (Key(take.bytes()), take.u64(), take.u64());
         let mut take = Take(&bytes[USE_START..]);
         let intact = take.u64() == XxHash3_64::oneshot_with_seed(content, &bytes[USE_START + 8..USE_END]);
-        let (used_at, pinned_until) = if intact { (take.u64(), take.u64()) } else { (stored_at, 0) };
-        Some(Self { key, checksum, stored_at, used_at, pinned_until })
+        let (used_at, pinned_until, weight) =
+            if intact { (take.u64(), take.u64(), take.u64()) } else { (stored_at, 0, 0) };
+        let weight = u8::try_from(weight).unwrap_or(u8::MAX);
+        Some(Self { key, checksum, stored_at, used_at, pinned_until, weight })
     }
 }
 
 const CONTENT_END: usize = 8 + 4 + KEY_BYTES + 8 + 8;
 const USE_START: usize = 64;
-const USE_END: usize = USE_START + 24;
+const USE_END: usize = RECORD_BYTES;
 
 /// The checksum of a page's bytes; another key's or another model's page does not pass.
 pub(crate) fn checksum(fingerprint: &Fingerprint, key: &Key, page: &[u8]) -> u64 {
@@ -157,6 +172,16 @@ impl Take<'_> {
     }
 }
 
+/// For tests: a head as another version would have written it.
+#[cfg(test)]
+pub(super) fn of_version(head: &[u8; HEAD_BYTES], version: u8) -> [u8; HEAD_BYTES] {
+    let mut bytes = *head;
+    bytes[8 + FAMILY.len()] = version;
+    let checksum = XxHash3_64::oneshot(&bytes[8..]);
+    bytes[..8].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +191,7 @@ mod tests {
     }
 
     fn page() -> Page {
-        Page { key: Key([5; KEY_BYTES]), checksum: 1, stored_at: 2, used_at: 3, pinned_until: 4 }
+        Page { key: Key([5; KEY_BYTES]), checksum: 1, stored_at: 2, used_at: 3, pinned_until: 4, weight: 5 }
     }
 
     #[test]
@@ -181,7 +206,12 @@ mod tests {
             let mut bytes = bytes;
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Head::decode(&bytes, 7, file), None, "bit {bit}");
+            assert!(!Head::is_of_another_version(&bytes), "bit {bit}");
         }
+        let old = of_version(&bytes, b'1');
+        assert!(Head::is_of_another_version(&old) && !Head::is_of_another_version(&bytes));
+        assert_eq!(Head::decode(&old, 7, file), None);
+        assert!(!Head::is_of_another_version(&[0; HEAD_BYTES]));
     }
 
     #[test]
@@ -196,7 +226,8 @@ mod tests {
         for bit in 0..USE_END * 8 {
             let mut bytes = bytes;
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let expected = (bit >= USE_START * 8).then_some(Page { used_at: 2, pinned_until: 0, ..page });
+            let expected =
+                (bit >= USE_START * 8).then_some(Page { used_at: 2, pinned_until: 0, weight: 0, ..page });
             assert_eq!(Page::decode(&bytes, &head, 2), expected, "bit {bit}");
         }
     }

@@ -86,7 +86,9 @@ fn look_at(folder: &dyn Folder, spec: &Spec, listed: Listed, now: u64) -> io::Re
     }
     let file = folder.open(listed.id)?;
     file.read(0, &mut [IoSliceMut::new(&mut bytes)])?;
-    let Some(head) = Head::decode(&bytes, listed.id, listed.bytes) else { return Ok(Look::Torn) };
+    let Some(head) = Head::decode(&bytes, listed.id, listed.bytes) else {
+        return Ok(if Head::is_of_another_version(&bytes) { Look::Stale } else { Look::Torn });
+    };
     if head.fingerprint != spec.fingerprint || head.layout.page_bytes != spec.page_bytes {
         return Ok(Look::Stale);
     }

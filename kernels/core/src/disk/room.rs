@@ -134,10 +134,15 @@ impl Store {
         self.end_times(&mut state, now);
         let segments: Vec<Arc<Segment>> = state.segments.values().map(Arc::clone).collect();
         drop(state);
-        self.delete_condemned();
+        if !self.is_read_only {
+            self.delete_condemned();
+        }
         for segment in segments {
             if segment.is_gone() {
                 self.forget(&segment, now);
+                continue;
+            }
+            if self.is_read_only {
                 continue;
             }
             if self.lock().writes.pause(now).is_some() {

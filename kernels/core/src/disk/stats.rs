@@ -18,7 +18,9 @@ pub struct DiskStats {
     pub pages: u64,
     /// Of those, pinned ones.
     pub pinned_pages: u64,
-    /// Most pages that may be pinned.
+    /// Pages that are pinned or have a weight.
+    pub kept_pages: u64,
+    /// Most pages that may be pinned; also of those kept, as many as are kept for it.
     pub pinnable_pages: u64,
     /// Pages that were asked for and arrived.
     pub hits: u64,
@@ -40,6 +42,8 @@ pub struct DiskStats {
     pub read_seconds: f64,
     /// Time that threads have spent writing, checksums, records and syncs included.
     pub write_seconds: f64,
+    /// Whether the folder can be read and not written.
+    pub is_read_only: bool,
     /// Why nothing is stored, or was not when it was last tried.
     pub trouble: Option<Trouble>,
 }

@@ -31,12 +31,12 @@ pub(super) struct Spec {
     pub(super) fingerprint: Fingerprint,
     /// Microseconds that a page is kept after its last use; 0 = as long as there is room.
     pub(super) ttl: u64,
-    /// Share of the limit that pinned pages may take, 0 to 1.
+    /// Share of the limit that pinned pages may take, and up to which weights count, 0 to 1.
     pub(super) pin_share: f64,
 }
 
 impl Spec {
-    /// Most pages that may be pinned.
+    /// Most pages that may be pinned, and of those that are pinned or have a weight, as many as are kept for it.
     pub(super) fn pinnable(&self) -> usize {
         let slot = Layout { page_bytes: self.page_bytes, slots: 1 }.slot_bytes();
         (self.limit as f64 * self.pin_share) as usize / slot as usize
@@ -72,10 +72,11 @@ impl State {
         }
     }
 
-    /// A slot for a page, for which another one may have to go; `None` when all are pinned or in use.
-    pub(super) fn slot(&mut self) -> Option<Place> {
+    /// A slot for a page, for which another one may have to go; `None` when all are pinned or in use. Weights count as long as no more than
+    /// `most` pages are kept.
+    pub(super) fn slot(&mut self, most: usize) -> Option<Place> {
         self.index.take_free().or_else(|| {
-            let evicted = self.index.evict()?;
+            let evicted = self.index.evict(most)?;
             self.stats.evicted += 1;
             Some(evicted)
         })
@@ -91,6 +92,8 @@ pub(super) struct Store {
     pub(super) folder: Box<dyn Folder>,
     pub(super) spec: Spec,
     pub(super) clock: Clock,
+    /// Nothing can be made, written or deleted in the folder.
+    pub(super) is_read_only: bool,
     state: Mutex<State>,
     /// One thread makes segments at a time.
     pub(super) growing: Mutex<()>,
@@ -127,6 +130,7 @@ impl Store {
         }
         state.index.end_pins(0, spec.pinnable());
         let store = Self {
+            is_read_only: folder.is_read_only(),
             folder,
             spec,
             clock,
@@ -136,7 +140,9 @@ impl Store {
             writing: Writing::default(),
             settled: Condvar::new(),
         };
-        store.delete_condemned();
+        if !store.is_read_only {
+            store.delete_condemned();
+        }
         Ok(store)
     }
 
@@ -203,7 +209,19 @@ impl Store {
         keys.iter().filter(|key| unpin(key)).count()
     }
 
-    /// All pages, the least recently used first, pinned ones behind the others.
+    /// Gives pages a weight. Says of each whether it is there.
+    pub(super) fn weigh(&self, keys: &[Key], weight: u8) -> Vec<bool> {
+        let mut state = self.lock();
+        let now = self.now();
+        let mut weigh = |key: &Key| {
+            let Found::Page(place, _) = state.look_up(key, now, self.spec.ttl) else { return false };
+            state.index.weigh(place, weight);
+            true
+        };
+        keys.iter().map(&mut weigh).collect()
+    }
+
+    /// All pages: by weight, the least recently used of each first, and behind them those that are pinned.
     pub(super) fn list(&self) -> Vec<Page> {
         let (state, now) = (self.lock(), self.now());
         state.index.pages().filter(|page| !is_over(page, now, self.spec.ttl)).collect()
@@ -217,7 +235,9 @@ impl Store {
             stale_bytes: state.stale.iter().chain(&state.condemned).map(|file| file.bytes).sum(),
             pages: state.index.num_pages() as u64,
             pinned_pages: state.index.num_pinned() as u64,
+            kept_pages: state.index.num_kept() as u64,
             pinnable_pages: self.spec.pinnable() as u64,
+            is_read_only: self.is_read_only,
             trouble: state.writes.trouble().or(state.growth.trouble()).cloned(),
             ..state.stats.clone()
         }

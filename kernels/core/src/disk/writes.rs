@@ -62,11 +62,16 @@ impl Store {
     }
 
     /// # Errors
-    /// `closed`, `paused`.
+    /// `closed`, `read_only`, `paused`.
     fn may_write(&self) -> Result<(), DiskError> {
         let state = self.lock();
         if state.is_closed {
             return Err(DiskError::new("closed", "the disk store is closed"));
+        }
+        if self.is_read_only {
+            let message =
+                "the disk tier's folder cannot be written: pages are loaded from it, and none is stored";
+            return Err(DiskError::new("read_only", message));
         }
         state.writes.pause(self.now()).map_or(Ok(()), Err)
     }
@@ -79,9 +84,9 @@ impl Store {
         room: &Result<(), DiskError>,
         results: &mut [Result<(), DiskError>],
     ) -> (Vec<Write>, Vec<usize>) {
-        let now = self.now();
+        let (now, most) = (self.now(), self.spec.pinnable());
         let mut state = self.lock();
-        state.index.end_pins(now, self.spec.pinnable());
+        state.index.end_pins(now, most);
         let (mut writes, mut others) = (Vec::with_capacity(pages.len()), Vec::new());
         for (entry, (key, _)) in pages.iter().enumerate() {
             match state.look_up(key, now, self.spec.ttl) {
@@ -97,7 +102,7 @@ impl Store {
             }
             // One that is over and not gone yet makes place for the new one.
             state.index.remove(key);
-            let Some(place) = state.slot() else {
+            let Some(place) = state.slot(most) else {
                 results[entry] = Err(room.clone().err().unwrap_or_else(no_slot));
                 continue;
             };
@@ -137,7 +142,7 @@ impl Store {
         for write in writes.iter().filter(|write| write.error.is_none()) {
             let Write { checksum, stored_at, .. } = *write;
             let key = pages[write.entry].0;
-            let page = Page { key, checksum, stored_at, used_at: stored_at, pinned_until: 0 };
+            let page = Page { key, checksum, stored_at, used_at: stored_at, pinned_until: 0, weight: 0 };
             state.index.begin_record(write.place, page);
         }
         drop(state);

@@ -196,7 +196,7 @@ impl Transfers {
         keys: &[i32],
         pages: &[i32],
     ) -> Result<()> {
-        self.move_file(id, Kind::Write, file, offsets, keys, pages)
+        self.move_far(id, Kind::Write, keys, pages, |keys| places_in(file, offsets, keys))
     }
 
     /// Reads host pages from a file at byte offsets, where they were written for these keys.
@@ -211,37 +211,7 @@ impl Transfers {
         keys: &[i32],
         pages: &[i32],
     ) -> Result<()> {
-        self.move_file(id, Kind::Read, file, offsets, keys, pages)
-    }
-
-    fn move_file(
-        &self,
-        id: i64,
-        kind: Kind,
-        file: PageFile,
-        offsets: &[f64],
-        keys: &[i32],
-        pages: &[i32],
-    ) -> Result<()> {
-        let pages = indices(pages, 0, self.num_ready(), "host page").map_err(of_flight(id))?;
-        let keys = Key::all_of(keys).map_err(of_flight(id))?;
-        if offsets.len() != keys.len() {
-            return Err(of_flight(id)(Failure::internal(format!(
-                "{} offsets and {} keys, there must be as many",
-                offsets.len(),
-                keys.len()
-            ))));
-        }
-        let offset = |&offset: &f64| {
-            let exact = (0.0..MOST_OFFSET).contains(&offset) && offset.fract() == 0.0;
-            exact.then_some(offset as u64).ok_or_else(|| {
-                outside(&format!("flight {id}: an offset"), offset, "whole numbers from 0 to 2^53")
-            })
-        };
-        let offsets = offsets.iter().map(offset).collect::<Result<Vec<u64>>>()?;
-        self.start_files()?;
-        let far = Far::File(file, offsets.into_iter().zip(keys).collect());
-        self.submit(Plan { id, kind, pages, far }, -1)
+        self.move_far(id, Kind::Read, keys, pages, |keys| places_in(file, offsets, keys))
     }
 
     /// Stores host pages in a disk store under these keys; those that are there already count as arrived.
@@ -249,7 +219,7 @@ impl Transfers {
     /// # Errors
     /// As [`Self::store`], and for a store of other pages.
     pub fn write_disk(&self, id: i64, disk: &Arc<DiskStore>, keys: &[i32], pages: &[i32]) -> Result<()> {
-        self.move_disk(id, Kind::Write, disk, keys, pages)
+        self.move_far(id, Kind::Write, keys, pages, |keys| self.slots_of(disk, keys))
     }
 
     /// Loads host pages from a disk store; a page that is not there has failed as `missing`.
@@ -257,28 +227,32 @@ impl Transfers {
     /// # Errors
     /// As [`Self::write_disk`].
     pub fn read_disk(&self, id: i64, disk: &Arc<DiskStore>, keys: &[i32], pages: &[i32]) -> Result<()> {
-        self.move_disk(id, Kind::Read, disk, keys, pages)
+        self.move_far(id, Kind::Read, keys, pages, |keys| self.slots_of(disk, keys))
     }
 
-    fn move_disk(
+    /// Starts a flight between host pages and what lies under keys.
+    fn move_far(
         &self,
         id: i64,
         kind: Kind,
-        disk: &Arc<DiskStore>,
         keys: &[i32],
         pages: &[i32],
+        far: impl FnOnce(Vec<Key>) -> Result<Far>,
     ) -> Result<()> {
         let pages = indices(pages, 0, self.num_ready(), "host page").map_err(of_flight(id))?;
-        let keys = Key::all_of(keys).map_err(of_flight(id))?;
-        if disk.page_bytes() != self.page_bytes() {
-            return Err(of_flight(id)(Failure::internal(format!(
-                "the disk store has pages of {} bytes, the host pool of {}",
-                disk.page_bytes(),
-                self.page_bytes()
-            ))));
-        }
+        let far = Key::all_of(keys).and_then(far).map_err(of_flight(id))?;
         self.start_files()?;
-        self.submit(Plan { id, kind, pages, far: Far::Disk(Arc::clone(disk), keys) }, -1)
+        self.submit(Plan { id, kind, pages, far }, -1)
+    }
+
+    fn slots_of(&self, disk: &Arc<DiskStore>, keys: Vec<Key>) -> Result<Far> {
+        let (theirs, ours) = (disk.page_bytes(), self.page_bytes());
+        if theirs != ours {
+            return Err(Failure::internal(format!(
+                "the disk store has pages of {theirs} bytes, the host pool of {ours}"
+            )));
+        }
+        Ok(Far::Disk(Arc::clone(disk), keys))
     }
 
     fn start_files(&self) -> Result<()> {
@@ -452,6 +426,22 @@ fn indices(words: &[i32], from: usize, end: usize, what: &str) -> Result<Vec<u32
         })
     };
     words.iter().map(index).collect()
+}
+
+/// Bytes from the start of a file, for each key.
+fn places_in(file: PageFile, offsets: &[f64], keys: Vec<Key>) -> Result<Far> {
+    if offsets.len() != keys.len() {
+        let (offsets, keys) = (offsets.len(), keys.len());
+        return Err(Failure::internal(format!("{offsets} offsets and {keys} keys, there must be as many")));
+    }
+    let offset = |&offset: &f64| {
+        let exact = (0.0..MOST_OFFSET).contains(&offset) && offset.fract() == 0.0;
+        exact
+            .then_some(offset as u64)
+            .ok_or_else(|| outside("an offset", offset, "whole numbers from 0 to 2^53"))
+    };
+    let offsets = offsets.iter().map(offset).collect::<Result<Vec<u64>>>()?;
+    Ok(Far::File(file, offsets.into_iter().zip(keys).collect()))
 }
 
 /// Names the flight in a failure.

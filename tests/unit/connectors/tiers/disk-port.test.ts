@@ -16,6 +16,7 @@ const STATS: DiskStats = {
   staleBytes: 0,
   pages: 3,
   pinnedPages: 0,
+  keptPages: 0,
   pinnablePages: 0,
   hits: 0,
   misses: 0,
@@ -27,6 +28,7 @@ const STATS: DiskStats = {
   writtenBytes: 0,
   readSeconds: 0,
   writeSeconds: 0,
+  isReadOnly: false,
   trouble: undefined,
 };
 
@@ -61,6 +63,7 @@ beforeEach(() => {
     clear: () => begun.push("clear"),
     pin: (keys) => keys.map(() => false),
     unpin: () => 0,
+    weigh: (keys) => keys.map(() => false),
     list: () => [],
     stats: () => STATS,
     close: () => Promise.resolve(true),
@@ -124,6 +127,8 @@ describe("a move", () => {
     ["load", "short_read", "failed"],
     ["load", "closed", "host"],
     ["store", "full", "none"],
+    ["store", "read_only", "none"],
+    ["store", "unpackable", "none"],
     ["store", "paused", "failed"],
     ["store", "ENOSPC", "failed"],
     ["store", "checksum", "host"],

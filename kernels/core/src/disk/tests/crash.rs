@@ -38,11 +38,11 @@ fn work(seed: u64, disk: &SimulatedDisk, spec: &Spec, clock: &TestClock) -> Witn
     let mut random = Random(seed);
     let store = open(disk, spec, clock);
     let mut witness = Witness::default();
-    for _ in 0..30 {
+    for _ in 0..36 {
         clock.advance(SECOND);
         let count = 1 + random.below(5);
         let numbers: Vec<u64> = (0..count).map(|_| random.below(NUMBERS) as u64).collect();
-        match random.below(10) {
+        match random.below(11) {
             0..6 => {
                 let results = write(&store, &numbers);
                 let there: HashMap<Key, u64> =
@@ -57,6 +57,7 @@ fn work(seed: u64, disk: &SimulatedDisk, spec: &Spec, clock: &TestClock) -> Witn
             6 => drop(read(&store, &numbers)),
             7 => drop(store.remove(&[key(numbers[0])])),
             8 => drop(store.pin(&[key(numbers[0])], clock.now() + 5 * SECOND)),
+            9 => drop(store.weigh(&[key(numbers[0])], 1)),
             _ => {
                 store.upkeep();
                 if !disk.is_dead() {

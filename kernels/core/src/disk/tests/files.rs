@@ -18,6 +18,7 @@ pub(super) fn options(path: &Path) -> DiskOptions {
         ttl_seconds: 0.0,
         pin_share: 0.5,
         direct_io: false,
+        int8_layout: None,
     }
 }
 

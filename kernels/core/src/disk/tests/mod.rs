@@ -5,6 +5,8 @@ mod files;
 mod killed;
 mod model;
 mod mutations;
+mod packed;
+mod read_only;
 mod simulated;
 mod trouble;
 

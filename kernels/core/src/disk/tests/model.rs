@@ -18,6 +18,7 @@ enum Action {
     Remove(Vec<u64>),
     Pin(Vec<u64>, u64),
     Unpin(Vec<u64>),
+    Weigh(Vec<u64>, u8),
     Upkeep,
     Wait(u64),
     Reopen,
@@ -32,6 +33,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => numbers().prop_map(Action::Remove),
         2 => (numbers(), 1..100_u64).prop_map(|(numbers, seconds)| Action::Pin(numbers, seconds)),
         1 => numbers().prop_map(Action::Unpin),
+        3 => (numbers(), 0..4_u8).prop_map(|(numbers, weight)| Action::Weigh(numbers, weight)),
         1 => Just(Action::Upkeep),
         2 => (1..40_u64).prop_map(Action::Wait),
         1 => Just(Action::Reopen),
@@ -44,6 +46,7 @@ struct Entry {
     number: u64,
     used_at: u64,
     pinned_until: u64,
+    weight: u8,
 }
 
 /// Pages in the order of their use.
@@ -79,6 +82,20 @@ impl Model {
         self.entries.iter().filter(|entry| entry.pinned_until > 0).count()
     }
 
+    /// Place of the page that is given up: entries are in the order of their use.
+    fn next_to_go(&self, new: &[u64]) -> Option<usize> {
+        let may_go =
+            |&at: &usize| self.entries[at].pinned_until == 0 && !new.contains(&self.entries[at].number);
+        let weight = |at: &usize| self.entries[*at].weight;
+        let plain = (0..self.entries.len()).filter(may_go).find(|at| weight(at) == 0);
+        let weighted = (0..self.entries.len()).filter(may_go).filter(|at| weight(at) > 0).min_by_key(weight);
+        let kept = self.entries.iter().filter(|entry| entry.pinned_until > 0 || entry.weight > 0).count();
+        match (plain, weighted) {
+            (Some(plain), Some(weighted)) if kept > self.pinnable => Some(plain.min(weighted)),
+            _ => plain.or(weighted),
+        }
+    }
+
     /// Stores a page; those that are stored by the same call are being written, and neither touched nor given up.
     fn store(&mut self, number: u64, new: &mut Vec<u64>, now: u64) -> &'static str {
         if new.contains(&number) {
@@ -90,11 +107,10 @@ impl Model {
         }
         self.entries.retain(|entry| entry.number != number);
         if self.entries.len() == self.capacity {
-            let may_go = |entry: &Entry| entry.pinned_until == 0 && !new.contains(&entry.number);
-            let Some(oldest) = self.entries.iter().position(may_go) else { return "full" };
-            self.entries.remove(oldest);
+            let Some(next) = self.next_to_go(new) else { return "full" };
+            self.entries.remove(next);
         }
-        self.entries.push(Entry { number, used_at: now, pinned_until: 0 });
+        self.entries.push(Entry { number, used_at: now, pinned_until: 0, weight: 0 });
         new.push(number);
         "ok"
     }
@@ -113,6 +129,12 @@ impl Model {
             self.entries[at].pinned_until = until;
         }
         may
+    }
+
+    fn weigh(&mut self, number: u64, weight: u8, now: u64) -> bool {
+        let Some(at) = self.find(number, now) else { return false };
+        self.entries[at].weight = weight;
+        true
     }
 
     fn unpin(&mut self, number: u64) -> bool {
@@ -161,6 +183,11 @@ fn play(spec: &Spec, actions: &[Action]) {
                 let expected = numbers.iter().filter(|&&number| model.unpin(number)).count();
                 assert_eq!(store.unpin(&keys(numbers)), expected, "{action:?}");
             }
+            Action::Weigh(numbers, weight) => {
+                let expected: Vec<_> =
+                    numbers.iter().map(|&number| model.weigh(number, *weight, now)).collect();
+                assert_eq!(store.weigh(&keys(numbers), *weight), expected, "{action:?}");
+            }
             Action::Upkeep => {
                 model.upkeep(now);
                 store.upkeep();
@@ -188,11 +215,11 @@ fn agree(store: &Store, model: &Model, now: u64) {
     let expected: Vec<bool> = ALL.map(|number| model.find(number, now).is_some()).collect();
     assert_eq!(has(store, &ALL.collect::<Vec<_>>()), expected);
     let mut order: Vec<&Entry> = model.entries.iter().filter(|e| model.is_there(e, now)).collect();
-    order.sort_by_key(|entry| entry.pinned_until > 0);
+    order.sort_by_key(|entry| (entry.pinned_until > 0, entry.weight));
     let (listed, num_free) = (store.list(), order.iter().filter(|entry| entry.pinned_until == 0).count());
     assert_eq!(listed.len(), order.len());
     for (page, entry) in listed.iter().zip(&order[..num_free]) {
-        assert_eq!(page.key, key(entry.number), "the order of use");
+        assert_eq!((page.key, page.weight), (key(entry.number), entry.weight), "the order of weight and use");
     }
     let state = store.lock();
     state.index.check();

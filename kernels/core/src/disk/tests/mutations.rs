@@ -57,12 +57,23 @@ fn forge(random: &mut Random, id: u64, bytes: &mut [u8]) {
     let Some((record, _)) = bytes[at..].split_first_chunk::<RECORD_BYTES>() else { return };
     let from = random.below(16) as u64;
     let page = Page::decode(record, &head, slot);
-    let page =
-        page.unwrap_or(Page { key: key(from), checksum: 0, stored_at: 1, used_at: 1, pinned_until: 0 });
+    let page = page.unwrap_or(Page {
+        key: key(from),
+        checksum: 0,
+        stored_at: 1,
+        used_at: 1,
+        pinned_until: 0,
+        weight: 0,
+    });
     let page = match random.below(4) {
         0 => Page { key: key(from), ..page },
         1 => Page { stored_at: number(random), ..page },
-        2 => Page { used_at: number(random), pinned_until: number(random), ..page },
+        2 => Page {
+            used_at: number(random),
+            pinned_until: number(random),
+            weight: number(random) as u8,
+            ..page
+        },
         _ => Page { checksum: number(random), ..page },
     };
     bytes[at..at + RECORD_BYTES].copy_from_slice(&page.encode(&head, slot));

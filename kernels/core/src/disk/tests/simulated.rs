@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) fail_remove: Option<i32>,
     pub(super) fail_write: Option<i32>,
     pub(super) fail_sync: Option<i32>,
+    /// Nothing may be made, written or deleted.
+    pub(super) is_read_only: bool,
     /// Reads of this file that touch this byte fail.
     pub(super) bad_byte: Option<(u64, usize)>,
     /// Writes wait.
@@ -159,6 +161,7 @@ impl Folder for SimulatedDisk {
         let mut state = self.lock();
         state.alive()?;
         injected(state.fail_create)?;
+        assert!(!state.is_read_only, "a segment is made in a read-only folder");
         assert!(!state.files.contains_key(&id), "segment {id} is there");
         let zeros = vec![0; bytes as usize];
         state
@@ -179,12 +182,17 @@ impl Folder for SimulatedDisk {
         let mut state = self.lock();
         state.alive()?;
         injected(state.fail_remove)?;
+        assert!(!state.is_read_only, "a segment of a read-only folder is deleted");
         let file = state.files.remove(&id).ok_or(ErrorKind::NotFound)?;
         state.deleted.insert(id, file);
         Ok(())
     }
 
     fn close(&self) {}
+
+    fn is_read_only(&self) -> bool {
+        self.lock().is_read_only
+    }
 }
 
 #[derive(Debug)]
@@ -222,6 +230,7 @@ impl SegmentFile for OpenFile {
         let state = &mut *state;
         state.alive()?;
         injected(state.fail_write)?;
+        assert!(!state.is_read_only, "a segment of a read-only folder is written");
         let mut bytes = &bytes[..];
         let start = state.written;
         if let Some(power) = &mut state.power {

@@ -4,6 +4,7 @@ use super::simulated::SimulatedDisk;
 use super::{PAGE, SECOND, TestClock, codes, has, open, read, spec, write};
 use crate::disk::DiskError;
 use crate::disk::layout::Layout;
+use crate::disk::record::of_version;
 use crate::disk::store::Spec;
 use crate::disk::testing::{content, key};
 
@@ -252,6 +253,48 @@ fn pins_beyond_a_smaller_share_end_with_those_that_would_end_first() {
     assert_eq!(store.stats().pinned_pages, 2);
     write(&store, &[5, 6]);
     assert_eq!(has(&store, &[1, 2, 3, 4, 5, 6]), [true, false, true, false, true, true]);
+}
+
+#[test]
+fn pages_with_a_weight_go_last_after_a_restart_too_as_long_as_they_are_within_their_share() {
+    let spec = Spec { pin_share: 0.3, ..spec(1, 4) };
+    let (disk, clock) = world(&spec);
+    let store = open(&disk, &spec, &clock);
+    for number in 1..=4 {
+        write(&store, &[number]);
+    }
+    assert_eq!(store.weigh(&[key(1), key(9), key(2)], 3), [true, false, true]);
+    assert_eq!(store.weigh(&[key(2)], 1), [true]);
+    store.end();
+    let store = open(&disk, &spec, &clock);
+    assert_eq!((store.stats().kept_pages, store.stats().pinnable_pages), (2, 2));
+    write(&store, &[5, 6]);
+    assert_eq!(has(&store, &[1, 2, 3, 4, 5, 6]), [true, true, false, false, true, true]);
+    // Three are more than the share: now the one of the lowest weight goes before others that were used later.
+    assert_eq!(store.weigh(&[key(5)], 2), [true]);
+    write(&store, &[7]);
+    assert_eq!(has(&store, &[1, 2, 5, 6, 7]), [true, false, true, true, true]);
+    write(&store, &[8]);
+    assert_eq!(has(&store, &[1, 5, 6, 7, 8]), [true, true, false, true, true]);
+}
+
+#[test]
+fn segments_of_another_version_go_first_and_are_not_read() {
+    let spec = spec(2, 2);
+    let (disk, clock) = world(&spec);
+    let store = open(&disk, &spec, &clock);
+    write(&store, &[1, 2]);
+    store.end();
+    for file in disk.lock().files.values_mut() {
+        let head = file.bytes.first_chunk_mut().unwrap();
+        *head = of_version(head, b'1');
+    }
+    let store = open(&disk, &spec, &clock);
+    assert_eq!((has(&store, &[1, 2]), store.stats().stale_bytes), (vec![false; 2], spec.segment_bytes));
+    write(&store, &[1, 2]);
+    assert_eq!(store.stats().stale_bytes, spec.segment_bytes, "there is room for both");
+    write(&store, &[3]);
+    assert_eq!((has(&store, &[1, 2, 3]), store.stats().stale_bytes), (vec![true; 3], 0));
 }
 
 #[test]
