@@ -56,6 +56,24 @@ describe("the openai package", () => {
     expect(answer.usage?.prompt_tokens).toBeGreaterThan(100);
   }, 60_000);
 
+  test("a strict tool binds the call that the model chooses to make", async () => {
+    const parameters = {
+      type: "object",
+      properties: { town: { type: "string", maxLength: 20 }, unit: { enum: ["C", "F"] } },
+      required: ["town", "unit"],
+      additionalProperties: false,
+    };
+    const strict = {
+      type: "function" as const,
+      function: { name: "get_weather", parameters, strict: true },
+    };
+    const body = { model: MODEL, messages, tools: [strict], temperature: 0, max_tokens: 64 };
+    const answer = (await client().chat.completions.create(body)).choices[0];
+    const call = answer?.message.tool_calls?.[0];
+    if (call?.type !== "function") throw new Error(`no call: ${answer?.message.content}`);
+    expect(Object.keys(JSON.parse(call.function.arguments) as object)).toEqual(["town", "unit"]);
+  }, 60_000);
+
   test("a call in a response, whole and streamed", async () => {
     const body = {
       model: MODEL,

@@ -1,10 +1,11 @@
 /**
- * What structured output costs: `bun tests/measure/structured.ts [--rounds N] [--tokens N] [--streams N]`.
+ * What structured output costs: `bun tests/measure/structured.ts [--rounds N] [--tokens N] [--streams N] [--backend NAME]`.
  *
  * A server with the default model decodes so many streams at a time, free ones and ones that follow a JSON Schema without an end, in turns;
- * all run to their last token. Prints tokens a second of each round and the ratio of the medians.
+ * all run to their last token. Prints tokens a second and processor time of each round, and the ratios of the medians.
  */
 
+import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { post, startServer } from "../support/server.ts";
 
@@ -13,6 +14,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "5" },
     tokens: { type: "string", default: "96" },
     streams: { type: "string", default: "16" },
+    backend: { type: "string", default: "auto" },
   },
 });
 const [rounds, tokens, streams] = [values.rounds, values.tokens, values.streams].map(Number) as [
@@ -46,11 +48,32 @@ const schema = {
 };
 const format = { type: "json_schema", json_schema: { name: "people", schema } };
 
-await using server = await startServer(["--no-access-log", "--max-num-seqs", String(streams)]);
+await using server = await startServer([
+  "--no-access-log",
+  "--max-num-seqs",
+  String(streams),
+  "--backend",
+  values.backend,
+]);
 
-/** Tokens a second of all streams together, prompts included. */
-async function measure(isFree: boolean, seed: number): Promise<number> {
+interface Measured {
+  /** Tokens a second of all streams together, prompts included. */
+  readonly rate: number;
+  /** Milliseconds of processor time of the server for each token: what a busy machine changes least. */
+  readonly cpuMs: number;
+}
+
+/** Processor time of the server, in hundredths of a second. */
+function cpuTicks(): number {
+  const fields = readFileSync(`/proc/${server.pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
+  return Number(fields[11]) + Number(fields[12]);
+}
+
+async function measure(isFree: boolean, seed: number): Promise<Measured> {
   const start = performance.now();
+  const before = cpuTicks();
   const used = await Promise.all(
     Array.from({ length: streams }, async (_, i) => {
       const response = await post(server, "/v1/chat/completions", {
@@ -65,7 +88,11 @@ async function measure(isFree: boolean, seed: number): Promise<number> {
       return usage.completion_tokens;
     }),
   );
-  return (used.reduce((a, b) => a + b, 0) * 1000) / (performance.now() - start);
+  const total = used.reduce((a, b) => a + b, 0);
+  return {
+    rate: (total * 1000) / (performance.now() - start),
+    cpuMs: ((cpuTicks() - before) * 10) / total,
+  };
 }
 
 const median = (numbers: readonly number[]): number =>
@@ -73,13 +100,18 @@ const median = (numbers: readonly number[]): number =>
 
 await measure(false, 0);
 await measure(true, 0);
-const found = { free: [] as number[], structured: [] as number[] };
+const found = { free: [] as Measured[], structured: [] as Measured[] };
 for (let round = 0; round < rounds; round++) {
   found.free.push(await measure(true, 100 * round));
   found.structured.push(await measure(false, 100 * round));
-  console.log(
-    `${found.free.at(-1)?.toFixed(1)} tok/s free, ${found.structured.at(-1)?.toFixed(1)} tok/s structured`,
-  );
+  const shown = [found.free, found.structured]
+    .map((all) => all.at(-1))
+    .map((one) => `${one?.rate.toFixed(1)} tok/s, ${one?.cpuMs.toFixed(2)} ms of CPU a token`);
+  console.log(`free ${shown[0]}; structured ${shown[1]}`);
 }
-const ratio = median(found.structured) / median(found.free);
-console.log(`${streams} streams, median of ${rounds}: structured ${ratio.toFixed(3)}x of free`);
+const ratioOf = (value: (one: Measured) => number): number =>
+  median(found.structured.map(value)) / median(found.free.map(value));
+console.log(
+  `${streams} streams, medians of ${rounds}: structured ${ratioOf(({ rate }) => rate).toFixed(3)}x of free; ` +
+    `CPU time ${ratioOf(({ cpuMs }) => cpuMs).toFixed(3)}x`,
+);

@@ -3,6 +3,7 @@
 import { API_FAULTS } from "./api-faults.ts";
 import { CONNECTOR_FAULTS } from "./connector-faults.ts";
 import { EXPLAIN_FAULTS } from "./explain-faults.ts";
+import { GRAMMAR_FAULTS } from "./grammar-faults.ts";
 import { HOLD_FAULTS } from "./hold-faults.ts";
 import { PACE_FAULTS } from "./pace-faults.ts";
 import { PIN_FAULTS } from "./pin-faults.ts";
@@ -262,6 +263,7 @@ export const FAULTS: readonly Fault[] = [
   ...HOLD_FAULTS,
   ...CONNECTOR_FAULTS,
   ...EXPLAIN_FAULTS,
+  ...GRAMMAR_FAULTS,
   ...API_FAULTS,
   ...TIER_FAULTS,
   ...PIN_FAULTS,

@@ -43,8 +43,8 @@ const bodyOf = (rest: object, seed: number): object => ({
   ...rest,
 });
 
-async function ask({ send }: ServedApp, body: object): Promise<Answer> {
-  const response = await send("POST", "/v1/completions", body);
+async function ask(served: ServedApp, body: object): Promise<Answer> {
+  const response = await served.send("POST", "/v1/completions", body);
   const answer = (await response.json()) as {
     choices?: [
       {

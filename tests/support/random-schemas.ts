@@ -34,9 +34,13 @@ const scalarValue = fc.oneof(
 );
 
 function string(bounded: boolean): fc.Arbitrary<Schema> {
-  const lengths = fc.record({ minLength: fc.nat(3), maxLength: fc.integer({ min: 3, max: 12 }) });
+  const lengths = fc.record({
+    type: fc.constant("string"),
+    minLength: fc.nat(3),
+    maxLength: fc.integer({ min: 3, max: 12 }),
+  });
   return fc.oneof(
-    lengths.map((range) => ({ type: "string", ...range })),
+    lengths,
     fc
       .constantFrom(
         "^[a-z]{1,8}$",
@@ -45,7 +49,10 @@ function string(bounded: boolean): fc.Arbitrary<Schema> {
         "^(red|green|blue)$",
       )
       .map((pattern) => ({ type: "string", pattern })),
-    fc.constantFrom("date", "time", "uuid", "ipv4").map((format) => ({ type: "string", format })),
+    // The others may go on: a fraction of a second has no end.
+    fc
+      .constantFrom("date", "uuid", "ipv4", ...(bounded ? [] : ["time", "date-time", "email"]))
+      .map((format) => ({ type: "string", format })),
     ...(bounded ? [] : [fc.constant({ type: "string" })]),
   );
 }
@@ -81,9 +88,14 @@ function scalar(bounded: boolean): fc.Arbitrary<Schema> {
 }
 
 function array(items: fc.Arbitrary<Schema>, bounded: boolean): fc.Arbitrary<Schema> {
-  const sized = fc.record({ items, minItems: fc.nat(1), maxItems: fc.integer({ min: 1, max: 3 }) });
+  const sized = fc.record({
+    type: fc.constant("array"),
+    items,
+    minItems: fc.nat(1),
+    maxItems: fc.integer({ min: 1, max: 3 }),
+  });
   return fc.oneof(
-    sized.map((rest) => ({ type: "array", ...rest })),
+    sized,
     fc
       .array(items, { minLength: 1, maxLength: 3 })
       .map((all) => ({ type: "array", prefixItems: all, items: false, minItems: all.length })),

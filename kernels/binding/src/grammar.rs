@@ -1,5 +1,4 @@
 //! Grammars: convert, call, convert.
-#![expect(clippy::needless_pass_by_value, reason = "what napi hands over is owned")]
 
 use crate::error::to_js;
 use crate::tokenizer::TokenizerVocabulary;

@@ -4,8 +4,8 @@ use super::Grammar;
 use super::mask::Mask;
 use super::masks::{Answer, From, Known, Masks};
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// It goes on as tokens are picked, and only then: a pick on a draft is made after the pick before it, so nothing is ever taken
 /// back. What was preempted is opened again behind its output.
@@ -36,7 +36,7 @@ impl Matching {
     /// The place behind `output`.
     pub fn open(grammar: &Grammar, output: &[i32]) -> Self {
         let tokens = output.iter().map(|&token| token as u32).collect();
-        let place = coming(&grammar.masks, From::Start(grammar.start.clone()), tokens);
+        let place = coming(&grammar.masks, From::Start(Arc::clone(&grammar.start)), tokens);
         Self { masks: Some(grammar.masks.clone()), place }
     }
 
@@ -48,7 +48,7 @@ impl Matching {
     /// Waits until it is known what may come. False: the grammar has given up, and nothing can be picked.
     pub fn wait(&mut self) -> bool {
         if let Place::Coming(answer) = &mut self.place {
-            let answer = answer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
+            let answer = answer.get_mut().unwrap_or_else(PoisonError::into_inner).recv();
             self.place = match answer {
                 Ok(Ok(known)) => Place::Known(Box::new(known)),
                 Ok(Err(error)) => Place::Failed(error),
