@@ -142,6 +142,10 @@ export const COMMAND_USAGE: Readonly<Record<CommandName, CommandUsage>> = {
         "without offload and with it",
       ],
       [
+        "kvengine bench kv smollm2-135m --scenario restart --kv-disk-path /var/tmp",
+        "the first tokens of a server that finds its prompts on the disk, and of one that computes them",
+      ],
+      [
         'kvengine bench kv ./model.gguf --dataset-name multi-turn --max-concurrency 16 --side "few: --num-gpu-blocks-override 512" --side "many: --num-gpu-blocks-override 4096"',
         "",
       ],

@@ -79,9 +79,10 @@ export function receiptLine({ firstTokenMs, promptTokens, cached, ...receipt }: 
     .map(([tier, tokens]) => `${DOCUMENTS.format(tokens)} ${PLACES[tier] ?? `from ${tier}`}`);
   const numCached = Object.values(cached).reduce((sum, tokens) => sum + tokens, 0);
   parts.push(`${DOCUMENTS.format(promptTokens - numCached)} computed`);
-  const times = numCached === 0 ? "" : `; saved ${show(receipt.savedMs)} ms`;
-  const waited = receipt.loadMs > 0 ? `, waited ${show(receipt.loadMs)} ms for them` : "";
-  return `first token after ${show(firstTokenMs)} ms: ${parts.join(", ")}${times}${waited}`;
+  const waited = receipt.loadMs > 0 ? `; waited ${show(receipt.loadMs)} ms for them` : "";
+  // A server that has computed no prompt yet does not know.
+  const saved = receipt.savedMs > 0 ? `; saved ${show(receipt.savedMs)} ms` : "";
+  return `first token after ${show(firstTokenMs)} ms: ${parts.join(", ")}${waited}${saved}`;
 }
 
 const PLACES: Readonly<Record<string, string>> = {

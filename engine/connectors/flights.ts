@@ -181,6 +181,8 @@ export class Flights {
    */
   cancelStores(numBlocks: number): number {
     const { pool } = this.#kv;
+    // What is cancelled beside a copy that is waited for anyway would only be begun again.
+    if (pool.numFlying >= numBlocks && this.nextSwapEnd < Infinity) return pool.numFlying;
     const enough = pool.numFree + numBlocks;
     for (const flight of this.#byId.values()) {
       if (pool.numFree >= enough) return 0;

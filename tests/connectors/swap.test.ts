@@ -3,6 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import * as fc from "fast-check";
 import CpuOffload from "../../connectors/cpu-offload.ts";
+import { playScenario, type Scenario } from "../support/one-answer.ts";
 import { propertyRuns } from "../support/property-runs.ts";
 import { FULL, makeRequest, promptOf, windowOf, World } from "../support/scheduler-world.ts";
 import type { WorldOptions } from "../support/world-options.ts";
@@ -14,6 +15,7 @@ const [PROMPT, OUTPUT] = [20, 60];
 /** Tokens that must be computed. */
 const LEAST = SEQS * (PROMPT + OUTPUT - 1);
 
+type Step = Scenario["steps"][number];
 type Mode = "auto" | "eager" | "lazy";
 
 function worldOf(mode: Mode, more: Partial<WorldOptions> = {}): Promise<World> {
@@ -98,6 +100,62 @@ describe.each<Mode>(["eager", "lazy", "auto"])("cpu-offload, %s", (mode) => {
     expect(world.connectors!.counts.of(0, "store").ended.cancelled).toBeGreaterThan(0);
     await world.end();
   });
+});
+
+/** Found by `one-answer.test.ts`: a store that was begun beside a swap was cancelled for the next in line, and begun again, for ever. */
+test("a store beside a swap that is waited for is not begun and cancelled in turn", async () => {
+  const arrive = (
+    promptTokens: number,
+    n: number,
+    maxTokens: number,
+    promptLogprobs: number,
+  ): Step => ({
+    ...{
+      kind: "arrive",
+      promptTokens,
+      salt: 0,
+      sharedTokens: 30,
+      n,
+      maxTokens,
+      temperature: 0,
+      seed: 0,
+    },
+    ...{
+      priority: 0,
+      cacheSalt: undefined,
+      stopTokenIds: [],
+      stopStringAt: undefined,
+      promptLogprobs,
+    },
+  });
+  const steps: Step[] = [
+    arrive(6, 1, 1, -1),
+    { kind: "submit", most: 1 },
+    arrive(6, 2, 1, 0),
+    arrive(10, 2, 6, 0),
+    { kind: "run", commits: 1, flights: 0 },
+    { kind: "fly", pick: 0, how: "ends" },
+    { kind: "commit" },
+    { kind: "submit", most: 1 },
+    arrive(6, 2, 1, -1),
+    { kind: "run", commits: 4, flights: 1 },
+  ];
+  const engine = {
+    ...{ vocabSize: 4, groups: [FULL, windowOf(1)], blockSize: 2, maxNumSeqs: 2 },
+    ...{ maxNumBatchedTokens: 1, maxPrefillTokens: undefined, spareBlocks: 0, tpotSlo: 0 },
+    ...{ schedulingPolicy: "fcfs" as const, enablePrefixCaching: true },
+    ...{ speculative: "ngram" as const, speculativeTokens: 1 },
+  };
+  const world = await playScenario(
+    { engine, steps },
+    {
+      list: [{ name: "cpu-offload", connector: new CpuOffload({ mode: "lazy" }) }],
+      ...{ hostPages: 9, options: { maxFlying: 3 } },
+    },
+  );
+  expect(world.connectors!.swaps.decisions.swap).toBeGreaterThan(0);
+  expect(world.connectors!.counts.of(0, "store").ended.cancelled).toBeLessThan(10);
+  await world.stop();
 });
 
 const crowds = fc.record({

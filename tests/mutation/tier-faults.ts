@@ -131,4 +131,20 @@ export const TIER_FAULTS: readonly Fault[] = [
     to: "",
     tests: [TIERS],
   },
+  {
+    name: "loads-of-an-unknown-disk",
+    breaks: "the first loads of a slow disk are believed to be quick, although its stores are slow",
+    file: "engine/connectors/tiers/tier-rates.ts",
+    from: "return this.#known ?? this.#ofStores ?? FIRST_BYTES_PER_SECOND;",
+    to: "return this.#known ?? FIRST_BYTES_PER_SECOND;",
+    tests: ["tests/unit/connectors/tiers/tier-rates.test.ts"],
+  },
+  {
+    name: "rate-of-what-came-at-once",
+    breaks: "pages that come together count as if each had taken no time",
+    file: "engine/connectors/tiers/tier-rates.ts",
+    from: "if (this.#numLoading === 0 && arrived >= LEAST_PAGES) this.#observe(arrived, ms);",
+    to: "if (this.#numLoading === 0 && arrived >= LEAST_PAGES) this.#observe(arrived, 0);",
+    tests: ["tests/unit/connectors/tiers/tier-rates.test.ts"],
+  },
 ];

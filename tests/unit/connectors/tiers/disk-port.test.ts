@@ -110,6 +110,17 @@ function move(kind: "load" | "store"): number[] {
 }
 
 describe("a move", () => {
+  test("of many pages loads them in pieces, so that the first go on while others come, and stores them in one", () => {
+    const keys = Array.from({ length: 9 }, (_, i) => `${i}:0`);
+    port.move("load", keys, pages.alloc(0, 9)!);
+    expect(begun.map((line) => line.split(" ")[2])).toEqual([keys.slice(0, 8).join(), "8:0"]);
+    expect([port.numUnderWay, port.numFree("load")]).toEqual([9, 23]);
+    const stored = pages.alloc(0, 4)!;
+    for (const [i, page] of stored.entries()) pages.setKey(page, keys[i]);
+    port.move("store", keys.slice(0, 4), stored);
+    expect(begun.at(-1)?.split(" ")[2]).toBe(keys.slice(0, 4).join());
+  });
+
   test("is one flight; each page has its own result, and those that arrived hold their content", () => {
     const some = move("load");
     expect(begun).toEqual([`load 7 ${KEYS.join()} ${some.join()}`]);
