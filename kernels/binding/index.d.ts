@@ -35,7 +35,14 @@ export declare class DiskStore {
    * The core's, as JSON `{code, message}` in the message.
    */
   unpin(keys: Int32Array): number
-  /** All pages, the least recently used first, pinned ones behind the others. */
+  /**
+   * Gives pages a weight, 0 to 255. For each key 1 if its page is there, else 0.
+   *
+   * # Errors
+   * The core's, as JSON `{code, message}` in the message.
+   */
+  weigh(keys: Int32Array, weight: number): Uint8Array
+  /** All pages: by weight, the least recently used of each first, and behind them those that are pinned. */
   list(): DiskPages
   /** Counts and measurements. */
   stats(): DiskStats
@@ -335,6 +342,8 @@ export interface DiskOptions {
   pinShare: number
   /** Whether pages go past the system's page cache. */
   directIo: boolean
+  /** The layout of pages that are to be kept as int8. */
+  int8Layout?: string
 }
 
 /** Pages as lists that run in parallel. */
@@ -347,6 +356,8 @@ export interface DiskPages {
   usedSeconds: Float64Array
   /** Seconds since 1970; 0 = not pinned. */
   pinnedUntilSeconds: Float64Array
+  /** 0 to 255. */
+  weights: Uint8Array
 }
 
 /** Counts and measurements; see `engine/cache/disk-store.ts`. */
@@ -361,7 +372,9 @@ export interface DiskStats {
   pages: number
   /** Of those, pinned ones. */
   pinnedPages: number
-  /** Most pages that may be pinned. */
+  /** Pages that are pinned or have a weight. */
+  keptPages: number
+  /** Most pages that may be pinned, and are kept for their weight. */
   pinnablePages: number
   /** Pages that were asked for and arrived. */
   hits: number
@@ -383,6 +396,8 @@ export interface DiskStats {
   readSeconds: number
   /** Time that threads have spent writing. */
   writeSeconds: number
+  /** Whether the folder can be read and not written. */
+  isReadOnly: boolean
   /** Why nothing is stored, if so. */
   trouble?: DiskTrouble
 }

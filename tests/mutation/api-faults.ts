@@ -168,8 +168,8 @@ export const API_FAULTS: readonly Fault[] = [
     name: "goes-on-before-readers-are-told",
     breaks: "the engine's messages keep the HTTP side from its sockets",
     file: "engine/engine-client.ts",
-    from: '        this.#untold.tellSoon();\n        break;\n      case "prefixCacheReset":',
-    to: '        this.#untold.tellSoon();\n        this.#goOn();\n        break;\n      case "prefixCacheReset":',
+    from: "        this.#taken += weightOf(message.events);\n        this.#untold.tellSoon();\n",
+    to: "        this.#taken += weightOf(message.events);\n        this.#untold.tellSoon();\n        this.#goOn();\n",
     tests: [MESSAGES],
   },
   {
