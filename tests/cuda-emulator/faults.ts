@@ -12,7 +12,7 @@ const TOGETHER = "program::tests::sequences_that_decode_together_pick_what_each_
 const FORWARD = "program::tests::the_whole_forward_agrees_with_the_reference";
 const COPIES = "program::tests::pages_are_copied_before_the_step_in_the_order_given";
 const MOVED =
-  "transfer::tests::pages_that_went_to_the_host_and_back_into_other_blocks_give_the_same_logits";
+  "transfer::tests::sequences::pages_that_went_to_the_host_and_back_into_other_blocks_give_the_same_logits";
 const BUDGET =
   "tests/cuda-emulator/machine-code.test.ts > the machine code keeps its budget of registers, memory and loads on every chip";
 
