@@ -9,7 +9,7 @@ import { FEW_SETTINGS, SETTINGS } from "./settings.ts";
 
 const LIMIT_MS = 900_000;
 const SUITE = ["ops::suite::the_cuda"];
-const PROGRAMS = ["program::tests", "transfer::tests::pages_that_went", "backend::cuda"];
+const PROGRAMS = ["program::tests", "transfer::tests::sequences::pages_that_went", "backend::cuda"];
 
 describe.skipIf(!CAN_EMULATE)("on the emulated device, with every access checked,", () => {
   let program: string;
