@@ -71,7 +71,7 @@ if [ -n "$tests" ]; then
   export KVENGINE_TEST_CUDA=1 RUST_BACKTRACE=1
   part "ops" "$tests" --test-threads 1 suite::the_cuda
   part "programs" "$tests" --test-threads 1 program::
-  part "transfers" "$tests" --test-threads 1 transfer::tests::pages_that_went
+  part "transfers" "$tests" --test-threads 1 transfer::tests::sequences::pages_that_went
   part "cuda" "$tests" --test-threads 1 backend::cuda
   if [ -n "$quick" ]; then
     skip "sanitizer" "--quick"
