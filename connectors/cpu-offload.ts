@@ -157,7 +157,11 @@ export default class CpuOffload extends KvConnector {
     { priority }: RequestView,
     blocksByGroup: readonly (readonly BlockId[])[],
   ): undefined {
-    if (priority < 0) this.#host.used(this.#keysOf(blocksByGroup.flat()), priority);
+    if (priority < 0) {
+      const keys = this.#keysOf(blocksByGroup.flat());
+      this.#host.used(keys, priority);
+      this.#below?.used(keys, priority);
+    }
     // Its blocks may be handed out in the next schedule, before the end of which nothing else is asked.
     if (this.#mode === "eager" || this.#isShort) this.#storeReleased(blocksByGroup);
   }

@@ -2,7 +2,7 @@
 
 import type { GpuBlockPoolView } from "./block-pool-view.ts";
 import type { BlockKey, KvEvent, PageId, SchedulerContext } from "./connector.ts";
-import { MOST_WEIGHT, PageCache } from "./page-cache.ts";
+import { PageCache, weightOf } from "./page-cache.ts";
 
 const MEDIUM = "host";
 
@@ -55,7 +55,7 @@ export class HostLevel {
 
   /** A request of this priority has used the content (lower is more urgent, 0 is usual): what is urgent is kept longer. */
   used(keys: readonly BlockKey[], priority: number): void {
-    const weight = Math.min(MOST_WEIGHT, Math.max(0, -priority));
+    const weight = weightOf(priority);
     if (weight === 0) return;
     for (const key of keys) {
       this.cache.weigh(key, weight);

@@ -28,6 +28,8 @@ export interface LowerTiers {
   fetch(keys: readonly BlockKey[]): readonly BlockKey[];
   /** Content of host pages that tiers which outlast the process are to have. */
   keep(keys: readonly BlockKey[]): void;
+  /** A request of this priority has used the content: tiers that know weights keep what is urgent longer. */
+  used(keys: readonly BlockKey[], priority: number): void;
   /** These are in host pages since now. */
   stored(keys: readonly BlockKey[]): void;
   /** These have left the host's pages. */

@@ -29,6 +29,11 @@ const never = (): boolean => false;
 /** Most times that an entry is passed over after it was used. */
 export const MOST_WEIGHT = 3;
 
+/** The weight of what a request of this priority has used: lower is more urgent, 0 is usual. */
+export function weightOf(priority: number): number {
+  return Math.min(MOST_WEIGHT, Math.max(0, -priority));
+}
+
 export class PageCache {
   readonly #entries = new Map<BlockKey, Entry>();
   #oldest: Entry | undefined;

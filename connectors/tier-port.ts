@@ -44,6 +44,8 @@ export interface TierPort {
   /** Begins to move pages of the connector, as many as are free at most. Each has one result, some time after the call. */
   move(kind: "load" | "store", keys: readonly BlockKey[], pages: readonly Page[]): void;
   remove(keys: readonly BlockKey[]): void;
+  /** Content of this weight, above 0, goes behind what has less, also what is stored later; left out = the tier keeps all alike. */
+  weigh?(keys: readonly BlockKey[], weight: number): void;
   clear(): void;
   /** What has ended since the last call; `wake` is called when there is some. */
   takeResults(): readonly TierResult[];

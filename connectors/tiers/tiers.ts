@@ -15,6 +15,7 @@ import type {
   WantedBlocks,
 } from "../connector.ts";
 import type { Above, LowerTiers } from "../lower-tiers.ts";
+import { weightOf } from "../page-cache.ts";
 import type { TierPort } from "../tier-port.ts";
 import { Fetches } from "./fetches.ts";
 import { Level } from "./level.ts";
@@ -76,6 +77,12 @@ export class Tiers implements LowerTiers {
   keep(keys: readonly BlockKey[]): void {
     for (const level of this.#levels) if (level.port.isDurable) level.keep(keys);
     this.work();
+  }
+
+  used(keys: readonly BlockKey[], priority: number): void {
+    const weight = weightOf(priority);
+    if (weight === 0) return;
+    for (const { port } of this.#levels) port.weigh?.(keys, weight);
   }
 
   stored(keys: readonly BlockKey[]): void {

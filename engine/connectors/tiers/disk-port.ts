@@ -12,6 +12,7 @@ import { toKvEngineError } from "../../errors.ts";
 import type { Flights } from "../flights.ts";
 import type { HostPages } from "../host-pages.ts";
 import type { LogLine } from "../connector-log.ts";
+import { DiskWeights } from "./disk-weights.ts";
 import type { SlowLink } from "./slow-link.ts";
 import { TierRates } from "./tier-rates.ts";
 
@@ -60,6 +61,7 @@ export class DiskPort implements TierPort {
   readonly isDurable = true;
   readonly rates: TierRates;
   readonly #storeRates: TierRates;
+  readonly #weights: DiskWeights;
   readonly #tools: DiskPortTools;
   /** In order of their deadlines: all have the same time. */
   readonly #moves = new Map<number, Move>();
@@ -75,6 +77,9 @@ export class DiskPort implements TierPort {
     this.#storeRates = new TierRates(pageBytes, tools.now);
     this.rates = new TierRates(pageBytes, tools.now, this.#storeRates);
     this.#tools = tools;
+    const weigh = (keys: readonly BlockKey[], weight: number): readonly boolean[] =>
+      this.#try("weigh", () => tools.disk.weigh(keys, weight)) ?? [];
+    this.#weights = new DiskWeights(weigh);
   }
 
   get nextDeadline(): number {
@@ -149,7 +154,12 @@ export class DiskPort implements TierPort {
     this.#try("remove", () => this.#tools.disk.remove(keys));
   }
 
+  weigh(keys: readonly BlockKey[], weight: number): void {
+    this.#weights.used(keys, weight);
+  }
+
   clear(): void {
+    this.#weights.clear();
     this.#try("clear", () => this.#tools.disk.clear());
   }
 
@@ -210,8 +220,10 @@ export class DiskPort implements TierPort {
     const rates = kind === "load" ? this.rates : this.#storeRates;
     rates.ended(pages.length, pages.length - failed.size);
     this.#busy[kind] -= pages.length;
-    if (kind === "store") host.endRead(pages);
-    else host.endFlight(Int32Array.from(pages));
+    if (kind === "store") {
+      host.endRead(pages);
+      this.#weights.stored(keys.filter((_, i) => !failed.has(i)));
+    } else host.endFlight(Int32Array.from(pages));
     if (!move.isLate) this.#tell(move, outcomeOf, result?.error?.message);
   }
 

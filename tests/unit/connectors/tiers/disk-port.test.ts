@@ -40,12 +40,14 @@ let cancelled: number[];
 let lines: string[];
 let onEnded: (result: FlightResult) => void;
 let refuses: Error | undefined;
+let weighed: string[];
 
 beforeEach(() => {
   now = 1;
   begun = [];
   cancelled = [];
   lines = [];
+  weighed = [];
   refuses = undefined;
   pages = new HostPages(16, () => 16);
   const move =
@@ -63,7 +65,10 @@ beforeEach(() => {
     clear: () => begun.push("clear"),
     pin: (keys) => keys.map(() => false),
     unpin: () => 0,
-    weigh: (keys) => keys.map(() => false),
+    weigh: (keys, weight) => {
+      weighed.push(`${keys.join()} ${weight}`);
+      return keys.map(() => false);
+    },
     list: () => [],
     stats: () => STATS,
     close: () => Promise.resolve(true),
@@ -108,6 +113,13 @@ function move(kind: "load" | "store"): number[] {
   port.move(kind, [...KEYS], some);
   return some;
 }
+
+test("what urgent requests have used gets its weight with the pages that were stored", () => {
+  port.weigh([...KEYS], 2);
+  move("store");
+  end({ ok: false, failedPages: Int32Array.of(1), error: { code: "full", message: "" } });
+  expect(weighed).toEqual([`${KEYS.join()} 2`, "a:0,c:0 2"]);
+});
 
 describe("a move", () => {
   test("of many pages loads them in pieces, so that the first go on while others come, and stores them in one", () => {
