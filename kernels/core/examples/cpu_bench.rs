@@ -285,7 +285,7 @@ fn run(
         };
         model.backend.run(now, &mut launch).unwrap();
         let labels: Vec<&str> = now.iter().map(|instruction| instruction.op.label()).collect();
-        *times.entry(labels.join(" + ")).or_default() += clock.now() - begin;
+        *times.entry(labels.join(" + ")).or_default() += clock.now().saturating_sub(begin);
     }
 }
 
@@ -303,7 +303,7 @@ fn measure(model: &mut Model, name: &str, steps: &[Step], rounds: usize, clock: 
         for step in steps {
             run(model, step, &mut seats, clock, &mut times);
         }
-        let time = clock.now() - begin;
+        let time = clock.now().saturating_sub(begin);
         rates.push(tokens as f64 / time.as_secs_f64());
         if best.as_ref().is_none_or(|(t, _)| time < *t) {
             best = Some((time, times));

@@ -113,10 +113,10 @@ impl Attention<'_> {
                 KvDType::F16 => with_wide_simd!(isa, s => self.attend_all::<_, Halves>(s, tasks, desk, &to)),
                 KvDType::BF16 => with_pairs_simd!(isa, s => self.attend_all::<_, Pairs>(s, tasks, desk, &to)),
                 KvDType::Q16 => {
-                    with_wide_simd!(isa, s => self.attend_all::<_, Scaled<Shorts>>(s, tasks, desk, &to))
+                    with_wide_simd!(isa, s => self.attend_all::<_, Scaled<Shorts>>(s, tasks, desk, &to));
                 }
                 KvDType::Q8 => {
-                    with_wide_simd!(isa, s => self.attend_all::<_, Scaled<Bytes>>(s, tasks, desk, &to))
+                    with_wide_simd!(isa, s => self.attend_all::<_, Scaled<Bytes>>(s, tasks, desk, &to));
                 }
             }
         });
