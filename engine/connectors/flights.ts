@@ -61,6 +61,8 @@ export class Flights {
   isPressed = false;
   /** Stores that begin now are of a preempted request: they may begin although requests lack blocks, and those wait for them. */
   isSwapping = false;
+  /** Free blocks that did not do for who lacked some while no store was under way, since a step was scheduled. */
+  #tooFew = 0;
   #nextId = 1;
 
   constructor(
@@ -190,6 +192,22 @@ export class Flights {
         this.cancel(flight);
     }
     return pool.numFlying;
+  }
+
+  /**
+   * Whether who lacks at least `numBlocks` may have all of them when stores are given up. What did not do before is not given up again:
+   * the stores would only begin anew, and so on in turn.
+   */
+  mayRelieve(numBlocks: number): boolean {
+    const { numFree, numFlying } = this.#kv.pool;
+    if (numFlying === 0) this.#tooFew = numFree;
+    return numFlying >= numBlocks && numFree + numFlying > this.#tooFew;
+  }
+
+  /** A `schedule()` is over, with a step or without one. */
+  scheduled(isStep: boolean): void {
+    this.isPressed = false;
+    if (isStep) this.#tooFew = 0;
   }
 
   /** When the next store that is waited for is waited for no more; Infinity = there is none. */

@@ -277,7 +277,7 @@ export class KvConnectors implements SchedulerConnectors {
     const { pool } = this.#side.kv;
     const enough = pool.numFree + numBlocks;
     // Stores are given up where that is of use: for those who wait for others' blocks anyway, what is stored now need not be later.
-    const isOfUse = mayRecall || pool.numFlying >= numBlocks;
+    const isOfUse = mayRecall || this.flights.mayRelieve(numBlocks);
     const soon = isOfUse ? this.flights.cancelStores(numBlocks) : pool.numFlying;
     if (pool.numFree < enough) this.loads.cancelUnwanted();
     if (mayRecall && pool.numFree < enough && this.ledgers.numHeld > 0) {
@@ -333,7 +333,7 @@ export class KvConnectors implements SchedulerConnectors {
       numAllocatedBlocks,
       completed: this.#completed.take(),
     });
-    this.flights.isPressed = false;
+    this.flights.scheduled(stepId >= 0);
     this.ledgers.scheduled();
     // No commit follows soon.
     if (stepId < 0) this.committed();

@@ -91,3 +91,45 @@ test("one answer with offload: every finished request has exactly the tokens it 
     expect([what, seen[what] > numRuns / 30]).toEqual([what, true]);
   expect(seen.joined).toBeGreaterThan(numRuns / 400);
 }, 600_000);
+
+test("stores that are given up for a request that lacks more than theirs do not begin anew in turn", async () => {
+  const request = {
+    ...({ kind: "arrive", salt: 1, sharedTokens: 30, n: 1, maxTokens: 1, temperature: 0 } as const),
+    ...{ seed: 0, priority: 0, cacheSalt: undefined, stopTokenIds: [], stopStringAt: undefined },
+    promptLogprobs: -1,
+  };
+  const ends = { kind: "fly", pick: 0, how: "ends" } as const;
+  const submit = { kind: "submit", most: 1 } as const;
+  const list = (["vllm-shape", "lazy"] as const).map((name) => ({
+    name,
+    connector: MAKERS[name](),
+  }));
+  const world = await playScenario(
+    {
+      engine: {
+        ...{ vocabSize: 4, groups: [{ kind: "full", window: 0 }], blockSize: 5, maxNumSeqs: 2 },
+        ...{ maxNumBatchedTokens: 7, maxPrefillTokens: 6, spareBlocks: 4, tpotSlo: 0 },
+        ...{ enablePrefixCaching: true, speculativeTokens: 1 },
+        ...({ schedulingPolicy: "fcfs", speculative: "none" } as const),
+      },
+      steps: [
+        { ...request, promptTokens: 9 },
+        ends,
+        { ...request, promptTokens: 22, salt: 0, n: 3, maxTokens: 3 },
+        { ...request, promptTokens: 30, n: 2, maxTokens: 5 },
+        ends,
+        submit,
+        { kind: "commit" },
+        { ...request, promptTokens: 21, salt: 0, n: 2 },
+        submit,
+        { kind: "reset" },
+        { kind: "run", commits: 15, flights: 3 },
+        submit,
+        ends,
+      ],
+    },
+    { list, hostPages: 16, options: { maxFlying: 2 } },
+  );
+  expect(world.connectors!.flights.length).toBe(0);
+  await world.stop();
+});

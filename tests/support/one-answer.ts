@@ -298,9 +298,11 @@ async function fly({ desk }: World, pick: number, how: FlightFate): Promise<void
     case "stuck":
       desk.stuck.add(flight.id);
       return;
-    case "corrupt":
-      if (flight.kind === "load") desk.corruptPage(flight.pages[0] as number);
+    case "corrupt": {
+      const [page] = flight.pages as [number];
+      if (flight.kind === "load" && !desk.isBegun(page)) desk.corruptPage(page);
       return desk.run(flight);
+    }
   }
 }
 

@@ -22,6 +22,8 @@ export class FlightDesk implements PageTransfers {
   readonly pending: PendingFlight[] = [];
   /** Those of them that end last of all, if ever. */
   readonly stuck: Set<number> = new Set();
+  /** Those that have started: they have their pages to themselves. */
+  readonly #begun = new Set<number>();
   /** Flights so far, by kind. */
   numStores = 0;
   numLoads = 0;
@@ -109,7 +111,12 @@ export class FlightDesk implements PageTransfers {
 
   /** The flight has started: it can be cancelled no more. */
   begin({ id }: PendingFlight): void {
-    this.#native.begin(id);
+    if (this.#native.begin(id)) this.#begun.add(id);
+  }
+
+  /** Whether a flight that has started, and has not been run, moves a page. */
+  isBegun(page: number): boolean {
+    return this.pending.some(({ id, pages }) => this.#begun.has(id) && pages.includes(page));
   }
 
   /** Runs a flight and waits for its result. Pages of `failed` arrive as garbage. */
