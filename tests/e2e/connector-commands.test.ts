@@ -181,6 +181,7 @@ export default class Mine extends KvConnector {
       "block-pool-view.d.ts",
       "connector.d.ts",
       "errors.d.ts",
+      "host-content.d.ts",
       "options.d.ts",
       "package.json",
       "rule-result.d.ts",
