@@ -103,13 +103,17 @@ describe("bench kv, scenarios with a disk", () => {
     expect(readdirSync(folder)).toEqual([]);
   }, 60_000);
 
-  test("slow-disk: more than the host holds comes again, and no verdict hangs on what comes back", async () => {
-    const result = await bench("--scenario", "slow-disk", "--ab-rounds", "1", "--json");
+  test("slow-disk: more than the host holds comes again, one side alone has a disk, and no verdict hangs on what comes back", async () => {
+    const folder = temporaryFolder();
+    const flags = ["--scenario", "slow-disk", "--kv-disk-path", folder];
+    const result = await bench(...flags, "--ab-rounds", "1", "--json");
     const { kv } = JSON.parse(result.stdout) as Report;
     expect([result.code, kv.refusals]).toEqual([0, []]);
     const [off, disk] = kv.sides;
     expect([off?.["name"], disk?.["name"]]).toEqual(["off", "disk"]);
     expect(disk?.["flags"]).toContain("--kv-disk-link 20000000");
+    expect(off?.["tokens"]).not.toHaveProperty("disk");
+    expect(readdirSync(folder)).toEqual([]);
     expect(disk?.["evictedBlocks"]).toBeGreaterThan(0);
   }, 60_000);
 

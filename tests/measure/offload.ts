@@ -4,11 +4,13 @@
  * Runs are short and the turns many, since machines change their speed by the minute. Two processes of the same program differ by a percent
  * or two for as long as they live, as their memory happens to lie: `--pairs` starts both anew so many times, each time the other one first.
  *
- *   bun tests/measure/offload.ts WORKLOAD [--pairs 1] [--rounds 2] [--scale 1] [--mode auto] [--link BYTES_PER_SECOND] [--only on|off] [MODEL]
+ *   bun tests/measure/offload.ts WORKLOAD [--pairs 1] [--rounds 2] [--scale 1] [--mode auto] [--host 4GiB] [--link BYTES_PER_SECOND] \
+ *     [--disk FOLDER [--disk-link BYTES_PER_SECOND]] [--only on|off] [MODEL]
  *
  * Workloads: `talks` (24 conversations of 4 turns, a pool for a third of them), `fits` (the same, a pool for all), `no-reuse` (prompts that
  * share nothing, a pool far too small), `shared` (50 at once with one long prefix). `--scale 0.2` makes prompts a fifth as long. The first
- * run of each process counts for nothing.
+ * run of each process counts for nothing. With `--disk` the one has a disk below the host's pages; the other keeps as much in the host, and
+ * nothing where all fits on the device.
  */
 import { parseArgs } from "node:util";
 import { pairedInterval } from "../../cli/bench/ab/ratio-interval.ts";
@@ -21,7 +23,10 @@ const { values, positionals } = parseArgs({
     rounds: { type: "string", default: "2" },
     scale: { type: "string", default: "1" },
     mode: { type: "string", default: "auto" },
+    host: { type: "string", default: "4GiB" },
     link: { type: "string", default: "0" },
+    disk: { type: "string", default: "" },
+    "disk-link": { type: "string", default: "0" },
     only: { type: "string", default: "" },
   },
   allowPositionals: true,
@@ -138,11 +143,15 @@ async function start({ talks, numBlocks }: Plan, isOn: boolean): Promise<Side> {
   const longest = Math.max(...talks.map((prompts) => (prompts.at(-1) as number[]).length));
   const flags = ["--num-gpu-blocks-override", String(numBlocks + 1), "--max-num-seqs", "64"];
   flags.push("--max-model-len", String(longest + OUTPUT));
-  if (isOn) {
-    const options = JSON.stringify({ mode: values.mode });
+  if (isOn || (values.disk !== "" && workload !== "fits")) {
+    const options = JSON.stringify({ "cpu-offload": { mode: values.mode } });
     flags.push("--kv-connector", "cpu-offload", "--kv-connector-options", options);
-    flags.push("--kv-offload-size", "4GiB");
+    flags.push("--kv-offload-size", values.host);
     if (values.link !== "0") flags.push("--kv-offload-link", values.link);
+  }
+  if (isOn && values.disk !== "") {
+    flags.push("--kv-disk-path", values.disk, "--kv-disk-size", "4GiB");
+    if (values["disk-link"] !== "0") flags.push("--kv-disk-link", values["disk-link"]);
   }
   const server = await startServer([...KVENGINE, "serve", model, "--port", "PORT", ...flags]);
   return { name: isOn ? values.mode : "off", server };

@@ -55,10 +55,12 @@ const command: CommandDef = defineOurCommand("bench kv", async ({ values, positi
   const encode = (prompt: Parameters<typeof encodePrompt>[1]): Int32Array =>
     encodePrompt(model, prompt);
   const workingSet = workingSetOf(workload, encode, values.blockSize);
+  // There each run has a folder of its own below the one that is named.
+  const diskless = { ...values, kvDiskPath: "" };
   const sides =
     scenario === "sides"
       ? parseSides(values.side, withPool(values, workingSet, plan))
-      : scenarioSides(scenario, values, workingSet, plan, await pageBytesOf(path, values, log));
+      : scenarioSides(scenario, diskless, workingSet, plan, await pageBytesOf(path, diskless, log));
   log.info(`${workingSet.blocks} blocks of ${values.blockSize} tokens come again`);
   using folders = new DiskFolders(values.kvDiskPath);
   const session = { model: path, sides, workload, plan, workingSet, scenario, folders };
