@@ -55,6 +55,10 @@ const folder = await mkdtemp(join(tmpdir(), "kvengine-kl-"));
 try {
   for (const text of texts) {
     const chunks = fp32 === "peer" ? await peerChunks(text) : await referenceChunks(text);
+    if (chunks.length === 0)
+      throw new Error(
+        `${text} is too short: the reference takes texts of ${CHUNK} tokens and more, the peer of twice as many`,
+      );
     const ours: number[][] = kinds.map(() => []);
     const theirs: number[] = [];
     for (const chunk of chunks) {
