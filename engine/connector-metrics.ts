@@ -20,6 +20,14 @@ const HELP: Readonly<Record<string, string>> = {
   "kvengine:kv_load_joins_total": "Times that a request joined a block's load that was under way",
   "kvengine:kv_swap_decisions_total":
     "Preempted requests, by whether their blocks are copied to the host or computed again",
+  "kvengine:session_file_bytes_total": "Bytes of session files that were exported and imported",
+  "kvengine:session_kept_bytes":
+    "Bytes of the KV pages of frozen sessions; what several share counts in each",
+  "kvengine:session_kept_tokens": "Tokens of frozen sessions, in full blocks",
+  "kvengine:session_moves_total":
+    "Calls that froze, thawed, exported or imported a session, by outcome",
+  "kvengine:sessions":
+    "Sessions by state: named by one of the last requests, frozen, or frozen and without any KV left",
   "vllm:kv_offload_load_bytes_total": "Bytes loaded to the device",
   "vllm:kv_offload_load_time_total": "Seconds that threads copied to the device",
   "vllm:kv_offload_store_bytes_total": "Bytes stored from the device",

@@ -186,7 +186,10 @@ export class EngineHost {
     } catch (thrown) {
       answer = errorToData(toKvEngineError(thrown));
     }
-    if (!this.#stopped) this.#post({ type: "moved", job, answer });
+    if (this.#stopped) return;
+    this.#post({ type: "moved", job, answer });
+    // Its numbers go along with a message of their own: the next request may be a long time off.
+    this.news();
   }
 
   async #takeProfile(on: boolean): Promise<void> {

@@ -6,7 +6,11 @@ import type { LogLine } from "./connectors/connector-log.ts";
 import { DiskPins } from "./connectors/disk-pins.ts";
 import { openConnectors } from "./connectors/open-connectors.ts";
 import { Pins } from "./connectors/pins.ts";
+import { MOST_KEPT } from "./connectors/sessions/known-sessions.ts";
 import { openSessions } from "./connectors/sessions/open-sessions.ts";
+import { roomForRecords, SessionFolder } from "./connectors/sessions/session-folder.ts";
+import { sha256 } from "./connectors/sessions/session-record.ts";
+import { SessionSeries } from "./connectors/sessions/session-series.ts";
 import { startConnectors } from "./connectors/start-connectors.ts";
 import { Explainer } from "./explain/explainer.ts";
 import { EngineHost, type EngineParts } from "./engine-host.ts";
@@ -95,7 +99,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       ? undefined
       : await NativeDisk.open(started.transfers, {
           path: config.kvDiskPath,
-          sizeBytes: config.kvDiskSize,
+          sizeBytes: config.kvDiskSize - roomForRecords(config.kvDiskSize),
           pageBytes: started.transfers.pageBytes,
           fingerprint,
           directIo: config.kvDiskDirect,
@@ -109,6 +113,20 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       `--kv-disk-path: ${kvDiskPath} cannot be written: KV blocks are loaded from it, and none is stored`,
     );
   }
+  const records =
+    disk === undefined || fingerprint === undefined
+      ? undefined
+      : await SessionFolder.open({
+          path: config.kvDiskPath,
+          model: sha256(JSON.stringify([fingerprint, info.blockSize, limits.groups.length])),
+          blockSize: info.blockSize,
+          vocabSize: info.vocabSize,
+          isReadOnly: disk.stats().isReadOnly,
+          maxBytes: roomForRecords(config.kvDiskSize),
+          maxRecords: MOST_KEPT,
+          epochMs,
+          log,
+        });
   const diskPins = disk === undefined ? undefined : new DiskPins(disk, now, epochMs);
   const onDisk = {
     ...(disk === undefined ? {} : { disk }),
@@ -139,6 +157,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
           moves: movers.moves,
           pool: scheduler.pool,
           retained,
+          ...(records === undefined ? {} : { records }),
           ...onDisk,
           info: { ...info, numGroups: limits.groups.length, pageBytes: movers.pageBytes },
           fingerprint: async () => fingerprint ?? modelFingerprint(fingerprintParts),
@@ -147,6 +166,8 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
           now,
           epochMs,
         });
+  if (sessions !== undefined)
+    connectors.watch((samples) => new SessionSeries(samples, sessions, now));
   // Rare too, and as large.
   let compiler: GrammarCompiler | undefined;
   const grammars = new Grammars(async (source) => {

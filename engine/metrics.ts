@@ -32,6 +32,8 @@ export interface Metrics {
   unfinished(reason: "abort" | "error"): void;
   /** A body asked for this many choices. */
   requested(choices: number): void;
+  /** So many sessions are known by the requests that have named them. */
+  namedSessions(count: number): void;
   /** The exposition format's text, and its content type. */
   text(): Promise<string>;
   readonly contentType: string;
@@ -163,6 +165,10 @@ export function createMetrics(
   return {
     contentType: registry.contentType,
     text: () => registry.metrics(),
+    namedSessions: (value) =>
+      connectors.apply([
+        { name: "kvengine:sessions", type: "gauge", labels: { state: "named" }, value },
+      ]),
     requested: (n) => choices.observe(n),
     firstToken: (seconds) => firstToken.observe(seconds),
     nextTokens: (seconds, tokens) => betweenTokens.add(seconds / tokens, tokens),

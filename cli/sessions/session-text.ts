@@ -13,18 +13,20 @@ export function sessionField(name: string): { readonly id: string } | { readonly
 /** A session a line. */
 export function sessionLines(sessions: readonly SessionJson[]): string {
   if (sessions.length === 0) return "there are no sessions: requests name theirs by session_id";
-  return sessions
-    .map((one) => {
-      const places = [
-        `${one.device_pages} on the device`,
-        `${one.host_pages} in host memory`,
-        `${one.disk_pages} on disk`,
-      ];
-      const end =
-        one.expires_at === null
-          ? ""
-          : `, ${one.kept_pages} kept until ${new Date(one.expires_at * 1000).toISOString()}`;
-      return `${one.session}  ${one.state}  ${one.tokens} tokens in ${one.pages} pages: ${places.join(", ")}${end}`;
-    })
-    .join("\n");
+  return sessions.map(sessionLine).join("\n");
+}
+
+function sessionLine(one: SessionJson): string {
+  const { session, state, tokens, pages, found_tokens: found } = one;
+  const places = [
+    `${one.device_pages} on the device`,
+    `${one.host_pages} in host memory`,
+    `${one.disk_pages} on disk`,
+  ];
+  const loss = found < tokens ? `, ${found} of them found` : "";
+  const head = `${session}  ${state}  ${tokens} tokens${loss} in ${pages} pages: ${places.join(", ")}`;
+  if (one.expires_at === null) return head;
+  const until = new Date(one.expires_at * 1000).toISOString();
+  const restart = one.survives_restart ? ", after a restart too" : "";
+  return `${head}, ${one.kept_pages} kept until ${until}${restart}`;
 }

@@ -100,7 +100,7 @@ export class ConnectorHost {
   readonly #options: HostOptions;
   readonly #turn: HookTurn;
   readonly #keepsPages: boolean;
-  #watched: Updated | undefined;
+  readonly #watched: Updated[] = [];
   #onDisabled: ((place: number) => void) | undefined;
   #onShutdown: (() => void) | undefined;
   /** Places of those that answered `pending` in the last look-up. */
@@ -175,10 +175,10 @@ export class ConnectorHost {
     for (const { guard, own, place } of this.#hosted) guard.onSchedulerReady(contextOf(place, own));
   }
 
-  /** Once: what else is written into the samples of messages. */
+  /** What else is written into the samples of messages. */
   watch(create: (samples: SampleStore, names: readonly string[]) => Updated): void {
     const names = this.#hosted.map(({ own }) => own.name);
-    this.#watched = create(this.#samples, names);
+    this.#watched.push(create(this.#samples, names));
   }
 
   newRequest(request: RequestView): void {
@@ -255,7 +255,7 @@ export class ConnectorHost {
   /** For the next message: series that have changed. `isLast`: no message follows soon, so every number must be of now. */
   takeSamples(isLast: boolean): readonly ConnectorSample[] {
     for (const { series } of this.#hosted) series.update(isLast);
-    this.#watched?.update(isLast);
+    for (const watched of this.#watched) watched.update(isLast);
     return this.#samples.take();
   }
 

@@ -100,7 +100,8 @@ export class KvConnectors implements SchedulerConnectors {
       side.now,
     );
     this.files = new PageFiles(transfers, this.flights, this.pages, options.fingerprint);
-    const tools = { transfers, flights: this.flights, pages: this.pages };
+    const isGrowing = (): boolean => this.hostPool.isGrowing;
+    const tools = { transfers, flights: this.flights, pages: this.pages, isGrowing };
     this.moves = new ContentMoves(tools, side.now, options.wake);
     this.loads = new Loads(side, this.flights, this.pages, this.counts, {
       pageBytes: transfers.pageBytes,

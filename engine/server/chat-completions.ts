@@ -12,13 +12,15 @@ import { chatLogprobs, promptLogprobsJson } from "./logprobs.ts";
 import { Message } from "./message/message.ts";
 import { parseChatRequest } from "./openai.ts";
 import { asServed, checkModel, respond } from "./respond.ts";
+import { sessionOf } from "./sessions/session-of.ts";
 
 export async function chatCompletions(context: AppContext, c: Context<Env>): Promise<Response> {
   context.admit(c);
   const request = asServed(context, parseChatRequest(await readJsonBody(context, c.req.raw)));
   checkModel(context, request.model);
+  const session = sessionOf(c, request);
   const chat = await ChatGeneration.create(context, c, request, "messages");
-  noteForExplain(context, c, chat.generation, request.n, chat.prompt.rendering, request.session);
+  noteForExplain(context, c, chat.generation, request.n, chat.prompt.rendering, session);
   const head: Head = {
     id: `chatcmpl-${c.get("requestId")}`,
     created: Math.floor(Date.now() / 1000),

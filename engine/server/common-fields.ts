@@ -1,6 +1,11 @@
 /** The body fields that say what is generated, how it is sent and who goes first; the same for chats, completions and responses. */
 
 import { z } from "zod";
+import {
+  isSessionName,
+  MAX_SESSION_NAME,
+  SESSION_NAME,
+} from "../connectors/sessions/session-query.ts";
 import { type CacheControl, cacheControl, ttlMsOf } from "./cache-control.ts";
 import { type Field, flag, given, integerIn, says, wrong } from "./field-checks.ts";
 import type { JsonBody } from "./body.ts";
@@ -33,8 +38,9 @@ export interface CompletionOptions extends SamplingFields {
   readonly cacheSalt: string | undefined;
   /** How long the whole prompt is to be pinned, in milliseconds. */
   readonly pinMs: number | undefined;
-  /** The conversation that it belongs to: see `/kv/sessions`. */
+  /** The conversation that it belongs to, and what else may name it where nothing does: see `sessionOf`. */
   readonly session: string | undefined;
+  readonly cacheKey: string | undefined;
   /** Token ids of prompt and answer beside the text. */
   readonly returnTokenIds: boolean;
   /** Where the time went, in the body. */
@@ -52,13 +58,11 @@ const MAX_SALT = 1024;
 
 const SALT = `a non-empty string of at most ${MAX_SALT} characters`;
 
-/** Most characters of a session's name. */
-const MAX_SESSION = 256;
-const SESSION = `a non-empty string of at most ${MAX_SESSION} characters, none of them a control character`;
+const SESSION = `a non-empty string of at most ${MAX_SESSION_NAME} characters, none of them a control character`;
 export const sessionName: Field<string> = z
   .string(says(SESSION))
-  .max(MAX_SESSION, says(SESSION))
-  .regex(/^\P{Cc}+$/u, says(SESSION))
+  .max(MAX_SESSION_NAME, says(SESSION))
+  .regex(SESSION_NAME, says(SESSION))
   .refine((name) => name.isWellFormed(), says(SESSION))
   .nullish();
 
@@ -76,6 +80,7 @@ export interface CommonShape extends SamplingShape {
   readonly priority: Field<number>;
   readonly cache_salt: Field<string>;
   readonly session_id: Field<string>;
+  readonly prompt_cache_key: Field<string>;
   readonly cache_control: Field<CacheControl>;
   readonly return_token_ids: Field<boolean>;
   readonly return_timing: Field<boolean>;
@@ -98,6 +103,8 @@ export const COMMON_SHAPE: CommonShape = {
   priority: integerIn(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, "an integer"),
   cache_salt: z.string(says(SALT)).min(1, says(SALT)).max(MAX_SALT, says(SALT)).nullish(),
   session_id: sessionName,
+  /** OpenAI's hint of who has the same prompts: it never changes what is found. */
+  prompt_cache_key: z.string(says("a string")).nullish(),
   cache_control: cacheControl,
   return_token_ids: flag,
   return_timing: flag,
@@ -121,6 +128,9 @@ export function readCommonFields(
   }
   if (stream && given(fields.prompt_logprobs))
     throw wrong("prompt_logprobs", fields.prompt_logprobs, "null where stream is true");
+  const { prompt_cache_key: hint } = fields;
+  // A hint is not refused.
+  const cacheKey = given(hint) && isSessionName(hint) ? hint : undefined;
   const structure = readStructure(fields.response_format, fields.structured_outputs);
   if (structure !== undefined && fields.ignore_eos === true)
     throw wrong(
@@ -140,11 +150,13 @@ export function readCommonFields(
     cacheSalt: fields.cache_salt?.toWellFormed(),
     pinMs: given(fields.cache_control) ? ttlMsOf(fields.cache_control) : undefined,
     session: fields.session_id ?? undefined,
+    cacheKey,
     returnTokenIds: fields.return_token_ids ?? false,
     returnTiming: fields.return_timing ?? false,
     transferParams: fields.kv_transfer_params ?? undefined,
     ignored: [
       ...ignored,
+      ...(given(hint) && cacheKey === undefined ? ["prompt_cache_key"] : []),
       ...(fields.stream_options?.include_obfuscation === true
         ? ["stream_options.include_obfuscation"]
         : []),

@@ -15,6 +15,7 @@ import { type CompletionRequest, parseCompletionRequest } from "./openai.ts";
 import type { RequestPin } from "./pins/pin-marked.ts";
 import type { Prompt } from "./prompt-field.ts";
 import { asServed, checkModel, respond } from "./respond.ts";
+import { sessionOf } from "./sessions/session-of.ts";
 import { collect, type Head, lastFields, timingField, transferJson, usageJson } from "./answers.ts";
 import { answerGrammar } from "./structured/answer-grammar.ts";
 import { compileGrammar } from "./structured/compile.ts";
@@ -27,8 +28,9 @@ export async function completions(context: AppContext, c: Context<Env>): Promise
   context.admit(c);
   const request = asServed(context, parseCompletionRequest(await readJsonBody(context, c.req.raw)));
   checkModel(context, request.model);
+  const session = sessionOf(c, request);
   const { generation, warnings } = await completionGeneration(context, c, request);
-  noteForExplain(context, c, generation, request.n, undefined, request.session);
+  noteForExplain(context, c, generation, request.n, undefined, session);
   const head: Head = {
     id: `cmpl-${c.get("requestId")}`,
     created: Math.floor(Date.now() / 1000),

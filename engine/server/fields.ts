@@ -13,7 +13,6 @@ export const HARMLESS: ReadonlySet<string> = new Set([
   "store",
   "service_tier",
   "safety_identifier",
-  "prompt_cache_key",
   "prompt_cache_retention",
   "prompt_cache_options",
   "prediction",

@@ -1,12 +1,25 @@
 /** A conversation goes on in another process: its KV is carried there in a file, or stays on a disk. */
 
 import { expect, test } from "bun:test";
+import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { sessionListSchema, sessionSchema } from "../../engine/server/sessions/session-json.ts";
+import {
+  type SessionJson,
+  sessionListSchema,
+  sessionSchema,
+} from "../../engine/server/sessions/session-json.ts";
 import { type Finished, post, runCli, startServer, type TestServer } from "../support/server.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const folder = temporaryFolder();
+/** Where servers put their temporary files. */
+const temporary = join(folder, "tmp");
+mkdirSync(temporary);
+const env = Object.fromEntries(
+  Object.entries({ ...process.env, TMPDIR: temporary }).flatMap(([name, value]) =>
+    value === undefined || name.startsWith("KVENGINE_") ? [] : [[name, value]],
+  ),
+);
 
 /** A device of 40 blocks of 16 tokens, and a host with room for a few conversations. */
 const FLAGS = [
@@ -53,6 +66,14 @@ async function complete(
 const session = (server: TestServer, ...args: readonly string[]): Promise<Finished> =>
   runCli(["session", ...args, "--url", server.url]);
 
+/** The only session of a server. */
+async function listed(server: TestServer): Promise<SessionJson> {
+  const { stdout } = await session(server, "ls", "--json");
+  const [one, ...others] = sessionListSchema.parse(JSON.parse(stdout)).data;
+  expect(others).toEqual([]);
+  return one!;
+}
+
 /** What comes after the first answer. */
 const nextOf = ({ prompt, tokens }: Answer): number[] => [
   ...prompt,
@@ -65,10 +86,9 @@ test("a session that was exported goes on in another process: all full blocks ar
   let first: Answer;
   let second: Answer;
   {
-    await using server = await startServer([...FLAGS, HOST]);
+    await using server = await startServer([...FLAGS, HOST], { env });
     first = await complete(server, OPENING, { session_id: "trip" });
-    const listed = await session(server, "ls", "--json");
-    const [listing] = sessionListSchema.parse(JSON.parse(listed.stdout)).data;
+    const listing = await listed(server);
     // Of the last token there is no KV.
     const numTokens = first.prompt.length + first.tokens.length - 1;
     const tokens = numTokens - (numTokens % 16);
@@ -78,7 +98,11 @@ test("a session that was exported goes on in another process: all full blocks ar
     second = await complete(server, nextOf(first));
     const nobody = await session(server, "export", "nobody", join(folder, "none"));
     expect([nobody.code, nobody.stderr]).toEqual([1, expect.stringContaining("not remembered")]);
+    // The server is killed while it sends one.
+    expect((await post(server, "/kv/sessions/export", { session: "trip" })).status).toBe(200);
   }
+  const left = readdirSync(temporary).filter((name) => name.startsWith("kvengine-session"));
+  expect(left).toEqual([]);
   await using server = await startServer([...FLAGS, HOST]);
   const got = await session(server, "import", file, "--session-name", "holiday", "--json");
   expect([got.code, got.stderr]).toEqual([0, ""]);
@@ -96,19 +120,20 @@ test("a session that was exported goes on in another process: all full blocks ar
   expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("is damaged")]);
 }, 120_000);
 
-test("a session that is frozen lies on the disk, outlives others and a restart, and thaws to the host's memory", async () => {
+test("a session that is frozen lies on the disk, outlives others, is known after a kill, and thaws to the host's memory", async () => {
   const flags = [
     ...FLAGS,
     "--kv-offload-size=20MiB",
     ...["--kv-disk-path", join(folder, "disk"), "--kv-disk-size=32MiB"],
   ];
   let first: Answer;
+  let pages = 0;
   {
     await using server = await startServer(flags);
     first = await complete(server, OPENING, { session_id: "trip" });
     const frozen = await session(server, "freeze", "trip", "--session-ttl", "600", "--json");
     const facts = sessionSchema.parse(JSON.parse(frozen.stdout));
-    const { pages } = facts;
+    ({ pages } = facts);
     expect(facts).toMatchObject({ state: "frozen", disk_pages: pages, kept_pages: pages });
     // Others fill the disk several times.
     for (let other = 0; other < 4; other++) await complete(server, `${other} `.repeat(250));
@@ -124,8 +149,21 @@ test("a session that is frozen lies on the disk, outlives others and a restart, 
     await server.exited;
   }
   await using server = await startServer(flags);
+  const after = await listed(server);
+  expect(after).toMatchObject({ session: "trip", state: "frozen", survives_restart: true });
+  expect(after).toMatchObject({ pages, disk_pages: pages, kept_pages: pages, host_pages: 0 });
+  expect(after.found_tokens).toBe(after.tokens);
   const again = await complete(server, nextOf(first));
   expect(again.tiers["disk"]).toBeGreaterThan(200);
+  const sent = await session(server, "export", "trip", join(folder, "after.kv"));
+  expect([sent.code, sent.stderr]).toEqual([0, ""]);
+  const thawed = await session(server, "thaw", "trip", "--json");
+  expect(sessionSchema.parse(JSON.parse(thawed.stdout))).toMatchObject({ state: "live", pages });
+  await session(server, "freeze", "trip", "--session-ttl", "600");
+  expect(await listed(server)).toMatchObject({ state: "frozen", kept_pages: pages });
+  await post(server, "/reset_prefix_cache", {});
+  const gone = await session(server, "ls");
+  expect(gone.stdout).toContain(`trip  gone  ${after.tokens} tokens, 0 of them found`);
 }, 120_000);
 
 test("without a connector that keeps pages there are no sessions, and the refusal says what to start", async () => {

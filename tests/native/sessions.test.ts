@@ -45,6 +45,9 @@ async function exported(lab: TransferLab, cacheSalt?: string): Promise<string> {
   return path;
 }
 
+/** Whatever is due in this turn of the event loop. */
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 async function refusalOf(promise: Promise<SessionAnswer>): Promise<KvEngineError> {
   try {
     await promise;
@@ -119,6 +122,29 @@ describe("a session's file", () => {
       sender.forget();
       const { sessions } = await new SessionLab(lab).sessions.answer(importOf(path));
       expect(sessions).toMatchObject([{ numTokens: 40, numPages: 10, inHost: 10 }]);
+    }),
+  );
+
+  test(
+    "waits for host pages that are not ready yet, as after a start, and is refused where no more will be",
+    inLab({}, async (lab) => {
+      const path = await exported(lab);
+      const receiver = new SessionLab(lab, { readyPages: 0 });
+      const importing = receiver.sessions.answer(importOf(path));
+      for (const numReady of [1, 4]) {
+        receiver.grow(numReady);
+        while (receiver.host.ready.size < numReady) await turn();
+      }
+      receiver.grow(32);
+      expect((await importing).sessions).toMatchObject([
+        { state: "frozen", inHost: 6, numKept: 6 },
+      ]);
+      const small = new SessionLab(lab, { readyPages: 0, hostPages: 4 });
+      const refused = refusalOf(small.sessions.answer(importOf(path)));
+      small.grow(3);
+      while (small.host.ready.size < 3) await turn();
+      small.grow(4);
+      expect((await refused).message).toContain("no page free");
     }),
   );
 

@@ -17,8 +17,9 @@ class MapHost implements HostContent {
   readonly ready: Map<BlockKey, number> = new Map();
   readonly #filling = new Map<BlockKey, number>();
 
-  constructor(numPages: number) {
-    this.pages = new HostPages(numPages, () => numPages);
+  /** `numReady`: of the pool, which may still grow. */
+  constructor(numPages: number, numReady: () => number) {
+    this.pages = new HostPages(numPages, numReady);
   }
 
   pageOf(key: BlockKey): number | undefined {
@@ -65,6 +66,8 @@ export interface SessionLabOptions {
   readonly budget?: number;
   readonly hostPages?: number;
   readonly modelName?: string;
+  /** Host pages that are ready at first, until `grow`; left out = all of them. */
+  readonly readyPages?: number;
 }
 
 export class SessionLab {
@@ -72,6 +75,8 @@ export class SessionLab {
   readonly sessions: Sessions;
   readonly retained: Retained;
   readonly #lab: TransferLab;
+  readonly #moves: ContentMoves;
+  #numReady: number;
   readonly #prompts = new Map<
     string,
     { tokenIds: Int32Array; numComputedTokens: number; cacheSalt: string | undefined }
@@ -82,7 +87,8 @@ export class SessionLab {
   constructor(lab: TransferLab, options: SessionLabOptions = {}) {
     const { hostPages = 32, budget = 32, fingerprint = '{"weights":["a"]}' } = options;
     this.#lab = lab;
-    this.host = new MapHost(hostPages);
+    this.#numReady = options.readyPages ?? hostPages;
+    this.host = new MapHost(hostPages, () => this.#numReady);
     this.retained = new Retained(budget, () => this.now);
     const beginOther = (
       begin: (id: number) => void,
@@ -93,14 +99,17 @@ export class SessionLab {
       void lab.result(id).then(onEnded);
       return id;
     };
-    const moves = new ContentMoves(
-      { transfers: lab.transfers, flights: { beginOther }, pages: this.host.pages },
+    this.#moves = new ContentMoves(
+      {
+        ...{ transfers: lab.transfers, flights: { beginOther }, pages: this.host.pages },
+        isGrowing: () => this.#numReady < hostPages,
+      },
       () => this.now,
-      () => queueMicrotask(() => moves.work()),
+      () => queueMicrotask(() => this.#moves.work()),
     );
-    moves.serve(0, this.host, () => true);
+    this.#moves.serve(0, this.host, () => true);
     this.sessions = openSessions(this.#prompts, {
-      moves,
+      moves: this.#moves,
       retained: this.retained,
       pool: { find: () => 0 },
       info: {
@@ -159,6 +168,12 @@ export class SessionLab {
       all.push(copy.slice(0, transfers.pageBytes));
     }
     return all;
+  }
+
+  /** The pool has grown to so many pages. */
+  grow(numReady: number): void {
+    this.#numReady = numReady;
+    this.#moves.work();
   }
 
   /** Everything in the host's pages is gone. */

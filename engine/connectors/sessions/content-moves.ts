@@ -34,6 +34,7 @@ export class ContentMoves {
   /** Pages that may be brought to the host at a time without driving each other out, and in one piece of a longer move. */
   readonly mostPages: number;
   readonly piece: number;
+  readonly #tools: ArchiveTools;
   readonly #now: () => number;
   readonly #wake: () => void;
   readonly #moves = new Set<Move>();
@@ -44,6 +45,7 @@ export class ContentMoves {
     this.archive = new PageArchive(tools);
     this.mostPages = Math.max(1, Math.floor(tools.pages.numPages * HOST_SHARE));
     this.piece = Math.min(this.mostPages, MOST_PIECE);
+    this.#tools = tools;
     this.#now = now;
     this.#wake = wake;
   }
@@ -71,6 +73,14 @@ export class ContentMoves {
     this.#moves.add({ work, settle, left: Infinity, until: this.#now() + PATIENCE_MS });
     this.#wake();
     return settle.promise;
+  }
+
+  /** Whether a host page is free that was not: waits for one as long as the pool grows, as it does after the start. */
+  async hasGrown(): Promise<boolean> {
+    const { pages, isGrowing } = this.#tools;
+    if (!isGrowing()) return false;
+    await this.until(() => (pages.numFree === 0 && isGrowing() ? 1 : 0));
+    return pages.numFree > 0;
   }
 
   /** When `work` is to be called although nothing was reported; Infinity = never. */

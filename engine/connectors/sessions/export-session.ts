@@ -5,21 +5,21 @@ import type { BlockKey } from "../../../connectors/block-pool-view.ts";
 import type { PageId } from "../../../connectors/connector.ts";
 import { KvEngineError } from "../../errors.ts";
 import type { KnownSession } from "./known-sessions.ts";
-import { pagesAt, recordBytes, saltDigest, writeHead } from "./session-file.ts";
+import { pagesAt, recordBytes, writeHead } from "./session-file.ts";
 import type { SessionTools } from "./session-tools.ts";
 
-/** Rejects with `not_found` where nothing of it is left, and with what writing says. */
+/** Answers the bytes of the file. Rejects with `not_found` where nothing of it is left, and with what writing says. */
 export async function exportSession(
   session: KnownSession,
   path: string,
   tools: SessionTools,
-): Promise<void> {
+): Promise<number> {
   const { model, moves, epochMs } = tools;
   const fingerprint = await tools.fingerprint();
   const about = {
     ...{ ...model, fingerprint, session: session.name },
     created: Math.floor(epochMs() / 1000),
-    cache_salt_sha256: saltDigest(session.cacheSalt),
+    cache_salt_sha256: session.saltDigest,
   };
   const at = pagesAt(about, session.tokenIds.length);
   const size = recordBytes(model);
@@ -60,6 +60,7 @@ export async function exportSession(
   } finally {
     await file.close();
   }
+  return at + indices.length * size;
 }
 
 /** Of the leading keys, where the only group has them all, the pages; they are good until the next turn. */

@@ -3,7 +3,8 @@
 import type { BlockKey } from "../../../connectors/block-pool-view.ts";
 import type { FlightResult } from "../../cache/page-transfers.ts";
 import { KvEngineError } from "../../errors.ts";
-import { damaged, recordBytes, type SessionContent } from "./session-file.ts";
+import { damaged } from "./sealed-head.ts";
+import { recordBytes, type SessionContent } from "./session-file.ts";
 import type { SessionTools } from "./session-tools.ts";
 
 /** `keys`: of the session's tokens. Rejects with `invalid_request` where pages are not what was written, and `unavailable` where there is no room. */
@@ -34,7 +35,7 @@ interface PageRecord {
   readonly offset: number;
 }
 
-/** Answers how many of the records are there now: at least one. */
+/** Answers how many of the records are there now; 0 = try again. */
 async function readSome(
   records: readonly PageRecord[],
   fingerprint: string,
@@ -52,6 +53,7 @@ async function readSome(
   const wanted = missing.filter(({ key }) => content.pageOf(key) === undefined);
   if (wanted.length === 0) return records.length;
   const pages = content.take(wanted.map(({ key }) => key));
+  if (pages.length === 0 && (await moves.hasGrown())) return 0;
   if (pages.length === 0)
     throw new KvEngineError("unavailable", "the host's memory has no page free for the session", {
       hint: "try again later, or start the server with a larger --kv-offload-size",

@@ -10,7 +10,7 @@ import type { SessionTools } from "./session-tools.ts";
 
 export interface OpenSessionsOptions extends Pick<
   SessionTools,
-  "moves" | "retained" | "disk" | "diskPins" | "now" | "epochMs" | "fingerprint"
+  "moves" | "retained" | "disk" | "diskPins" | "records" | "now" | "epochMs" | "fingerprint"
 > {
   readonly pool: Pick<BlockPool, "find">;
   readonly info: Pick<

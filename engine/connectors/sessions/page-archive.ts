@@ -10,6 +10,8 @@ export interface ArchiveTools {
   readonly transfers: Pick<PageTransfers, "writePages" | "readPages">;
   readonly flights: Pick<Flights, "beginOther">;
   readonly pages: HostPages;
+  /** Whether more of them will be ready. */
+  readonly isGrowing: () => boolean;
 }
 
 export class PageArchive {

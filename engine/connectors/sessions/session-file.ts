@@ -1,8 +1,7 @@
 /**
- * A session as a file: what its pages depend on, its token ids, then the pages. A head of 24 bytes (magic, version, lengths), JSON, the
- * ids as 32-bit words, and the SHA-256 of all before; from `pages_at` on the pages that there are, each with the label by which native
- * threads know page, key and fingerprint (`LABEL_BYTES`). Keys are not in the file: they follow from the ids. Texts and messages are
- * not in it either. Whoever reads one takes nothing of it for granted.
+ * A session as a file: what its pages depend on and its token ids (`sealed-head.ts`), then the pages: from `pages_at` on those that there
+ * are, each with the label by which native threads know page, key and fingerprint (`LABEL_BYTES`). Keys are not in the file: they follow
+ * from the ids. Texts and messages are not in it either. Whoever reads one takes nothing of it for granted.
  */
 
 import { createHash } from "node:crypto";
@@ -10,16 +9,20 @@ import { open } from "node:fs/promises";
 import { z } from "zod";
 import { LABEL_BYTES } from "../../cache/page-transfers.ts";
 import { KvEngineError } from "../../errors.ts";
+import {
+  damaged,
+  HEAD_BYTES,
+  type HeadKind,
+  readSealedHead,
+  type SealedHead,
+  sealHead,
+  SUM_BYTES,
+} from "./sealed-head.ts";
+import { isSessionName } from "./session-query.ts";
 
-const MAGIC = "KVSESSN\n";
-const VERSION = 1;
-const HEAD_BYTES = 24;
-const SUM_BYTES = 32;
+const KIND: HeadKind = { magic: "KVSESSN\n", version: 1 };
 /** Pages begin at a multiple of it. */
 const ALIGNMENT = 4096;
-/** Most bytes of the JSON, and most tokens: a file that says more is none. */
-export const MOST_JSON: number = 4 * 2 ** 20;
-export const MOST_TOKENS: number = 16 * 2 ** 20;
 
 /** What a page's bytes depend on beside its key: equal on both sides, or the file is refused. */
 export interface SessionModel {
@@ -60,7 +63,7 @@ const HEAD: z.ZodType<SessionHead> = z.strictObject({
   block_size: count,
   groups: count.max(1024),
   page_bytes: count,
-  session: z.string().min(1).max(256),
+  session: z.string().refine(isSessionName),
   created: z.number().nonnegative(),
   cache_salt_sha256: z
     .string()
@@ -90,18 +93,8 @@ export function writeHead({ head, tokenIds, indices }: SessionContent): Uint8Arr
   const numPages = (tokenIds.length / head.block_size) * head.groups;
   const bits = new Uint8Array(Math.ceil(numPages / 8));
   for (const index of indices) bits[index >> 3] = (bits[index >> 3] as number) | (1 << (index & 7));
-  const json = Buffer.from(
-    JSON.stringify({ ...head, pages: Buffer.from(bits).toString("base64") }),
-  );
-  const start = Buffer.alloc(HEAD_BYTES);
-  start.write(MAGIC, "latin1");
-  start.writeUInt32LE(VERSION, 8);
-  start.writeUInt32LE(json.length, 12);
-  start.writeUInt32LE(tokenIds.length, 16);
-  const ids = Buffer.alloc(4 * tokenIds.length);
-  for (const [i, id] of tokenIds.entries()) ids.writeInt32LE(id, 4 * i);
-  const checked = Buffer.concat([start, json, ids]);
-  const whole = Buffer.concat([checked, createHash("sha256").update(checked).digest()]);
+  const pages = Buffer.from(bits).toString("base64");
+  const whole = sealHead(KIND, { ...head, pages }, tokenIds);
   if (whole.length > head.pages_at)
     throw new KvEngineError("internal", "a session's head has outgrown its room");
   return whole;
@@ -111,58 +104,21 @@ export function writeHead({ head, tokenIds, indices }: SessionContent): Uint8Arr
 export async function readSessionFile(path: string): Promise<SessionContent> {
   const file = await open(path, "r");
   try {
-    const { size } = await file.stat();
-    const read = async (at: number, length: number): Promise<Buffer> => {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, at);
-      if (bytesRead < length) throw damaged("it ends too soon");
-      return buffer;
-    };
-    if (size < HEAD_BYTES + SUM_BYTES) throw notOurs();
-    const start = await read(0, HEAD_BYTES);
-    if (start.toString("latin1", 0, 8) !== MAGIC) throw notOurs();
-    const version = start.readUInt32LE(8);
-    if (version !== VERSION)
-      throw wrong(`the file has version ${version} of the format; allowed is ${VERSION}`);
-    const [jsonBytes, numTokens] = [start.readUInt32LE(12), start.readUInt32LE(16)];
-    const checkedBytes = HEAD_BYTES + jsonBytes + 4 * numTokens;
-    if (jsonBytes > MOST_JSON || numTokens > MOST_TOKENS || checkedBytes + SUM_BYTES > size)
-      throw damaged("its lengths cannot be");
-    const whole = await read(0, checkedBytes + SUM_BYTES);
-    const checked = whole.subarray(0, checkedBytes);
-    const sum = createHash("sha256").update(checked).digest();
-    if (!sum.equals(whole.subarray(checkedBytes)))
-      throw damaged("its head is not what was written");
-    const head = readHead(checked.toString("utf8", HEAD_BYTES, HEAD_BYTES + jsonBytes));
-    const tokenIds = new Int32Array(numTokens);
-    for (let i = 0; i < numTokens; i++)
-      tokenIds[i] = checked.readInt32LE(HEAD_BYTES + jsonBytes + 4 * i);
-    return checkPlaces(head, tokenIds, size, checkedBytes + SUM_BYTES);
+    return checkPlaces(await readSealedHead(file, KIND));
   } finally {
     await file.close();
   }
 }
 
-function readHead(json: string): SessionHead {
-  let value: unknown;
-  try {
-    value = JSON.parse(json);
-  } catch (cause) {
-    throw new KvEngineError("invalid_request", "the session's file has a head that is no JSON", {
-      cause,
-    });
-  }
-  const read = HEAD.safeParse(value);
+function checkHead(json: unknown): SessionHead {
+  const read = HEAD.safeParse(json);
   if (read.success) return read.data;
   throw damaged(`its head has a wrong ${read.error.issues[0]?.path.join(".") ?? "form"}`);
 }
 
 /** That the pages are where they should be, and nothing else is. */
-function checkPlaces(
-  head: SessionHead,
-  tokenIds: Int32Array,
-  size: number,
-  headBytes: number,
-): SessionContent {
+function checkPlaces({ json, tokenIds, headBytes, fileBytes }: SealedHead): SessionContent {
+  const head = checkHead(json);
   const { block_size: blockSize, groups, pages_at: at } = head;
   if (tokenIds.length === 0 || tokenIds.length % blockSize !== 0)
     throw damaged("its tokens do not fill blocks");
@@ -175,7 +131,7 @@ function checkPlaces(
     if ((((bits[index >> 3] as number) >> (index & 7)) & 1) === 1) indices.push(index);
   if (indices.length === 0 || (indices.at(-1) as number) >= numPages)
     throw damaged("it names other pages than it has");
-  if (size !== at + indices.length * recordBytes(head))
+  if (fileBytes !== at + indices.length * recordBytes(head))
     throw damaged("it does not have the length that its head says");
   return { head, tokenIds, indices };
 }
@@ -228,19 +184,4 @@ function fieldsOf(text: string): Readonly<Record<string, unknown>> | undefined {
 
 function align(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-}
-
-function wrong(message: string): KvEngineError {
-  return new KvEngineError("invalid_request", message, { subject: "file" });
-}
-
-function notOurs(): KvEngineError {
-  return wrong("the file is no session of kvengine");
-}
-
-export function damaged(how: string): KvEngineError {
-  return new KvEngineError("invalid_request", `the session's file is damaged: ${how}`, {
-    subject: "file",
-    hint: "export it again",
-  });
 }

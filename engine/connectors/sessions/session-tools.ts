@@ -5,6 +5,7 @@ import type { DiskStore } from "../../cache/disk-store.ts";
 import type { DiskPins } from "../disk-pins.ts";
 import type { Retained } from "../retained.ts";
 import type { ContentMoves } from "./content-moves.ts";
+import type { SessionFolder } from "./session-folder.ts";
 import type { SessionModel } from "./session-file.ts";
 
 export interface SessionTools {
@@ -13,7 +14,9 @@ export interface SessionTools {
   /** Where there is one. */
   readonly disk?: Pick<DiskStore, "has" | "stats">;
   /** With `disk`. */
-  readonly diskPins?: Pick<DiskPins, "add" | "remove">;
+  readonly diskPins?: Pick<DiskPins, "add" | "remove" | "stored" | "isKept">;
+  /** What is known after a restart, where a disk keeps pages. */
+  readonly records?: Pick<SessionFolder, "found" | "has" | "put" | "remove">;
   /** All but the fingerprint, for which the model's files are read. */
   readonly model: Omit<SessionModel, "fingerprint">;
   readonly fingerprint: () => Promise<string>;

@@ -1,38 +1,73 @@
 /**
  * Sessions: the KV of a conversation under a name. One is frozen (its blocks go to the disk, or to the host's memory where there is
  * none, and are kept there), thawed (they come to the host's memory), written to a file or read from one. The device's blocks are left
- * to their own order of eviction by all of it.
+ * to their own order of eviction by all of it. What is frozen on a disk is known again after a restart.
  */
 
-import { createHash } from "node:crypto";
 import type { BlockKey } from "../../../connectors/block-pool-view.ts";
 import { KvEngineError } from "../../errors.ts";
-import { type KnownSession, KnownSessions, type SessionPrompts } from "./known-sessions.ts";
 import { exportSession } from "./export-session.ts";
 import { importPages } from "./import-session.ts";
+import { type KnownSession, KnownSessions, type SessionPrompts } from "./known-sessions.ts";
+
 import { checkModel, readSessionFile, recordBytes, saltDigest } from "./session-file.ts";
+import { pinOf, recordOf, sessionOf } from "./session-forms.ts";
 import type { SessionAnswer, SessionFacts, SessionQuery } from "./session-query.ts";
+import { type KeyPlaces, numFoundBlocks, placesOf } from "./session-places.ts";
+import { type KeptNumbers, SessionCounts } from "./session-series.ts";
 import type { SessionTools } from "./session-tools.ts";
 
 /** Beside its pages, a file has its head. */
 const HEAD_ROOM = 128 * 2 ** 20;
 
 export class Sessions {
+  readonly counts: SessionCounts = new SessionCounts();
   readonly #tools: SessionTools;
   readonly #known: KnownSessions;
 
-  /** Without `prompts` only sessions from files are known. */
+  /** Without `prompts` only sessions from files, and those of before a restart, are known. */
   constructor(prompts: SessionPrompts | undefined, tools: SessionTools) {
     this.#tools = tools;
-    this.#known = new KnownSessions(prompts, tools);
+    this.#known = new KnownSessions(prompts, tools, (session) => this.#unrecord(session));
+    for (const record of tools.records?.found ?? []) {
+      const session = sessionOf(record, tools);
+      this.#known.keep(session);
+      tools.diskPins?.add(pinOf(session));
+    }
   }
 
   /** Rejects with what is wrong with the query. */
   async answer(query: SessionQuery): Promise<SessionAnswer> {
-    const sessions = await this.#obey(query);
+    const move = query.kind === "list" || query.kind === "room" ? undefined : query.kind;
+    try {
+      const sessions = await this.#obey(query);
+      if (move !== undefined) this.counts.moved(move, "ok");
+      return {
+        sessions: sessions.map((session) => this.#factsOf(session)),
+        mostBytes: this.#mostBytes,
+      };
+    } catch (thrown) {
+      if (move !== undefined) this.counts.moved(move, "failed");
+      throw thrown;
+    }
+  }
+
+  /** Of all owners. What several sessions share counts in each. */
+  kept(): KeptNumbers {
+    const { model } = this.#tools;
+    const sessions = this.#known.kept();
+    const first = sessions.flatMap(({ keys }) => keys.slice(0, model.groups));
+    const found = placesOf(first, this.#tools).map(({ isAnywhere }) => isAnywhere);
+    const gone = sessions.filter(
+      (_, i) => !found.slice(i * model.groups, (i + 1) * model.groups).includes(true),
+    );
+    const sum = (of: (session: KnownSession) => number): number =>
+      sessions.reduce((total, session) => total + of(session), 0);
     return {
-      sessions: sessions.map((session) => this.#factsOf(session)),
-      mostBytes: this.#mostBytes,
+      frozen: sessions.length - gone.length,
+      gone: gone.length,
+      tokens: sum(({ tokenIds }) => tokenIds.length),
+      bytes: sum(({ keys }) => keys.length) * model.page_bytes,
     };
   }
 
@@ -45,6 +80,8 @@ export class Sessions {
   async #obey(query: SessionQuery): Promise<readonly KnownSession[]> {
     const { owner } = query;
     switch (query.kind) {
+      case "room":
+        return [];
       case "list":
         return this.#known.list(owner, query.named);
       case "freeze": {
@@ -55,12 +92,12 @@ export class Sessions {
         const session = this.#known.find(owner, query.session, query.request);
         const away = session.keys.filter((key) => !this.#tools.isOnDevice(key));
         await this.#bring(away.slice(0, this.#tools.moves.mostPages));
-        this.#release(session);
+        await this.#release(session);
         return [{ ...session, endsAt: undefined }];
       }
       case "export": {
         const session = this.#known.find(owner, query.session, query.request);
-        await exportSession(session, query.path, this.#tools);
+        this.counts.filed("export", await exportSession(session, query.path, this.#tools));
         return [session];
       }
       case "import":
@@ -70,8 +107,9 @@ export class Sessions {
 
   /** Keeps what there is of it; on the disk as far as there is one. */
   async #freeze(session: KnownSession, endsAt: number): Promise<KnownSession> {
-    const { disk, diskPins, moves, retained } = this.#tools;
+    const { disk, moves, records, retained } = this.#tools;
     const frozen = { ...session, endsAt };
+    this.#known.checkRoom(frozen);
     if (disk === undefined) {
       retained.add(pinOf(frozen));
       await this.#bring(frozen.keys);
@@ -87,10 +125,27 @@ export class Sessions {
           return inHost.length + content.bring(rest).length;
         });
       }
-      diskPins?.add(pinOf(frozen));
+      await this.#pinOnDisk(frozen);
     }
     this.#known.keep(frozen);
+    await records?.put(recordOf(frozen, this.#tools));
     return frozen;
+  }
+
+  /** What is being written is pinned when it is there: a freeze has ended when all is kept that may be. */
+  async #pinOnDisk(session: KnownSession): Promise<void> {
+    const { disk, diskPins, moves } = this.#tools;
+    if (disk === undefined || diskPins === undefined) return;
+    diskPins.add(pinOf(session));
+    await moves.until(() => {
+      const { pinnedPages, pinnablePages } = disk.stats();
+      if (pinnedPages >= pinnablePages) return 0;
+      const has = disk.has(session.keys);
+      const isWaiting = (key: BlockKey): boolean => !diskPins.isKept(key);
+      const waiting = session.keys.filter((key, i) => has[i] === true && isWaiting(key));
+      diskPins.stored(waiting);
+      return waiting.filter(isWaiting).length;
+    });
   }
 
   /** To host pages, as far as they are anywhere. */
@@ -103,12 +158,13 @@ export class Sessions {
   }
 
   /** It is kept no longer than anything else. */
-  #release(session: KnownSession): void {
-    const { diskPins, retained } = this.#tools;
+  async #release(session: KnownSession): Promise<void> {
+    const { diskPins, records, retained } = this.#tools;
     const { id, owner } = pinOf(session);
     retained.remove(id, owner);
     diskPins?.remove(id, owner);
-    this.#known.forget(session);
+    this.#known.release(session);
+    await records?.remove(session);
   }
 
   async #import(query: SessionQuery & { readonly kind: "import" }): Promise<KnownSession> {
@@ -133,10 +189,11 @@ export class Sessions {
       name: query.session ?? head.session,
       owner: query.owner,
       tokenIds,
-      cacheSalt: query.cacheSalt,
+      saltDigest: head.cache_salt_sha256,
       keys: keysOf(tokenIds, query.cacheSalt),
       endsAt: undefined,
     };
+    this.#known.checkRoom(session);
     const endsAt = now() + query.ttlMs;
     const pin = pinOf({ ...session, endsAt });
     retained.remove(pin.id, pin.owner);
@@ -148,45 +205,40 @@ export class Sessions {
       retained.remove(pin.id, pin.owner);
       throw thrown;
     }
+    this.counts.filed("import", head.pages_at + file.indices.length * recordBytes(head));
     return this.#freeze(session, endsAt);
   }
 
+  /** Its time is over. Nobody waits for what the folder says of it. */
+  #unrecord(session: KnownSession): void {
+    void this.#tools.records?.remove(session);
+  }
+
   #factsOf(session: KnownSession): SessionFacts {
-    const { disk, moves, retained, isOnDevice, now } = this.#tools;
+    const { disk, diskPins, retained, records, model, now } = this.#tools;
     const { keys, endsAt } = session;
-    const { content } = moves.server;
-    const onDisk = disk?.has(keys) ?? [];
+    const places = placesOf(keys, this.#tools);
+    const countOf = (is: (place: KeyPlaces) => boolean): number => places.filter(is).length;
     const isFrozen = endsAt !== undefined && endsAt > now();
-    const countOf = (has: (key: BlockKey) => boolean): number => keys.filter(has).length;
-    const numOnDisk = onDisk.filter((has) => has).length;
-    const inHost = countOf((key) => content.pageOf(key) !== undefined);
-    const kept = disk === undefined ? countOf((key) => retained.has(key)) : numOnDisk;
+    const isKept = ({ key, isOnDisk, isAnywhere }: KeyPlaces): boolean =>
+      disk === undefined
+        ? isAnywhere && retained.has(key)
+        : isOnDisk && diskPins?.isKept(key) === true;
+    const numFound = numFoundBlocks(places, model.groups) * model.block_size;
     return {
       name: session.name,
-      state: isFrozen ? "frozen" : "live",
+      state: numFound === 0 ? "gone" : isFrozen ? "frozen" : "live",
       numTokens: session.tokenIds.length,
+      numFoundTokens: numFound,
       numPages: keys.length,
-      onDevice: countOf(isOnDevice),
-      inHost,
-      onDisk: numOnDisk,
-      numKept: isFrozen ? kept : 0,
+      onDevice: countOf(({ isOnDevice }) => isOnDevice),
+      inHost: countOf(({ isInHost }) => isInHost),
+      onDisk: countOf(({ isOnDisk }) => isOnDisk),
+      numKept: isFrozen ? countOf(isKept) : 0,
       msLeft: isFrozen ? endsAt - now() : 0,
+      survivesRestart: isFrozen && records?.has(session) === true,
     };
   }
-}
-
-function pinOf({ name, owner, keys, tokenIds, endsAt = 0 }: KnownSession): {
-  readonly id: string;
-  readonly owner: string;
-  readonly keys: readonly BlockKey[];
-  readonly numTokens: number;
-  readonly endsAt: number;
-} {
-  // No name of a client's is a pin's id.
-  const id = `session-${createHash("sha256")
-    .update(JSON.stringify([owner, name]))
-    .digest("hex")}`;
-  return { id, owner, keys, numTokens: tokenIds.length, endsAt };
 }
 
 function chunks<T>(list: readonly T[], size: number): T[][] {

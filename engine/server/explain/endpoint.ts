@@ -11,7 +11,7 @@ import type { Rendering } from "./rendering.ts";
 
 /** Notes a request that is about to start, and tells its client the id to ask by: `drawnId`, where it is the server's own. */
 export function noteForExplain(
-  { explainBook, sessionBook }: AppContext,
+  { explainBook, sessionBook, metrics }: AppContext,
   c: Context<Env>,
   { choices }: Pick<Generation, "choices">,
   n: number,
@@ -20,8 +20,10 @@ export function noteForExplain(
   drawnId: string | undefined = c.get("isDrawnId") ? c.get("requestId") : undefined,
 ): void {
   if (explainBook === undefined) return;
-  if (session !== undefined)
+  if (session !== undefined) {
     sessionBook.note(c.get("caller").name, session, choices[0]?.request.id);
+    metrics.namedSessions(sessionBook.size);
+  }
   const engineIds = choices.map(({ request }) => request.id);
   const noted: Noted = { party: c.get("caller").name, engineIds, n, rendering };
   c.header(EXPLAIN_HEADER, explainBook.add(noted, drawnId));

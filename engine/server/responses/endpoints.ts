@@ -13,6 +13,7 @@ import { wrong } from "../field-checks.ts";
 import { jsonOrUndefined } from "../message/json-value.ts";
 import { pinMarked } from "../pins/pin-marked.ts";
 import { checkModel, limitTime, respond, warn } from "../respond.ts";
+import { sessionOf } from "../sessions/session-of.ts";
 import { traceAtEnd } from "../tracing/request-trace.ts";
 import { ResponseFrames } from "./event-stream.ts";
 import { parseResponsesRequest, type ResponsesRequest } from "./fields.ts";
@@ -24,6 +25,7 @@ export async function createResponse(context: AppContext, c: Context<Env>): Prom
   context.admit(c);
   const request = parseResponsesRequest(await readJsonBody(context, c.req.raw));
   checkModel(context, request.chat.model);
+  const session = sessionOf(c, request.chat);
   if (request.store) context.responses.checkRoom();
   const before = previous(context, c, request);
   const messages = [...(before?.messages ?? []).map(withoutMarks), ...request.chat.messages];
@@ -31,7 +33,6 @@ export async function createResponse(context: AppContext, c: Context<Env>): Prom
   const chat = await ChatGeneration.create(context, c, asked, "input");
   const response = new ModelResponse(context, request, chat);
   const { generation, prompt } = chat;
-  const { session } = request.chat;
   const drawnId = response.id.replace(/^resp_/, "");
   noteForExplain(context, c, generation, 1, prompt.rendering, session, drawnId);
   const owner = c.get("caller").name;

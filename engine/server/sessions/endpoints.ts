@@ -56,6 +56,8 @@ export async function exportSession(context: AppContext, c: Context<Env>): Promi
   const which = named(context, c, checkFields(SESSION_SCHEMA, body));
   return sendFile(async (path) => {
     await context.deps.client.session({ kind: "export", path, ...which });
+    // From here on the client is waited for.
+    c.env?.closeIdle?.();
   });
 }
 
@@ -71,12 +73,12 @@ export async function importSession(context: AppContext, c: Context<Env>): Promi
       { hint: "give the key a cache salt of its own" },
     );
   }
-  c.env?.keepOpen?.();
   const owner = caller.name;
-  const { mostBytes } = await context.deps.client.session({ kind: "list", owner, named: [] });
+  const { mostBytes } = await context.deps.client.session({ kind: "room", owner });
   const cacheSalt = caller.cacheSalt(salt);
-  return withFile(async (path) => {
-    await receiveFile(c.req.raw, path, mostBytes);
+  return withFile(async ({ handle, path }) => {
+    await receiveFile(c.req.raw, handle, mostBytes);
+    c.env?.keepOpen?.();
     const answer = await context.deps.client.session({
       kind: "import",
       ...{ owner, path, ttlMs: (ttl ?? DEFAULT_TTL) * 1000 },
@@ -101,6 +103,7 @@ function named(context: AppContext, c: Context<Env>, { id, session }: SessionReq
     const name = session ?? id;
     // From here on it has a name.
     context.sessionBook.note(owner, name, request);
+    context.metrics.namedSessions(context.sessionBook.size);
     return { owner, session: name, ...(request === undefined ? {} : { request }) };
   }
   if (session === undefined || session === null)

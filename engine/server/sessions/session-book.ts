@@ -13,6 +13,10 @@ export class SessionBook {
   /** The longest unused first. */
   readonly #named = new Map<string, Named>();
 
+  get size(): number {
+    return this.#named.size;
+  }
+
   /** `request`: what the engine calls it. */
   note(owner: string, session: string, request: string | undefined): void {
     if (request === undefined) return;

@@ -50,10 +50,12 @@ export const SESSION_SCHEMA: z.ZodType<SessionRequest> = z.strictObject(which);
 export interface SessionJson {
   readonly object: "kv.session";
   readonly session: string;
-  /** `live`: its last request is remembered. `frozen`: it is kept until `expires_at`. */
-  readonly state: "live" | "frozen";
+  /** `live`: it is known, and not kept. `frozen`: it is kept until `expires_at`. `gone`: nothing of its beginning is left anywhere. */
+  readonly state: "live" | "frozen" | "gone";
   /** Those in full blocks: others are not kept. */
   readonly tokens: number;
+  /** Leading ones of which KV is left somewhere: what its next request finds at most. */
+  readonly found_tokens: number;
   /** Pages that these fill, and how many are where; one may be in several places. */
   readonly pages: number;
   readonly device_pages: number;
@@ -63,6 +65,8 @@ export interface SessionJson {
   readonly kept_pages: number;
   /** Seconds since the epoch; null = it is not kept. */
   readonly expires_at: number | null;
+  /** Whether it is known by its name after a restart: its token ids lie beside its pages on the disk. */
+  readonly survives_restart: boolean;
 }
 
 export interface SessionListJson {
@@ -74,14 +78,16 @@ const count = z.number().int().nonnegative();
 export const sessionSchema: z.ZodType<SessionJson> = z.object({
   object: z.literal("kv.session"),
   session: z.string(),
-  state: z.enum(["live", "frozen"]),
+  state: z.enum(["live", "frozen", "gone"]),
   tokens: count,
+  found_tokens: count,
   pages: count,
   device_pages: count,
   host_pages: count,
   disk_pages: count,
   kept_pages: count,
   expires_at: z.number().nullable(),
+  survives_restart: z.boolean(),
 });
 export const sessionListSchema: z.ZodType<SessionListJson> = z.object({
   object: z.literal("list"),
@@ -99,11 +105,13 @@ function sessionJson(facts: SessionFacts, now: number): SessionJson {
     session: facts.name,
     state: facts.state,
     tokens: facts.numTokens,
+    found_tokens: facts.numFoundTokens,
     pages: facts.numPages,
     device_pages: facts.onDevice,
     host_pages: facts.inHost,
     disk_pages: facts.onDisk,
     kept_pages: facts.numKept,
-    expires_at: facts.state === "frozen" ? Math.round(now + facts.msLeft) / 1000 : null,
+    expires_at: facts.msLeft > 0 ? Math.round(now + facts.msLeft) / 1000 : null,
+    survives_restart: facts.survivesRestart,
   };
 }

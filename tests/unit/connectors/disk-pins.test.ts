@@ -64,3 +64,19 @@ test("a pin that has ended is not given to what is stored afterwards", () => {
   world.pins.stored(["b"]);
   expect(world.until.has("b")).toBe(false);
 });
+
+test("what the disk keeps is what it has said that it does, as long as somebody wants it to", () => {
+  const world = diskOf("a", "b");
+  const { pins, there, until } = world;
+  const kept = (): string => ["a", "b", "c"].filter((key) => pins.isKept(key)).join("");
+  pins.add(pinOf("one", ["a", "c"], 5000));
+  expect(kept()).toBe("a");
+  there.add("c");
+  pins.stored(["c"]);
+  expect(kept()).toBe("ac");
+  // In its place one of other content: what nobody names any more is let go.
+  pins.add(pinOf("one", ["b", "c"], 5000));
+  expect([kept(), [...until.keys()].toSorted().join("")]).toEqual(["bc", "bc"]);
+  world.now = 5000;
+  expect(kept()).toBe("");
+});

@@ -83,7 +83,7 @@ const BOTH: Readonly<Record<string, readonly [verdict: Verdict, value: unknown]>
   store: ["warned", true],
   service_tier: ["warned", "flex"],
   safety_identifier: ["warned", "s"],
-  prompt_cache_key: ["warned", "k"],
+  prompt_cache_key: ["honoured", "k"],
   prompt_cache_retention: ["warned", "24h"],
   prompt_cache_options: ["warned", { ttl: "30m" }],
   prediction: ["warned", { type: "content", content: "x" }],

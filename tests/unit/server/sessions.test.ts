@@ -1,6 +1,7 @@
 /** /kv/sessions: what is taken, what is asked of the engine, who sees what; files come and go whole. */
 
-import { existsSync } from "node:fs";
+import { readlinkSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "bun:test";
 import type {
   SessionAnswer,
@@ -16,21 +17,32 @@ interface Moving extends TestApp {
   readonly files: string[];
 }
 
+/** Whether a path of an open file is still one of ours: its number may be another file's by now. */
+function isOpen(path: string): boolean {
+  try {
+    return readlinkSync(path).includes("kvengine-session-");
+  } catch {
+    return false;
+  }
+}
+
 function app(deps: Parameters<typeof testApp>[0] = {}): Moving {
   const made = testApp(deps);
   const queries: SessionQuery[] = [];
   const files: string[] = [];
   made.client.moved = async (query): Promise<SessionAnswer> => {
     queries.push(query);
-    if (query.kind === "export") await Bun.write(query.path, "the file");
-    if (query.kind === "import") files.push(await Bun.file(query.path).text());
+    if (query.kind === "export") await writeFile(query.path, "the file");
+    if (query.kind === "import") files.push(await readFile(query.path, "utf8"));
     const places = { numPages: 2, onDevice: 1, inHost: 2, onDisk: 0 };
     const facts = {
       name: "trip",
       state: "frozen",
       numTokens: 32,
+      numFoundTokens: 16,
       numKept: 2,
       msLeft: 5000,
+      survivesRestart: true,
     } as const;
     return { sessions: [{ ...facts, ...places }], mostBytes: 100 };
   };
@@ -47,7 +59,8 @@ describe("a session", () => {
     const frozen = sessionSchema.parse(
       await json(post("/kv/sessions/freeze", { session: "trip" })),
     );
-    expect(frozen).toMatchObject({ session: "trip", tokens: 32, host_pages: 2, kept_pages: 2 });
+    expect(frozen).toMatchObject({ session: "trip", tokens: 32, found_tokens: 16 });
+    expect(frozen).toMatchObject({ host_pages: 2, kept_pages: 2, survives_restart: true });
     await post("/kv/sessions/freeze", { session: "unknown", ttl: 60 });
     await post("/kv/sessions/thaw", { id, session: "named" });
     await post("/kv/sessions/thaw", { id: other });
@@ -67,6 +80,47 @@ describe("a session", () => {
         ],
       },
     ]);
+  });
+
+  test("is named by a header or by OpenAI's prompt_cache_key where the body names none, and no request's KV is another's by it", async () => {
+    const { post, app: served, queries, client } = app();
+    const ask = async (body: object, header?: string): Promise<string | null> => {
+      const headers = header === undefined ? {} : { "x-kvengine-session": header };
+      const answer = await post("/v1/completions", { prompt: "hi", ...body }, headers);
+      expect(answer.status).toBe(200);
+      return answer.headers.get("x-kvengine-warnings");
+    };
+    const fields = { session_id: "body", prompt_cache_key: "hint" };
+    expect(await ask(fields, "header")).toBeNull();
+    expect(await ask({ ...fields, session_id: null }, "header")).toBeNull();
+    expect(await ask({ prompt_cache_key: "hint" })).toBeNull();
+    // A hint that cannot be a name is no error.
+    for (const key of ["", "x".repeat(257), "a\nb"])
+      expect(await ask({ prompt_cache_key: key })).toBe("ignored: prompt_cache_key");
+    await served.request("/kv/sessions");
+    const requests = client.sequences.map(({ request }) => request);
+    const names = ["body", "header", "hint"];
+    const named = names.map((session, i) => ({ session, request: requests[i]!.id }));
+    expect(queries).toEqual([{ kind: "list", owner: "", named }]);
+    for (const { cacheSalt } of requests) expect(cacheSalt).toBeUndefined();
+    const metrics = await (await served.request("/metrics")).text();
+    expect(metrics).toMatch(/^kvengine:sessions\{state="named"[^}]*\} 3$/m);
+  });
+
+  test("has no name by a header that a name may not be", async () => {
+    const { post, client } = app();
+    for (const [path, body] of [
+      ["/v1/completions", { prompt: "hi" }],
+      ["/v1/chat/completions", { messages: [{ role: "user", content: "hi" }] }],
+      ["/v1/responses", { input: "hi" }],
+    ] as const) {
+      const long = { "x-kvengine-session": "x".repeat(257) };
+      const { status, param } = await refusal(post(path, body, long));
+      expect([status, param]).toEqual([400, "x-kvengine-session"]);
+      const short = { "x-kvengine-session": "x".repeat(256) };
+      expect((await post(path, body, short)).status).toBe(200);
+    }
+    expect(client.sequences).toHaveLength(3);
   });
 
   test("takes fields in their ranges, and no others", async () => {
@@ -108,7 +162,7 @@ describe("a session's file", () => {
     expect(await answer.text()).toBe("the file");
     const [query] = queries;
     expect(query).toMatchObject({ kind: "export", session: "trip" });
-    if (query?.kind === "export") expect(existsSync(query.path)).toBe(false);
+    if (query?.kind === "export") expect(isOpen(query.path)).toBe(false);
   });
 
   test("is taken up to what may be kept, with a name, a salt and a time of its own", async () => {
@@ -124,7 +178,7 @@ describe("a session's file", () => {
     expect(second).toEqual({
       ...{ kind: "import", owner: "", path: expect.any(String), ttlMs: 86_400_000 },
     });
-    if (first?.kind === "import") expect(existsSync(first.path)).toBe(false);
+    if (first?.kind === "import") expect(isOpen(first.path)).toBe(false);
     expect((await refusal(send("", "x".repeat(101)))).status).toBe(413);
     for (const bad of ["?ttl=0", "?ttl=2592001", "?ttl=1h", "?session=", "?salt=x"])
       expect((await refusal(send(bad, "x"))).status).toBe(400);
