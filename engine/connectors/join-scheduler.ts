@@ -7,6 +7,7 @@ import type { SchedulerSide } from "../scheduler/scheduler-connectors.ts";
 import { KvEngineError } from "../errors.ts";
 import { createContext } from "./connector-context.ts";
 import type { ConnectorHost } from "./connector-host.ts";
+import type { DiskPins } from "./disk-pins.ts";
 import { DiskPort } from "./tiers/disk-port.ts";
 import { JsTierPort, type LoadedTier } from "./tiers/js-tier-port.ts";
 import { SlowLink } from "./tiers/slow-link.ts";
@@ -22,6 +23,8 @@ export interface JoinOptions extends KvConnectorsOptions {
   readonly defer?: (task: () => void) => void;
   /** For the tier `disk`, where there is one. */
   readonly disk?: DiskStore;
+  /** What is to stay on it. */
+  readonly diskPins?: Pick<DiskPins, "stored">;
   /** Bytes a second that the disk is slowed down to; 0 or left out = none. */
   readonly diskLink?: number;
   /** See `SchedulerContext.isRetained`; left out = nothing is. */
@@ -50,11 +53,14 @@ export function joinScheduler(
     const tools = { transfers, pages, connector: place, slowMs, now: side.now, log, wake: wakeOne };
     const portOf = ({ tier, ...rest }: LoadedTier): JsTierPort | DiskPort => {
       if (tier !== undefined) return new JsTierPort({ ...rest, tier }, tools);
-      const { disk, diskLink = 0 } = options;
+      const { disk, diskPins, diskLink = 0 } = options;
       const link = diskLink === 0 ? undefined : new SlowLink(diskLink, side.now);
       if (disk === undefined) throw new KvEngineError("internal", "no disk was opened");
       const { name, driving } = rest;
-      return new DiskPort(name, driving, { ...tools, disk, link, flights: connectors.flights });
+      return new DiskPort(name, driving, {
+        ...{ ...tools, disk, link, flights: connectors.flights },
+        onStored: (keys) => diskPins?.stored(keys),
+      });
     };
     const ports = host.tiersOf(place).map(portOf);
     connectors.tiers.add(ports);

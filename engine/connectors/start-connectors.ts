@@ -1,7 +1,6 @@
 /** Starts the connectors of an engine: the host's pages, the threads that move them, and everyone's place at the scheduler. */
 
 import type { BlockKey } from "../../connectors/block-pool-view.ts";
-import { DISK_TIER } from "../../connectors/disk.ts";
 import type { EngineConfig } from "../config.ts";
 import type { DiskStore } from "../cache/disk-store.ts";
 import type { FlightResult, PageTransfers } from "../cache/page-transfers.ts";
@@ -98,10 +97,7 @@ export function startConnectors<T extends PageTransfers>(
         pageLayout,
         ...(retained === undefined ? {} : { retained }),
         onEvents: (_, events) => {
-          for (const { kind, keys, medium } of events) {
-            if (kind === "removed") onRemoved?.(keys);
-            if (kind === "stored" && medium === DISK_TIER) kept.diskPins?.stored(keys);
-          }
+          for (const { kind, keys } of events) if (kind === "removed") onRemoved?.(keys);
         },
         diskLink: config.kvDiskLink,
         ...kept,

@@ -28,6 +28,8 @@ export interface DiskPortTools {
   readonly log: LogLine;
   /** Where the disk is to be slow. */
   readonly link?: SlowLink | undefined;
+  /** These are on the disk since now, in time or late. */
+  readonly onStored?: (keys: readonly BlockKey[]) => void;
   /** There are results. */
   readonly wake: () => void;
 }
@@ -222,7 +224,9 @@ export class DiskPort implements TierPort {
     this.#busy[kind] -= pages.length;
     if (kind === "store") {
       host.endRead(pages);
-      this.#weights.stored(keys.filter((_, i) => !failed.has(i)));
+      const stored = keys.filter((_, i) => !failed.has(i));
+      this.#weights.stored(stored);
+      this.#tools.onStored?.(stored);
     } else host.endFlight(Int32Array.from(pages));
     if (!move.isLate) this.#tell(move, outcomeOf, result?.error?.message);
   }

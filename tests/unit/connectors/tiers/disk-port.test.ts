@@ -41,6 +41,7 @@ let lines: string[];
 let onEnded: (result: FlightResult) => void;
 let refuses: Error | undefined;
 let weighed: string[];
+let stored: string[];
 
 beforeEach(() => {
   now = 1;
@@ -48,6 +49,7 @@ beforeEach(() => {
   cancelled = [];
   lines = [];
   weighed = [];
+  stored = [];
   refuses = undefined;
   pages = new HostPages(16, () => 16);
   const move =
@@ -87,6 +89,7 @@ beforeEach(() => {
     connector: 0,
     now: () => now,
     log: (level, line) => lines.push(`${level}: ${line}`),
+    onStored: (keys) => stored.push(...keys),
     wake: () => {},
   });
 });
@@ -119,6 +122,19 @@ test("what urgent requests have used gets its weight with the pages that were st
   move("store");
   end({ ok: false, failedPages: Int32Array.of(1), error: { code: "full", message: "" } });
   expect(weighed).toEqual([`${KEYS.join()} 2`, "a:0,c:0 2"]);
+});
+
+test("what is on the disk is told of when it is there, also where that was too late for whoever waited", () => {
+  move("store");
+  now = 3001;
+  port.expire(now);
+  expect(outcomes()).toEqual(["late", "late", "late"]);
+  expect(stored).toEqual([]);
+  end({ ok: false, failedPages: Int32Array.of(1), error: { code: "full", message: "" } });
+  expect(stored).toEqual(["a:0", "c:0"]);
+  move("load");
+  end();
+  expect(stored).toHaveLength(2);
 });
 
 describe("a move", () => {
