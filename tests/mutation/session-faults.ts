@@ -138,6 +138,22 @@ export const SESSION_FAULTS: readonly Fault[] = [
     tests: [MOVED],
   },
   {
+    name: "late-page-not-pinned",
+    breaks: "a page that took long to be written is forgotten although it is pinned",
+    file: "engine/connectors/tiers/disk-port.ts",
+    from: "      this.#tools.onStored?.(stored);",
+    to: "      if (!move.isLate) this.#tools.onStored?.(stored);",
+    tests: ["tests/unit/connectors/tiers/disk-port.test.ts"],
+  },
+  {
+    name: "freeze-that-does-not-wait",
+    breaks: "a freeze has ended while pages are still being written, and says that they are kept",
+    file: "engine/connectors/sessions/sessions.ts",
+    from: "      diskPins.stored(waiting);\n      return waiting.filter(isWaiting).length;",
+    to: "      return waiting.length - waiting.length;",
+    tests: [RESTARTS],
+  },
+  {
     name: "shared-disk-pin-ended",
     breaks: "the end of one pin frees on the disk what another one keeps",
     file: "engine/connectors/disk-pins.ts",

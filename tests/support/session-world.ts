@@ -22,6 +22,7 @@ import { hashBlocks, noneHash } from "../../engine/runner/native.ts";
 
 const BLOCK_SIZE = 4;
 const HOST_PAGES = 64;
+const WRITE_LOOKS = 3;
 const EPOCH_MS = 1_700_000_000_000;
 const MODEL = "1".repeat(64);
 
@@ -47,6 +48,8 @@ export class SessionWorld {
   readonly device: Set<BlockKey> = new Set();
   readonly host: Set<BlockKey> = new Set();
   readonly disk: Set<BlockKey> = new Set();
+  /** Being written to the disk, which is seen to have them: looks until it does, and they can be pinned. */
+  readonly #writing = new Map<BlockKey, number>();
   /** Seconds since 1970 until which the disk keeps pages. */
   readonly pins: Map<BlockKey, number> = new Map();
   readonly log: string[] = [];
@@ -79,6 +82,7 @@ export class SessionWorld {
     this.device.clear();
     this.host.clear();
     this.#prompts = new Map();
+    this.#writing.clear();
     this.#bootedAt = this.now;
     const now = (): number => this.now - this.#bootedAt;
     const epochMs = (): number => EPOCH_MS + this.now;
@@ -108,7 +112,7 @@ export class SessionWorld {
     };
     moves.serve(0, this.#content(), () => true);
     const disk = {
-      has: (keys: readonly BlockKey[]) => keys.map((key) => this.disk.has(key)),
+      has: (keys: readonly BlockKey[]) => keys.map((key) => this.#look(key)),
       stats: () => ({ ...DISK_STATS, pinnedPages: this.pins.size, pinnablePages }),
       pin: (keys: readonly BlockKey[], until: number): boolean[] =>
         keys.map((key) => this.#pin(key, until, pinnablePages)),
@@ -176,6 +180,14 @@ export class SessionWorld {
     return found * BLOCK_SIZE;
   }
 
+  #look(key: BlockKey): boolean {
+    const looks = this.#writing.get(key);
+    if (looks === undefined) return this.disk.has(key);
+    this.#writing.set(key, looks - 1);
+    if (looks === 0 && this.#writing.delete(key)) this.disk.add(key);
+    return true;
+  }
+
   #pin(key: BlockKey, until: number, most: number): boolean {
     const may = this.disk.has(key) && (this.pins.has(key) || this.pins.size < most);
     if (may) this.pins.set(key, until);
@@ -191,7 +203,7 @@ export class SessionWorld {
         return coming;
       },
       keep: (keys) => {
-        for (const key of keys) this.disk.add(key);
+        for (const key of keys) this.#writing.set(key, WRITE_LOOKS);
       },
       take: () => [],
       filled: () => undefined,

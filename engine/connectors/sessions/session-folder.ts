@@ -121,6 +121,8 @@ export class SessionFolder {
       try {
         await this.#readOne(file);
       } catch (thrown) {
+        // Of a folder that is only read, whoever writes it may have deleted it meanwhile.
+        if (isGone(thrown)) continue;
         unusable.push(messageOf(thrown));
         // What cannot be read now may be another time.
         if (thrown instanceof KvEngineError) await this.#delete(file);
@@ -212,6 +214,10 @@ export class SessionFolder {
 
 function byEnd(a: { readonly endsAt: number }, b: { readonly endsAt: number }): number {
   return a.endsAt - b.endsAt;
+}
+
+function isGone(thrown: unknown): boolean {
+  return thrown instanceof Error && "code" in thrown && thrown.code === "ENOENT";
 }
 
 function onDisk(bytes: number): number {

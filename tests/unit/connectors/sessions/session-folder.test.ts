@@ -243,7 +243,7 @@ describe("a record that was changed", () => {
     await folder.put(recordOf("trip", { saltDigest: "c".repeat(64), keys }));
     const [file = ""] = await readdir(path);
     const original = await readFile(join(path, file));
-    let numDeleted = 0;
+    let [numTried, numDeleted] = [0, 0];
     await fc.assert(
       fc.asyncProperty(change, async (one) => {
         await writeFile(join(path, file), changed(original, one));
@@ -257,13 +257,14 @@ describe("a record that was changed", () => {
           for (const key of read) expect(key).toMatch(/^[0-9a-f]{64}:0$/);
           expect(endsAt).toBeWithin(NOW + 1, NOW + 30 * DAY + 1);
         }
+        numTried++;
         const left = await readdir(path);
         if (left.length === 0) numDeleted++;
         else expect(left).toEqual([file]);
       }),
       propertyRuns(1000),
     );
-    expect(numDeleted).toBeGreaterThan(700);
+    expect(numDeleted / numTried).toBeGreaterThan(0.7);
   });
 
   test("that has another session's name, or is no file, does not count", async () => {
