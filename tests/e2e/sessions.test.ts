@@ -8,6 +8,7 @@ import {
   sessionListSchema,
   sessionSchema,
 } from "../../engine/server/sessions/session-json.ts";
+import { defaultModelPath } from "../support/default-model.ts";
 import { type Finished, post, runCli, startServer, type TestServer } from "../support/server.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
@@ -149,6 +150,12 @@ test("a session that is frozen lies on the disk, outlives others, is known after
     await server.exited;
   }
   await using server = await startServer(flags);
+  // One process has the folder, and what is known of its sessions.
+  const second = await runCli(["serve", defaultModelPath(), "--port", "0", ...flags]);
+  expect([second.code, second.stderr]).toEqual([
+    2,
+    expect.stringContaining("is in use by another"),
+  ]);
   const after = await listed(server);
   expect(after).toMatchObject({ session: "trip", state: "frozen", survives_restart: true });
   expect(after).toMatchObject({ pages, disk_pages: pages, kept_pages: pages, host_pages: 0 });
