@@ -119,13 +119,16 @@ test("a session that was exported goes on in another process: all full blocks ar
   await post(server, "/reset_prefix_cache", {});
   const refused = await session(server, "import", file);
   expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("is damaged")]);
-}, 120_000);
+}, 300_000);
 
 test("a session that is frozen lies on the disk, outlives others, is known after a kill, and thaws to the host's memory", async () => {
   const flags = [
     ...FLAGS,
     "--kv-offload-size=20MiB",
     ...["--kv-disk-path", join(folder, "disk"), "--kv-disk-size=32MiB"],
+    // However busy the machine is: what comes late is computed.
+    "--kv-connector-load-timeout=100",
+    `--kv-connector-options=${JSON.stringify({ disk: { timeoutMs: 100_000 } })}`,
   ];
   let first: Answer;
   let pages = 0;
@@ -171,7 +174,7 @@ test("a session that is frozen lies on the disk, outlives others, is known after
   await post(server, "/reset_prefix_cache", {});
   const gone = await session(server, "ls");
   expect(gone.stdout).toContain(`trip  gone  ${after.tokens} tokens, 0 of them found`);
-}, 120_000);
+}, 300_000);
 
 test("without a connector that keeps pages there are no sessions, and the refusal says what to start", async () => {
   await using server = await startServer(FLAGS.slice(0, 3));
