@@ -9,7 +9,14 @@ import {
   sessionSchema,
 } from "../../engine/server/sessions/session-json.ts";
 import { defaultModelPath } from "../support/default-model.ts";
-import { type Finished, post, runCli, startServer, type TestServer } from "../support/server.ts";
+import {
+  type Finished,
+  metric,
+  post,
+  runCli,
+  startServer,
+  type TestServer,
+} from "../support/server.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const folder = temporaryFolder();
@@ -139,6 +146,7 @@ test("a session that is frozen lies on the disk, outlives others, is known after
     const facts = sessionSchema.parse(JSON.parse(frozen.stdout));
     ({ pages } = facts);
     expect(facts).toMatchObject({ state: "frozen", disk_pages: pages, kept_pages: pages });
+    expect(await metric(server, "kvengine:session_kept_tokens")).toBe(facts.tokens);
     // Others fill the disk several times.
     for (let other = 0; other < 4; other++) await complete(server, `${other} `.repeat(250));
     const kept = await session(server, "ls");
