@@ -20,8 +20,8 @@ export interface DiskOptions {
   /** Share of the size that pinned pages may take, and up to which weights count, 0 to 1; left out = a half. */
   readonly pinShare?: number;
   /**
-   * Whether pages go past the system's page cache, where page size (a multiple of 4096) and file system allow it; left out = yes: it takes
-   * a third to a half of the processor time, and host pages are the cache.
+   * Whether pages go past the system's page cache, where the file system allows it and they have 128 KiB or more (smaller ones lie anywhere
+   * in host memory); left out = yes: it takes a third to a half of the processor time, and host pages are the cache.
    */
   readonly directIo?: boolean;
   /**

@@ -57,6 +57,8 @@ enum Home {
 pub struct Pages {
     home: Home,
     page_bytes: usize,
+    /// Bytes from the start of one page to that of the next.
+    stride: usize,
     count: usize,
 }
 
@@ -66,17 +68,25 @@ impl Pages {
     /// # Errors
     /// `out_of_memory` with the size.
     pub fn map(page_bytes: usize, num_pages: usize) -> Result<Self> {
-        let bytes = page_bytes.checked_mul(num_pages).ok_or_else(|| {
+        Self::map_apart(page_bytes, page_bytes, num_pages)
+    }
+
+    /// As [`Self::map`] with `stride` bytes, no fewer than a page's, from the start of one page to that of the next.
+    ///
+    /// # Errors
+    /// As [`Self::map`].
+    pub fn map_apart(page_bytes: usize, stride: usize, num_pages: usize) -> Result<Self> {
+        let bytes = stride.max(page_bytes).checked_mul(num_pages).ok_or_else(|| {
             Failure::out_of_memory(format!(
                 "{num_pages} pages of {page_bytes} bytes are more than memory holds"
             ))
         })?;
-        Ok(Self { home: Home::Memory(Arc::new(Mapping::new(bytes)?)), page_bytes, count: num_pages })
+        Ok(Self { home: Home::Memory(Arc::new(Mapping::new(bytes)?)), page_bytes, stride, count: num_pages })
     }
 
     /// Pages of a device. What computes with them has its own way to them: nothing here gives out their bytes.
     pub fn on_device(device: Arc<dyn RemotePages>, page_bytes: usize, num_pages: usize) -> Self {
-        Self { home: Home::Remote(device), page_bytes, count: num_pages }
+        Self { home: Home::Remote(device), page_bytes, stride: page_bytes, count: num_pages }
     }
 
     /// The copying side of pages that are not in memory.
@@ -152,7 +162,7 @@ impl Pages {
     fn start_of(&self, page: usize) -> *mut u8 {
         assert!(page < self.count, "page {page} of {}", self.count);
         // SAFETY: inside the mapping, which holds all pages.
-        unsafe { self.memory().start().add(page * self.page_bytes) }
+        unsafe { self.memory().start().add(page * self.stride) }
     }
 }
 

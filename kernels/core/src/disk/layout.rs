@@ -51,9 +51,14 @@ impl Layout {
         (self.page_bytes as u64).next_multiple_of(BLOCK)
     }
 
-    /// Bytes behind a page up to the next slot.
-    pub(super) fn padding(self) -> usize {
-        self.slot_bytes() as usize - self.page_bytes
+    /// Bytes of the whole blocks of a page.
+    pub(super) fn body_bytes(self) -> usize {
+        self.page_bytes / BLOCK as usize * BLOCK as usize
+    }
+
+    /// Bytes of a slot behind those: a block, or nothing.
+    pub(super) fn end_bytes(self) -> usize {
+        self.slot_bytes() as usize - self.body_bytes()
     }
 
     /// Where the record of a slot is.

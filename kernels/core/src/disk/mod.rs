@@ -51,6 +51,7 @@
 //! # Reading and writing
 //! By the threads that call, with one `preadv` or `pwritev` for pages in neighbouring slots. Past the page cache, if so opened, a page costs a
 //! third to a half of the processor time (`tests/measure/disk.ts`); two threads reach what a disk gives, so there is no ring of requests.
+//! Pages that begin at a multiple of 4096 in memory go that way, as large pages of the host pool do; others go through the page cache.
 //!
 //! # Pages as int8
 //! Where asked for, pages of 16-bit KV are packed before they are written and unpacked when they have been read (`packing`): half the
@@ -63,6 +64,7 @@
 //! used later. So nothing that was stored once for an urgent request fills the disk for ever. With a TTL a page goes when it was not used
 //! for that long, whatever it weighs.
 
+mod aligned;
 mod error;
 mod files;
 mod index;
@@ -125,8 +127,7 @@ pub struct DiskOptions {
     pub ttl_seconds: f64,
     /// Share of the limit that pinned pages may take, and up to which weights count, 0 to 1.
     pub pin_share: f64,
-    /// Whether pages go past the system's page cache, where memory and file system allow it: slots begin and end at multiples of 4096, so
-    /// pages of such a size can be read and written in place.
+    /// Whether pages go past the system's page cache, where the file system allows it and they begin at a multiple of 4096 in memory.
     pub direct_io: bool,
     /// The layout of pages (`ProgramInfo::page_layout`) that are to be kept as int8; `None` = all pages as they are.
     pub int8_layout: Option<String>,

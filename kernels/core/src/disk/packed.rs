@@ -1,36 +1,17 @@
 //! Pages that are kept as int8 (`packing`): packed on their way in, unpacked on their way out, by the threads that read and write.
 
+use super::aligned::Aligned;
 use super::error::DiskError;
 use super::key::{KEY_WORDS, Key};
-use super::layout::BLOCK;
 use super::store::Store;
 use crate::packing::{Packing, Unpackable};
 
-/// Packed pages, where direct I/O can have them.
-struct Packed {
-    memory: Vec<u8>,
-    start: usize,
-    page_bytes: usize,
-}
-
-impl Packed {
-    fn new(packing: &Packing, count: usize) -> Self {
-        let page_bytes = packing.packed_bytes();
-        let memory = vec![0; count * page_bytes + BLOCK as usize];
-        let start = memory.as_ptr().align_offset(BLOCK as usize);
-        Self { memory, start, page_bytes }
-    }
-
-    fn pages(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        self.memory[self.start..].chunks_exact_mut(self.page_bytes)
-    }
-}
-
 /// As [`Store::write`]. A page that cannot be packed has failed as `unpackable`.
 pub(super) fn write(store: &Store, packing: &Packing, pages: &[(Key, &[u8])]) -> Vec<Result<(), DiskError>> {
-    let mut packed = Packed::new(packing, pages.len());
+    let mut packed = Aligned::new(pages.len() * packing.packed_bytes());
+    let packed = packed.bytes().chunks_exact_mut(packing.packed_bytes());
     let (mut results, mut writes) = (Vec::with_capacity(pages.len()), Vec::with_capacity(pages.len()));
-    for ((key, page), to) in pages.iter().zip(packed.pages()) {
+    for ((key, page), to) in pages.iter().zip(packed) {
         let result = packing.pack(group_of(key), page, to);
         results.push(result.map_err(|why| unpackable(key, why)));
         if result.is_ok() {
@@ -50,8 +31,9 @@ pub(super) fn read(
     packing: &Packing,
     pages: &mut [(Key, &mut [u8])],
 ) -> Vec<Result<(), DiskError>> {
-    let mut packed = Packed::new(packing, pages.len());
-    let mut reads: Vec<(Key, &mut [u8])> = pages.iter().map(|(key, _)| *key).zip(packed.pages()).collect();
+    let mut packed = Aligned::new(pages.len() * packing.packed_bytes());
+    let packed = packed.bytes().chunks_exact_mut(packing.packed_bytes());
+    let mut reads: Vec<(Key, &mut [u8])> = pages.iter().map(|(key, _)| *key).zip(packed).collect();
     let mut results = store.read(&mut reads);
     for (result, ((key, from), (_, to))) in results.iter_mut().zip(reads.iter().zip(pages)) {
         if result.is_ok() {

@@ -100,7 +100,7 @@ fn look_at(folder: &dyn Folder, spec: &Spec, listed: Listed, now: u64) -> io::Re
         file.read(Layout::record_at(first), &mut [IoSliceMut::new(bytes)])?;
         for (slot, record) in (first..).zip(bytes.as_chunks::<RECORD_BYTES>().0) {
             // What ends behind the file's end was cut off.
-            let whole = head.layout.slot_at(slot) + head.layout.page_bytes as u64 <= listed.bytes;
+            let whole = head.layout.slot_at(slot + 1) <= listed.bytes;
             if let Some(page) = Page::decode(record, &head, slot).filter(|_| whole) {
                 // A clock that was ahead does not keep pages for ever.
                 pages.push((

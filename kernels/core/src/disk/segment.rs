@@ -1,14 +1,12 @@
 //! A segment that is open: pages and records on their way to and from its file.
 
+use super::aligned::Aligned;
 use super::files::SegmentFile;
-use super::layout::Layout;
+use super::layout::{BLOCK, Layout};
 use super::record::{Head, Page, RECORD_BYTES};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// What lies behind pages that do not fill their slot.
-static ZEROS: [u8; super::layout::BLOCK as usize] = [0; super::layout::BLOCK as usize];
 
 /// See the module.
 #[derive(Debug)]
@@ -31,36 +29,46 @@ impl Segment {
         self.write(0, &[IoSlice::new(&self.head.encode())])
     }
 
-    /// Writes pages into slots that follow each other.
+    /// Writes pages into slots that follow each other. Where pages lie so that direct I/O can have them, it can have all that is written:
+    /// what does not fill a block of a page is copied to one that zeros fill.
     pub(super) fn write_pages(&self, first: u32, pages: &[&[u8]]) -> io::Result<()> {
-        let Layout { page_bytes, .. } = self.head.layout;
-        let padding = &ZEROS[..self.head.layout.padding()];
+        let layout = self.head.layout;
+        let mut ends = Aligned::new(pages.len() * layout.end_bytes());
+        let mut ends = ends.bytes().chunks_exact_mut(BLOCK as usize);
         let mut slices = Vec::with_capacity(2 * pages.len());
         for page in pages {
-            assert_eq!(page.len(), page_bytes, "bytes of a page");
-            slices.push(IoSlice::new(page));
-            if !padding.is_empty() {
-                slices.push(IoSlice::new(padding));
+            assert_eq!(page.len(), layout.page_bytes, "bytes of a page");
+            let (body, rest) = page.split_at(layout.body_bytes());
+            slices.push(IoSlice::new(body));
+            if let Some(end) = ends.next() {
+                end[..rest.len()].copy_from_slice(rest);
+                slices.push(IoSlice::new(end));
             }
         }
-        self.write(self.head.layout.slot_at(first), &slices)
+        self.write(layout.slot_at(first), &slices)
     }
 
-    /// Reads pages from slots that follow each other.
+    /// Reads pages from slots that follow each other, as they are written.
     pub(super) fn read_pages(&self, first: u32, pages: &mut [&mut [u8]]) -> io::Result<()> {
-        let padding = self.head.layout.padding();
-        let mut unread = vec![0; padding * pages.len()];
-        let mut unread = unread.chunks_mut(padding.max(1));
+        let layout = self.head.layout;
+        let mut memory = Aligned::new(pages.len() * layout.end_bytes());
+        let mut ends = memory.bytes().chunks_exact_mut(BLOCK as usize);
         let mut slices = Vec::with_capacity(2 * pages.len());
-        let last = pages.len() - 1;
-        for (i, page) in pages.iter_mut().enumerate() {
-            assert_eq!(page.len(), self.head.layout.page_bytes, "bytes of a page");
-            slices.push(IoSliceMut::new(page));
-            if let Some(padding) = unread.next().filter(|_| i < last) {
-                slices.push(IoSliceMut::new(padding));
+        let mut rests = Vec::with_capacity(pages.len());
+        for page in pages {
+            assert_eq!(page.len(), layout.page_bytes, "bytes of a page");
+            let (body, rest) = page.split_at_mut(layout.body_bytes());
+            slices.push(IoSliceMut::new(body));
+            if let Some(end) = ends.next() {
+                slices.push(IoSliceMut::new(end));
+                rests.push(rest);
             }
         }
-        self.file.read(self.head.layout.slot_at(first), &mut slices)
+        self.file.read(layout.slot_at(first), &mut slices)?;
+        for (rest, end) in rests.into_iter().zip(memory.bytes().chunks_exact(BLOCK as usize)) {
+            rest.copy_from_slice(&end[..rest.len()]);
+        }
+        Ok(())
     }
 
     /// Writes records in ascending order of slots; `None` = the slot holds nothing.
@@ -100,5 +108,70 @@ impl Segment {
         // Behind the write: a sync that comes between is repeated. One that fails may have changed some of it.
         self.unsynced.fetch_add(bytes as u64, Ordering::Relaxed);
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::testing::content;
+
+    /// A file in memory that takes what direct I/O could have.
+    #[derive(Debug, Default)]
+    struct Picky(Mutex<Vec<u8>>);
+
+    fn assert_aligned(slice: &[u8]) {
+        let fits = |n: usize| n.is_multiple_of(BLOCK as usize);
+        assert!(slice.is_empty() || fits(slice.as_ptr().addr()) && fits(slice.len()));
+    }
+
+    impl SegmentFile for Picky {
+        fn read(&self, offset: u64, slices: &mut [IoSliceMut<'_>]) -> io::Result<()> {
+            let (bytes, mut at) = (self.0.lock().unwrap(), offset as usize);
+            for slice in slices {
+                assert_aligned(slice);
+                let end = at + slice.len();
+                slice.copy_from_slice(&bytes[at..end]);
+                at = end;
+            }
+            Ok(())
+        }
+        fn write(&self, offset: u64, slices: &[IoSlice<'_>]) -> io::Result<()> {
+            let mut bytes = self.0.lock().unwrap();
+            bytes.resize(offset as usize, 0);
+            for slice in slices {
+                assert_aligned(slice);
+                bytes.extend_from_slice(slice);
+            }
+            Ok(())
+        }
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn is_gone(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn of_pages_that_lie_well_direct_io_can_have_everything() {
+        for page_bytes in [100, 4096, 5000, 8192, 8192 + 4095] {
+            let layout = Layout { page_bytes, slots: 9 };
+            let segment = Segment::new(Head { id: 1, fingerprint: [0; 32], layout }, Box::<Picky>::default());
+            let pages: Vec<Vec<u8>> = (0..3).map(|number| content(number, page_bytes)).collect();
+            let mut memory = Aligned::new(3 * layout.slot_bytes() as usize);
+            let slots = memory.bytes().chunks_exact_mut(layout.slot_bytes() as usize);
+            let mut lying: Vec<&mut [u8]> = slots.map(|slot| &mut slot[..page_bytes]).collect();
+            for (to, page) in lying.iter_mut().zip(&pages) {
+                to.copy_from_slice(page);
+            }
+            segment.write_pages(4, &lying.iter().map(|page| &**page).collect::<Vec<_>>()).unwrap();
+            for page in &mut lying {
+                page.fill(0);
+            }
+            segment.read_pages(4, &mut lying).unwrap();
+            assert!(lying.iter().zip(&pages).all(|(read, page)| read == page), "{page_bytes} bytes");
+            assert_eq!(segment.unsynced(), 3 * layout.slot_bytes());
+        }
     }
 }

@@ -25,10 +25,17 @@ const PINNED: usize = 16 << 20;
 const NICE: i32 = 10;
 /// The smallest page the system gives.
 const SMALL_PAGE: usize = 4096;
+/// Of pages from this size on what is lost between two of them is little.
+const LARGE: usize = 128 << 10;
+
+/// Bytes from the start of one page to that of the next. Large ones begin where direct I/O can have them (`disk`).
+fn stride(page_bytes: usize) -> usize {
+    if page_bytes < LARGE { page_bytes } else { page_bytes.next_multiple_of(SMALL_PAGE) }
+}
 
 /// Pages that `available` bytes hold.
 pub(super) fn pages_that_fit(page_bytes: usize, available: u64) -> u64 {
-    available.saturating_sub(SPARE) / page_bytes as u64
+    available.saturating_sub(SPARE) / stride(page_bytes) as u64
 }
 
 /// See the module. Page ids are the caller's business.
@@ -71,7 +78,7 @@ impl HostPool {
             )));
         }
         Ok(Self {
-            pages: Pages::map(page_bytes, num_pages)?,
+            pages: Pages::map_apart(page_bytes, stride(page_bytes), num_pages)?,
             seals: Seals::new(num_pages, checksums),
             ready: AtomicUsize::new(0),
             growing: AtomicBool::new(true),
@@ -134,7 +141,7 @@ impl HostPool {
                 return;
             }
             let end = num_pages.min(first + step);
-            let bytes = (end - first) * page_bytes;
+            let bytes = (end - first) * stride(page_bytes);
             if left < bytes {
                 // What the system does not say is no reason to stop.
                 if available().is_ok_and(|available| available < SPARE + bytes as u64) {
@@ -233,6 +240,17 @@ mod tests {
                 Ok(1 << 40)
             });
             assert_eq!((pool.num_ready(), pool.is_growing()), (num_pages, false));
+        }
+    }
+
+    #[test]
+    fn large_pages_begin_where_direct_io_can_have_them() {
+        for (page_bytes, expected) in [(LARGE - 64, LARGE - 64), (LARGE, LARGE), (380_224, 380_928)] {
+            let pool = HostPool::map(page_bytes, 20, false, 1 << 40).unwrap();
+            // SAFETY: their addresses are all that is taken.
+            let [first, last] = [0, 19].map(|page| unsafe { pool.pages.page(page) }.as_ptr().addr());
+            assert_eq!(last - first, 19 * expected);
+            assert!(first.is_multiple_of(SMALL_PAGE));
         }
     }
 

@@ -30,13 +30,15 @@ fn folder_bytes(path: &Path) -> u64 {
 fn load_and_store(store: &DiskStore, seed: u64, rounds: usize) -> usize {
     let (mut random, mut arrived) = (Random(seed), 0);
     // As pages of the host pool lie.
-    let mut memory = vec![0; 7 * PAGE];
+    let (page_bytes, stride) = (store.page_bytes(), store.page_bytes().next_multiple_of(4096));
+    let mut memory = vec![0; 7 * stride];
     let aligned = memory.as_ptr().align_offset(4096);
     for _ in 0..rounds {
         let numbers: Vec<u64> = (0..=random.below(6)).map(|_| random.below(200) as u64).collect();
-        let mut pages: Vec<&mut [u8]> = memory[aligned..].chunks_exact_mut(PAGE).collect();
+        let slots = memory[aligned..].chunks_exact_mut(stride);
+        let mut pages: Vec<&mut [u8]> = slots.map(|slot| &mut slot[..page_bytes]).collect();
         for (page, &number) in pages.iter_mut().zip(&numbers) {
-            page.copy_from_slice(&content(number, PAGE));
+            page.copy_from_slice(&content(number, page_bytes));
         }
         match random.below(8) {
             0..4 => {
@@ -58,7 +60,7 @@ fn load_and_store(store: &DiskStore, seed: u64, rounds: usize) -> usize {
                     match result {
                         Ok(()) => {
                             arrived += 1;
-                            assert!(*page == content(*number, PAGE), "page {number} is wrong");
+                            assert!(*page == content(*number, page_bytes), "page {number} is wrong");
                         }
                         Err(error) => assert_eq!(error.code, "missing", "{error}"),
                     }
@@ -71,9 +73,9 @@ fn load_and_store(store: &DiskStore, seed: u64, rounds: usize) -> usize {
 
 #[test]
 fn threads_share_a_store_and_every_page_is_right_and_there_after_a_restart() {
-    for direct_io in [false, true] {
+    for (direct_io, page_bytes) in [(false, PAGE), (true, PAGE), (true, PAGE - 1000)] {
         let test = TestFolder::new("threads");
-        let options = DiskOptions { direct_io, ..options(&test.path) };
+        let options = DiskOptions { page_bytes, direct_io, ..options(&test.path) };
         let store = DiskStore::open(&options).unwrap();
         let arrived: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
@@ -92,7 +94,7 @@ fn threads_share_a_store_and_every_page_is_right_and_there_after_a_restart() {
         assert!(folder_bytes(&test.path) <= options.size_bytes);
         let store = DiskStore::open(&options).unwrap();
         assert_eq!(store.list(), before, "the pages, their order and their times");
-        let mut page = vec![0; PAGE];
+        let mut page = vec![0; page_bytes];
         for stored in before {
             assert_eq!(store.read(&mut [(stored.key, &mut page)]), [Ok(())]);
         }
