@@ -8,25 +8,11 @@
  * `--continue` leaves out what runs before have seen caught. Prints a table. Exit code: 0 all caught, 1 some were not, 2
  * nothing could be said (wrong arguments, tests that fail without a fault).
  */
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
-import {
-  type Fault,
-  filesOf,
-  type Outcome,
-  outcomeOf,
-  plant,
-  plantSwitched,
-} from "../mutation/plan.ts";
+import { type Fault, type Outcome, outcomeOf, plant } from "../mutation/plan.ts";
+import { buildWithFaults, updateCopy } from "../mutation/working-copy.ts";
 import { buildEmulator, emulated, type Flavour } from "./build.ts";
 import { buildCoreTests, runCoreTests } from "./core-tests.ts";
 import { FAULTS } from "./faults.ts";
@@ -35,6 +21,12 @@ const ROOT = join(import.meta.dir, "..", "..");
 const FOLDER = join(ROOT, "kernels", "target", "cuda-mutation");
 const COPY = join(FOLDER, "repository");
 const OUTCOMES = join(FOLDER, "outcomes.json");
+const COPIED = {
+  root: ROOT,
+  copy: COPY,
+  built: ["kernels/binding/*.node", "kernels/target/cuda-emulator/objects/*"],
+  links: ["node_modules", "kernels/target/cuda-toolkit"],
+} as const;
 /** Checks name a mistake in any order, so one will do. */
 const SETTING = "seed=7,threads=greedy,streams=random,driver=12080";
 /** A kernel that never ends is no kernel. */
@@ -82,33 +74,6 @@ function readArguments(): { faults: readonly Fault[]; rows: Map<string, Row> } {
   return { faults, rows };
 }
 
-/** Brings the copy up to date: tracked and new files, the addon, and what was built for the emulator. */
-function updateCopy(): void {
-  const listed = Bun.spawnSync(
-    ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-    { cwd: ROOT },
-  );
-  if (!listed.success) refuse(`git ls-files: ${listed.stderr.toString()}`);
-  const built = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(ROOT)];
-  const paths = [
-    ...filesOf(listed.stdout.toString()),
-    ...built("kernels/binding/*.node"),
-    ...built("kernels/target/cuda-emulator/objects/*"),
-  ].filter((path) => existsSync(join(ROOT, path)));
-  for (const path of paths) {
-    const [from, to] = [readFileSync(join(ROOT, path)), join(COPY, path)];
-    // A file that stays as it is keeps its time: cargo goes by that.
-    if (existsSync(to) && readFileSync(to).equals(from)) continue;
-    mkdirSync(dirname(to), { recursive: true });
-    writeFileSync(to, from);
-  }
-  const known = new Set(paths);
-  for (const path of new Bun.Glob("**/*").scanSync({ cwd: COPY, dot: true }))
-    if (!known.has(path) && !path.startsWith("kernels/target/")) rmSync(join(COPY, path));
-  for (const path of ["node_modules", "kernels/target/cuda-toolkit"])
-    if (!existsSync(join(COPY, path))) symlinkSync(join(ROOT, path), join(COPY, path));
-}
-
 /** Runs Bun in the copy. */
 async function bun(words: readonly string[], extra: Record<string, string> = {}): Promise<Ending> {
   const child = Bun.spawn([process.execPath, ...words], {
@@ -132,24 +97,13 @@ async function bun(words: readonly string[], extra: Record<string, string> = {})
 const isRust = ({ file }: Fault): boolean => file.endsWith(".rs");
 
 /** The core's tests, with all of the faults in Rust: the environment says which of them is there, if any. */
-async function buildProgram(faults: readonly Fault[]): Promise<string> {
+function buildProgram(faults: readonly Fault[]): Promise<string> {
   const rust = faults.filter(isRust);
-  if (rust.length === 0) return buildCoreTests();
-  for (const fault of rust) {
-    const path = join(COPY, fault.file);
-    const planted = plantSwitched(fault, readFileSync(path, "utf8"));
-    if ("why" in planted) refuse(`${fault.name}: ${planted.why}`);
-    writeFileSync(path, planted.text);
-  }
-  // What the core depends on has been built here.
-  const target = join(FOLDER, "cargo");
-  const release = join("kernels", "target", "release");
-  if (!existsSync(target) && existsSync(join(ROOT, release)))
-    cpSync(join(ROOT, release), join(target, "release"), {
-      recursive: true,
-      preserveTimestamps: true,
-    });
-  return buildCoreTests(COPY, target);
+  return rust.length === 0
+    ? buildCoreTests()
+    : buildWithFaults(COPIED, join(FOLDER, "cargo"), rust).catch((thrown) =>
+        refuse(String(thrown)),
+      );
 }
 
 /** Builds the copy's kernels as they stand there, of a flavour, and if asked for the PTX; answers why that does not go. */
@@ -228,7 +182,7 @@ function describe(outcome: Outcome): string {
 const { faults, rows } = readArguments();
 await buildEmulator();
 mkdirSync(FOLDER, { recursive: true });
-updateCopy();
+updateCopy(COPIED);
 const program = await buildProgram(faults);
 
 // Without a fault all of the tests must pass, else their failing with one says nothing.

@@ -2,10 +2,12 @@ import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { FAULTS as CUDA_FAULTS } from "../../cuda-emulator/faults.ts";
+import { DISK_FAULTS } from "../../mutation/disk-faults.ts";
 import { FAULTS } from "../../mutation/faults.ts";
 import { type Fault, filesOf, outcomeOf, plant, plantSwitched } from "../../mutation/plan.ts";
 
 const ROOT = join(import.meta.dir, "../../..");
+const CORE_FAULTS = [...CUDA_FAULTS, ...DISK_FAULTS];
 
 const FAULT: Fault = {
   name: "one-too-many",
@@ -85,8 +87,8 @@ describe("the faults", () => {
     },
   );
 
-  test.each(CUDA_FAULTS.map((fault) => [fault.name, fault] as const))(
-    "%s of the cuda backend can be planted",
+  test.each(CORE_FAULTS.map((fault) => [fault.name, fault] as const))(
+    "%s of the core can be planted",
     async (_, fault) => {
       const planted = plant(fault, await Bun.file(join(ROOT, fault.file)).text());
       expect(planted).toHaveProperty("text");
@@ -95,14 +97,14 @@ describe("the faults", () => {
       expect(more).toEqual([]);
       const test = entry.replace(/^ptx > /, "");
       const [file, name] = test.includes("::")
-        ? [await rustFileOf(test), `fn ${test.split("::").at(-1)}()`]
+        ? [await rustFileOf(test), `fn ${test.split("::").at(-1)}(`]
         : (test.split(" > ") as [string, string]);
       expect(await Bun.file(join(ROOT, file)).text()).toContain(name);
     },
   );
 
   test("have names of their own", () => {
-    const names = [...FAULTS, ...CUDA_FAULTS].map(({ name }) => name);
+    const names = [...FAULTS, ...CORE_FAULTS].map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
   });
 });

@@ -387,3 +387,29 @@ impl Index {
         assert_eq!(filled, self.num_pages());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::testing::key;
+
+    #[test]
+    fn a_slot_is_nobody_elses_while_its_page_is_read() {
+        let mut index = Index::default();
+        index.add_segment(1, 1);
+        let place = index.take_free().unwrap();
+        let page = Page { key: key(1), checksum: 1, stored_at: 1, used_at: 1, pinned_until: 0, weight: 0 };
+        index.begin_write(place, page.key);
+        index.begin_record(place, page);
+        index.end_write(place, true);
+        index.begin_read(place, 2);
+        index.begin_read(place, 3);
+        assert_eq!(index.evict(0), None, "it is being read");
+        assert!(index.remove(&page.key) && index.find(&page.key) == Found::Nothing);
+        assert_eq!(index.take_free(), None);
+        index.end_read(place, true);
+        assert_eq!(index.take_free(), None, "one reader is left");
+        index.end_read(place, true);
+        assert_eq!(index.take_free(), Some(place));
+    }
+}
