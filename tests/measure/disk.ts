@@ -2,27 +2,24 @@
  * What the disk store costs beside a plain file: bandwidth of writes and reads, cold and warm, processor time a page, with and without
  * the system's page cache. The sides take turns.
  *
- *   bun tests/measure/disk.ts FOLDER [--pages 256] [--page-bytes 368640] [--rounds 5] [--threads 2]
+ *   bun tests/measure/disk.ts FOLDER [--pages 256] [--page-bytes 380224] [--rounds 5] [--threads 2]
  */
-import { spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { median } from "../../cli/bench/engine/rates.ts";
 import { blockKey, packBlockKeys } from "../../engine/cache/block-key.ts";
-import {
-  type FilePlace,
-  type FlightResult,
-  LABEL_BYTES,
-} from "../../engine/cache/page-transfers.ts";
+import { type FilePlace, LABEL_BYTES } from "../../engine/cache/page-transfers.ts";
 import { Runner } from "../../engine/runner/native.ts";
 import { NativeDisk } from "../../engine/runner/native-disk.ts";
 import { NativeTransfers } from "../../engine/runner/native-transfers.ts";
+import { dropCaches, type Figures, Flights, run, timed } from "./disk/flights.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     pages: { type: "string", default: "256" },
-    "page-bytes": { type: "string", default: "368640" },
+    "page-bytes": { type: "string", default: "380224" },
     rounds: { type: "string", default: "5" },
     threads: { type: "string", default: "2" },
   },
@@ -31,14 +28,11 @@ const [folder] = positionals;
 if (folder === undefined) throw new Error("usage: disk.ts FOLDER");
 const numPages = Number(values.pages);
 const rounds = Number(values.rounds);
-/** Pages of a flight, as a connector moves them. */
-const FLIGHT = 16;
 const DEADLINE_MS = 60_000;
 /** A slot of the witness, and what a page of it has beside them. */
 const [SLOT_BYTES, REST_BYTES] = [8, 4];
 
-const waiting = new Map<number, (result: FlightResult) => void>();
-let nextId = 0;
+const flights = new Flights();
 const runner = await Runner.create(
   {
     ...{ backend: "witness", isa: "auto", threads: 1, vocabSize: 1000 },
@@ -56,34 +50,14 @@ const transfers = NativeTransfers.open(
     ...{ hostPages: numPages, threads: 1, fileThreads: Number(values.threads), checksums: true },
     ...{ storeShare: 1, linkBytesPerSecond: 0, manual: false, guardSteps: false },
   },
-  (results) => {
-    for (const result of results) waiting.get(result.id)?.(result);
-  },
+  flights.onResults,
 );
 const { pageBytes } = transfers;
 const all = Int32Array.from({ length: numPages }, (_, i) => i);
 
-/** Starts a flight; the promise is its end, which must be a good one. */
-function flight(start: (id: number) => void): Promise<void> {
-  const id = nextId++;
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  waiting.set(id, (result) => {
-    waiting.delete(id);
-    if (result.ok) resolve();
-    else reject(new Error(result.error?.message));
-  });
-  start(id);
-  return promise;
-}
-
-/** All pages in flights that wait behind each other. */
-async function inFlights(move: (id: number, pages: Int32Array) => void): Promise<void> {
-  const flights: Promise<void>[] = [];
-  for (let from = 0; from < numPages; from += FLIGHT) {
-    const pages = all.slice(from, from + FLIGHT);
-    flights.push(flight((id) => move(id, pages)));
-  }
-  await Promise.all(flights);
+/** All pages. */
+function inFlights(move: (id: number, pages: Int32Array) => void): Promise<void> {
+  return flights.inParts(numPages, (id, first, end) => move(id, all.slice(first, end)));
 }
 
 interface Side {
@@ -135,29 +109,6 @@ function diskSide(name: string, path: string, directIo: boolean): Side {
   };
 }
 
-function run(command: string, ...args: string[]): void {
-  const { status, stderr } = spawnSync(command, args, { encoding: "utf8" });
-  if (status !== 0) throw new Error(`${command}: ${stderr}`);
-}
-
-/** Drops a folder's files from the page cache. */
-function dropCaches(path: string): void {
-  for (const name of readdirSync(path))
-    run("dd", `if=${join(path, name)}`, "iflag=nocache", "count=0", "status=none");
-}
-
-interface Figures {
-  readonly seconds: number;
-  readonly cpuMicros: number;
-}
-
-async function timed(work: () => Promise<void>): Promise<Figures> {
-  const [before, start] = [process.cpuUsage(), performance.now()];
-  await work();
-  const { user, system } = process.cpuUsage(before);
-  return { seconds: (performance.now() - start) / 1000, cpuMicros: user + system };
-}
-
 const found = new Map<string, Figures[]>();
 
 function note(side: Side, what: string, figures: Figures): void {
@@ -185,14 +136,9 @@ async function measure(side: Side, path: string): Promise<void> {
   }
 }
 
-while (transfers.numReady < numPages) {
-  // Host pages become ready as they come to be used.
-  const next = Int32Array.of(Math.max(0, transfers.numReady - 1));
-  if (transfers.numReady > 0) await flight((id) => transfers.store(id, Int32Array.of(1), next, -1));
-  await Bun.sleep(1);
-}
+await flights.untilReady(transfers);
 for (const page of all)
-  await flight((id) => transfers.store(id, Int32Array.of(1), Int32Array.of(page), -1));
+  await flights.fly((id) => transfers.store(id, Int32Array.of(1), Int32Array.of(page), -1));
 
 const base = join(folder, `kvengine-measure-disk-${process.pid}`);
 const sides: readonly Side[] = [
@@ -208,10 +154,9 @@ rmSync(base, { recursive: true, force: true });
 
 process.stdout.write(`${numPages} pages of ${pageBytes} bytes, ${values.threads} file threads\n`);
 for (const [name, figures] of found) {
-  const median = (of: (one: Figures) => number): number =>
-    figures.map(of).toSorted((a, b) => a - b)[Math.floor(figures.length / 2)] as number;
-  const rate = (numPages * pageBytes) / 1e6 / median((one) => one.seconds);
-  const micros = median((one) => one.cpuMicros) / numPages;
+  const middle = (of: (one: Figures) => number): number => median(figures.map(of));
+  const rate = (numPages * pageBytes) / 1e6 / middle((one) => one.seconds);
+  const micros = middle((one) => one.cpuMicros) / numPages;
   const text = `${rate.toFixed(0).padStart(7)} MB/s ${micros.toFixed(0).padStart(6)} µs CPU a page`;
   process.stdout.write(`${name.padEnd(24)}${text}\n`);
 }
