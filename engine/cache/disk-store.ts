@@ -21,7 +21,7 @@ export interface DiskOptions {
   readonly pinShare?: number;
   /**
    * Whether pages go past the system's page cache, where the file system allows it and they have 128 KiB or more (smaller ones lie anywhere
-   * in host memory); left out = yes: it takes a third to a half of the processor time, and host pages are the cache.
+   * in host memory); left out = yes: it takes about half of the processor time, and host pages are the cache.
    */
   readonly directIo?: boolean;
   /**

@@ -63,8 +63,6 @@ impl Files {
         // Gone when the program ends.
         std::fs::remove_file(&path).unwrap();
         cached.set_len(bytes as u64).unwrap();
-        // As the store does.
-        fadvise(&cached, 0, None, Advice::Random).unwrap();
         Self { cached, direct, request: (REQUEST / slot).max(1) * slot, slot }
     }
 

@@ -2,7 +2,7 @@
 
 use super::lock::FolderLock;
 use crate::error::{Failure, Result};
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, preadv, pwritev};
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -107,8 +107,6 @@ impl OsFolder {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
         }
-        // Threads that share a file look like one that jumps about: the system is to read what is asked for, in one go. Only advice.
-        let _taken = fadvise(&file, 0, None, Advice::Random);
         // Refused by some file systems: then there is only the other way.
         let direct = if self.direct {
             let flags = flags | libc::O_DIRECT;

@@ -49,9 +49,10 @@
 //! the later one counts. A file without a head was cut off while it was made and is deleted.
 //!
 //! # Reading and writing
-//! By the threads that call, with one `preadv` or `pwritev` for pages in neighbouring slots. Past the page cache, if so opened, a page costs a
-//! third to a half of the processor time (`tests/measure/disk.ts`); two threads reach what a disk gives, so there is no ring of requests.
-//! Pages that begin at a multiple of 4096 in memory go that way, as large pages of the host pool do; others go through the page cache.
+//! By the threads that call, with one `preadv` or `pwritev` for pages in neighbouring slots. Past the page cache, if so opened, a page costs about
+//! half of the processor time (`tests/measure/disk.ts`). Two threads reach what a disk gives, and `io_uring` moves no more
+//! for no less (`examples/disk_bench.rs`), so there is no ring of requests. Pages that begin at a multiple of 4096 in memory go that way, as
+//! large pages of the host pool do; others go through the page cache.
 //!
 //! # Pages as int8
 //! Where asked for, pages of 16-bit KV are packed before they are written and unpacked when they have been read (`packing`): half the
