@@ -33,8 +33,8 @@ export default class FilePages extends KvConnector {
   #places: BlockKey[] = [];
   /** Their places, while they are written. */
   readonly #writing = new Map<FlightId, readonly [BlockKey, number][]>();
-  /** So many of them are to be read, since the last run. */
-  #numKept = 0;
+  /** What the last run left and is to be read: places and keys. */
+  #kept: (readonly [number, BlockKey])[] = [];
   readonly #moving = new Map<FlightId, readonly [BlockKey, PageId][]>();
 
   constructor({ file }: OptionValues) {
@@ -48,7 +48,7 @@ export default class FilePages extends KvConnector {
     this.#context = context;
     const index = `${this.#file}.json`;
     if (existsSync(index)) this.#places = JSON.parse(readFileSync(index, "utf8")) as BlockKey[];
-    this.#numKept = this.#places.length;
+    this.#kept = [...this.#places.entries()].filter(([, key]) => key !== "");
   }
   override findBlocks(_request: RequestView, hashes: BlockHashes, wanted: WantedBlocks): undefined {
     for (let block = 0; block < wanted.numBlocks; block++)
@@ -63,8 +63,8 @@ export default class FilePages extends KvConnector {
   }
   override buildConnectorMeta({ completed }: SchedulerOutput): void {
     const { transfers, pages } = this.#context;
-    // Not at the start, when the host pool has no page yet.
-    if (this.#numKept > 0 && pages.numFree > 0) this.#read();
+    // Not all at the start, when the host pool has few pages yet.
+    if (this.#kept.length > 0 && pages.numFree > 0) this.#read();
     const found = new Map<BlockKey, BlockId>();
     for (const id of completed) {
       const key = this.#view.hashOf(id);
@@ -83,6 +83,7 @@ export default class FilePages extends KvConnector {
       this.#moving.delete(id);
       if (kind === "store" && ok) this.#write(moved);
       if (kind === "write" && ok) this.#written(this.#writing.get(id) ?? []);
+      if (kind === "read") this.#context.metrics.count("read_pages", moved.length);
       if ((kind === "store" && !ok) || kind === "read")
         for (const [key, page] of moved)
           if (kind === "read" && !failedPageIds.includes(page)) this.#pages.set(key, page);
@@ -99,11 +100,9 @@ export default class FilePages extends KvConnector {
 
   #read(): void {
     const { files, pages } = this.#context;
-    const kept = [...this.#places.entries()].filter(([, key]) => key !== "");
-    const some = kept.slice(0, pages.numFree);
-    this.#numKept = 0;
+    const some = this.#kept.splice(0, pages.numFree);
     const room = pages.alloc(some.length);
-    if (files === undefined || room === undefined || some.length === 0) return;
+    if (files === undefined || room === undefined) return;
     const keys = some.map(([, key]) => key);
     const offsets = some.map(([place]) => place * files.recordBytes);
     this.#moving.set(files.read(this.#file, offsets, room, keys), pairs(keys, room));
