@@ -4,6 +4,7 @@
 mod ahead;
 mod gated;
 pub mod memory;
+mod stored;
 mod views;
 
 use crate::arena::{Arena, KvGroup};
@@ -15,8 +16,8 @@ use crate::op::{Op, ValueId};
 use crate::ops::attention::cpu::layout::{KvDType, MOST_HEAD_DIM, RUN};
 use crate::ops::attention::cpu::{self as attention, Attention};
 use crate::ops::linear::cpu as linear;
-use crate::ops::rope::{Rope, cpu as rope};
-use crate::ops::store_kv::{KvPlace, cpu as store_kv};
+use crate::ops::rope::cpu as rope;
+use crate::ops::store_kv::KvPlace;
 use crate::ops::{rms_norm, sample, silu_mul};
 use crate::pages::Pages;
 use crate::pool::{Disjoint, Pool};
@@ -27,6 +28,7 @@ use gated::Gated;
 use memory::{Memory, Region};
 use std::collections::HashSet;
 use std::time::Duration;
+use stored::{rope_of, rotated};
 use views::Views;
 
 /// Below this many elements an op runs on the calling thread: waking others costs more.
@@ -105,6 +107,7 @@ impl CpuBackend {
     /// the row begins in them.
     #[expect(unsafe_code, reason = "rows are written by different threads")]
     fn add_rows(
+        isa: Isa,
         pool: &mut Pool,
         views: &mut Views<'_>,
         width: usize,
@@ -120,7 +123,8 @@ impl CpuBackend {
                 // SAFETY: tasks have disjoint rows; `parts` are disjoint, and one borrow ends before the next.
                 let at = |place: usize| unsafe { parts[place].part(row * width, width) };
                 added.copy_from_slice(at(x));
-                added.iter_mut().zip(&*at(y)).for_each(|(sum, y)| *sum += y);
+                let y = &*at(y);
+                with_simd!(isa, _s => added.iter_mut().zip(y).for_each(|(sum, y)| *sum += y));
                 at(sum).copy_from_slice(&added);
                 then(&added, &parts, row * width);
             }
@@ -145,28 +149,6 @@ impl CpuBackend {
             qkv,
         };
         attention.run(self.isa, &mut self.pool, &mut self.attention, out);
-        Ok(())
-    }
-
-    #[expect(unsafe_code, reason = "other threads may reach other pages")]
-    fn store(&mut self, place: &KvPlace, instruction: &Instruction, launch: &Launch<'_>) -> Result<()> {
-        if let Some(ahead) = self.ahead.as_mut().filter(|_| place.layer == 0) {
-            ahead.use_blocks(&launch.step.blocks);
-        }
-        let activations = self.buffers[launch.activations.0].floats_mut();
-        let views = Views::new(activations, launch.step, instruction)?;
-        // SAFETY: only blocks that the step fills are written; `pages.rs` says who keeps everybody else off them.
-        let mut kv = unsafe { launch.arena.pages.view() };
-        store_kv::store(
-            self.isa,
-            &mut self.pool,
-            self.kv_dtype,
-            views.input(0),
-            place,
-            launch.step,
-            launch.arena,
-            &mut kv,
-        );
         Ok(())
     }
 
@@ -221,15 +203,17 @@ impl CpuBackend {
             }
             (Op::AddRmsNorm { eps, .. }, Prepared::Vector(weight)) => {
                 let ([x, residual], [sum, out]) = (views.inputs()?, views.outputs()?);
-                Self::add_rows(pool, &mut views, weight.len(), [x, residual], sum, |added, parts, at| {
+                let width = weight.len();
+                Self::add_rows(isa, pool, &mut views, width, [x, residual], sum, |added, parts, at| {
                     // SAFETY: tasks have disjoint rows, and no other borrow of the slice is alive.
-                    let out = unsafe { parts[out].part(at, weight.len()) };
+                    let out = unsafe { parts[out].part(at, width) };
                     with_simd!(isa, s => rms_norm::cpu::row(s, added, weight, *eps as f32, out));
                 });
             }
             (Op::Add { .. }, _) => {
                 let ([x, y], [out]) = (views.inputs()?, views.outputs()?);
-                Self::add_rows(pool, &mut views, instruction.outputs[0].width, [x, y], out, |_, _, _| ());
+                let width = instruction.outputs[0].width;
+                Self::add_rows(isa, pool, &mut views, width, [x, y], out, |_, _, _| ());
             }
             (Op::SiluMul { .. }, _) => {
                 let width = instruction.outputs[0].width;
@@ -251,16 +235,10 @@ impl CpuBackend {
                     out.copy_from_slice(&x[token as usize * width..][..width]);
                 }
             }
-            (Op::Rope { num_heads, head_dim, dims, theta, style, .. }, factors) => {
+            (op @ Op::Rope { .. }, prepared) => {
+                let rope =
+                    rope_of(op, prepared).ok_or_else(|| Failure::internal("this op rotates nothing"))?;
                 let width = instruction.outputs[0].width;
-                let rope = Rope {
-                    num_heads: *num_heads as usize,
-                    head_dim: *head_dim as usize,
-                    dims: *dims as usize,
-                    theta: *theta,
-                    style: *style,
-                    factors: if let Prepared::Vector(factors) = factors { Some(factors) } else { None },
-                };
                 let angles = self.angles.of(&rope, &step.positions);
                 let out = views.copied_in_place()?;
                 let shared = Disjoint::new(out);
@@ -404,10 +382,16 @@ impl Backend for CpuBackend {
     }
 
     fn together(&self, instructions: &[Instruction]) -> usize {
+        if let Some(both) = rotated(instructions) {
+            return both.len();
+        }
         Gated::find(instructions, &self.prepared, &self.read_once).map_or(1, |gated| gated.len())
     }
 
     fn launch_together(&mut self, instructions: &[Instruction], launch: &mut Launch<'_>) -> Result<()> {
+        if let Some([rotation, store]) = rotated(instructions) {
+            return self.store(Some(rotation), store, launch);
+        }
         if let Some(gated) = Gated::find(instructions, &self.prepared, &self.read_once) {
             let buffer = self.buffers[launch.activations.0].floats_mut();
             gated.run(&mut self.pool, &mut self.linear, buffer, launch.step);
@@ -442,9 +426,7 @@ impl Backend for CpuBackend {
 
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {
         match &instruction.op {
-            Op::StoreKv { group, layer, num_heads, num_kv_heads, head_dim, .. } => {
-                self.store(&place(*group, *layer, *num_heads, *num_kv_heads, *head_dim), instruction, launch)
-            }
+            Op::StoreKv { .. } => self.store(None, instruction, launch),
             Op::Attention { group, layer, num_heads, num_kv_heads, head_dim, scale, window, .. } => {
                 let op = AttentionOp {
                     place: place(*group, *layer, *num_heads, *num_kv_heads, *head_dim),

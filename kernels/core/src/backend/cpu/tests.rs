@@ -338,6 +338,102 @@ fn attention_bits_of_rows_that_share_blocks_are_those_they_have_alone() {
 }
 
 impl Bench {
+    /// Rotates rows, in place or not, and stores them: both ops as one or one after the other. Answers the rotated rows and all pages.
+    #[expect(unsafe_code, reason = "reads pages")]
+    fn rotate_and_store(
+        &mut self,
+        step: &Step,
+        qkv: &[f32],
+        style: RopeStyle,
+        in_place: bool,
+        as_one: bool,
+    ) -> (Vec<u8>, Vec<u8>) {
+        let (num_heads, num_kv_heads, head_dim) = self.heads;
+        let bytes: Vec<u8> = qkv.iter().flat_map(|v| v.to_ne_bytes()).collect();
+        self.backend.upload(self.activations, 0, &bytes).unwrap();
+        let x = Operand { offset: 0, width: self.qkv_width(), rows: Rows::Tokens };
+        let out = if in_place { x } else { Operand { offset: bytes.len().next_multiple_of(64), ..x } };
+        let (label, dims) = (String::new(), head_dim - 2);
+        let rope = Op::Rope {
+            label: label.clone(),
+            x: 0,
+            num_heads: num_heads + num_kv_heads,
+            head_dim,
+            dims,
+            theta: 1e4,
+            style,
+            frequencies: None,
+            out: 1,
+        };
+        let store = Op::StoreKv { label, qkv: 1, group: 0, layer: 1, num_heads, num_kv_heads, head_dim };
+        let instructions = [(rope, vec![x], vec![out]), (store, vec![out], vec![])];
+        let instructions = instructions.map(|(op, inputs, outputs)| {
+            let prepared = self.backend.prepare(&op, &[]).expect("memory");
+            Instruction { op, inputs, outputs, prepared }
+        });
+        let mut launch = Launch {
+            step,
+            activations: self.activations,
+            arena: &self.arena,
+            seats: &mut Seats::new(4),
+            sampled: &mut Vec::new(),
+        };
+        if as_one {
+            assert_eq!(self.backend.together(&instructions), 2);
+            self.backend.run(&instructions, &mut launch).expect("run");
+        } else {
+            for one in &instructions {
+                self.backend.launch(one, &mut launch).expect("launched");
+            }
+        }
+        let mut rotated = vec![0; bytes.len()];
+        self.backend.download(self.activations, out.offset, &mut rotated).unwrap();
+        let pages = &self.arena.pages;
+        // SAFETY: nobody writes the pages now.
+        let pages: Vec<&[u8]> = (0..pages.num_pages()).map(|page| unsafe { pages.page(page) }).collect();
+        (rotated, pages.concat())
+    }
+}
+
+#[test]
+fn rows_are_rotated_and_stored_as_one_as_they_are_one_after_the_other() {
+    let mut random = Random(18);
+    for (heads, style) in [(9, 3, 64), (4, 4, 8), (3, 1, 72)].into_iter().zip([
+        RopeStyle::Interleaved,
+        RopeStyle::Halves,
+        RopeStyle::Interleaved,
+    ]) {
+        let mut wanted = Bench::kept(KvDType::Q16, "portable", 1, heads, 16);
+        let rows: [&[(usize, usize, usize)]; 3] =
+            [&[(0, 0, 150)], &[(1, 3, 20), (0, 150, 1), (2, 0, 45)], &[(1, 23, 1)]];
+        let width = wanted.qkv_width();
+        let inputs = rows.map(|rows| random.normals(rows.iter().map(|row| row.2).sum::<usize>() * width));
+        let wanted: Vec<_> = rows
+            .iter()
+            .zip(&inputs)
+            .map(|(rows, qkv)| {
+                let step = wanted.step(rows, &[]);
+                wanted.rotate_and_store(&step, qkv, style, false, false)
+            })
+            .collect();
+        for (isa, in_place, as_one) in isas()
+            .into_iter()
+            .flat_map(|isa| [(true, true), (false, true), (true, false)].map(|(a, b)| (isa, a, b)))
+        {
+            let mut bench = Bench::kept(KvDType::Q16, isa, 2, heads, 16);
+            for ((rows, qkv), wanted) in rows.iter().zip(&inputs).zip(&wanted) {
+                let step = bench.step(rows, &[]);
+                let got = bench.rotate_and_store(&step, qkv, style, in_place, as_one);
+                assert!(
+                    got == *wanted,
+                    "{isa} heads {heads:?} rows {rows:?} in place {in_place} as one {as_one}"
+                );
+            }
+        }
+    }
+}
+
+impl Bench {
     /// One sequence in chunks of the given sizes; the last size repeats. Each token's row of the output.
     fn attend_in_chunks(&mut self, qkv: &[f32], chunks: &[usize], window: usize) -> Vec<f32> {
         let width = self.qkv_width();

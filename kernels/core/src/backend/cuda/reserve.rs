@@ -10,7 +10,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::op::{Op, RopeStyle};
 use crate::ops::linear::blocks::Quantised;
-use crate::ops::rope::{Rope, angles};
+use crate::ops::rope::{Rope, frequencies};
 use crate::step::Limits;
 use cudarc::driver::CudaStream;
 use std::sync::Arc;
@@ -186,8 +186,10 @@ fn angle_table(rotation: &Rotation, positions: usize) -> Vec<u8> {
         factors: rotation.factors.as_deref(),
     };
     let mut bytes = Vec::with_capacity(positions * rotation.dims * FLOAT);
+    let frequencies = frequencies(&rope);
     for position in 0..positions {
-        let angles = angles(&rope, position as u32);
+        let angles: Vec<(f32, f32)> =
+            frequencies.iter().map(|frequency| frequency.sin_cos(position as u32)).collect();
         bytes.extend(angles.iter().flat_map(|(sine, _)| sine.to_le_bytes()));
         bytes.extend(angles.iter().flat_map(|(_, cosine)| cosine.to_le_bytes()));
     }

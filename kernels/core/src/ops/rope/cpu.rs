@@ -1,7 +1,7 @@
 //! Rotary embedding on the CPU. All layers of a step rotate by the same angles, so sines and cosines are kept for the
 //! step's positions.
 
-use super::{Rope, angles};
+use super::{Rope, frequencies};
 use crate::op::RopeStyle;
 
 /// Sines and cosines of the positions seen last.
@@ -19,11 +19,14 @@ impl Angles {
         let mut key = vec![rope.dims as u64, rope.theta.to_bits()];
         key.extend(rope.factors.unwrap_or_default().iter().map(|f| u64::from(f.to_bits())));
         if self.key != key || self.positions != positions {
+            let frequencies = frequencies(rope);
             self.table.clear();
-            for &position in positions {
-                let angles = angles(rope, position);
-                self.table.extend(angles.iter().map(|(sin, _)| sin));
-                self.table.extend(angles.iter().map(|(_, cos)| cos));
+            self.table.resize(positions.len() * rope.dims, 0.0);
+            for (&position, row) in positions.iter().zip(self.table.chunks_exact_mut(rope.dims)) {
+                let (sin, cos) = row.split_at_mut(rope.dims / 2);
+                for ((frequency, sin), cos) in frequencies.iter().zip(sin).zip(cos) {
+                    (*sin, *cos) = frequency.sin_cos(position);
+                }
             }
             self.key = key;
             self.positions.clear();

@@ -21,25 +21,39 @@ pub struct Rope<'a> {
     pub factors: Option<&'a [f32]>,
 }
 
-/// Sine and cosine of each pair's angle at a position: `position * theta^(-2i/dims) / factor_i`, in f64.
-pub fn angles(rope: &Rope<'_>, position: u32) -> Vec<(f32, f32)> {
-    (0..rope.dims / 2)
-        .map(|i| {
-            let frequency = rope.theta.powf(-2.0 * i as f64 / rope.dims as f64);
-            let factor = rope.factors.map_or(1.0, |factors| f64::from(factors[i]));
-            let (sin, cos) = (f64::from(position) * frequency / factor).sin_cos();
-            (sin as f32, cos as f32)
-        })
-        .collect()
+/// How fast a pair turns.
+#[derive(Clone, Copy, Debug)]
+pub struct Frequency {
+    /// `theta^(-2i/dims)` for pair i.
+    times: f64,
+    factor: f64,
+}
+
+impl Frequency {
+    /// Sine and cosine of the angle at a position: `position * theta^(-2i/dims) / factor_i`, in f64.
+    pub fn sin_cos(self, position: u32) -> (f32, f32) {
+        let (sin, cos) = (f64::from(position) * self.times / self.factor).sin_cos();
+        (sin as f32, cos as f32)
+    }
+}
+
+/// Those of all pairs.
+pub fn frequencies(rope: &Rope<'_>) -> Vec<Frequency> {
+    let frequency = |i: usize| Frequency {
+        times: rope.theta.powf(-2.0 * i as f64 / rope.dims as f64),
+        factor: rope.factors.map_or(1.0, |factors| f64::from(factors[i])),
+    };
+    (0..rope.dims / 2).map(frequency).collect()
 }
 
 /// Rotates the rows of `x`, `[positions.len(), width]`.
 pub fn reference(x: &[f32], positions: &[u32], width: usize, rope: &Rope<'_>, out: &mut [f32]) {
     out.copy_from_slice(x);
+    let frequencies = frequencies(rope);
     for (&position, row) in positions.iter().zip(out.chunks_exact_mut(width)) {
-        let angles = angles(rope, position);
+        let angles: Vec<(f32, f32)> = frequencies.iter().map(|one| one.sin_cos(position)).collect();
         for head in row.chunks_exact_mut(rope.head_dim).take(rope.num_heads) {
-            for (i, (sin, cos)) in angles.iter().enumerate() {
+            for (i, &(sin, cos)) in angles.iter().enumerate() {
                 let (a, b) = match rope.style {
                     RopeStyle::Interleaved => (2 * i, 2 * i + 1),
                     RopeStyle::Halves => (i, i + rope.dims / 2),

@@ -11,6 +11,7 @@ pub mod layout;
 mod plan;
 pub(crate) mod quantize;
 mod rows;
+mod state;
 
 use crate::arena::Arena;
 use crate::ops::store_kv::KvPlace;
@@ -21,7 +22,8 @@ use crate::step::Step;
 use format::{Bytes, Halves, KvFormat, Pairs, Scaled, Shorts};
 use layout::{KvDType, Parts, RUN, padded};
 use plan::{Cut, Plan, Task, splits};
-use rows::{Ahead, CHUNK, Chunk, Line, Row, Runs, State, attend, group, merge};
+use rows::{Ahead, CHUNK, Chunk, Line, PORTION, Row, Runs, Weights, attend, group};
+use state::{State, merge};
 
 /// Keys that one partial result covers.
 const SPLIT: usize = 256;
@@ -176,6 +178,23 @@ impl Attention<'_> {
         self.finish(s, to, token, kv_head, 0, &desk.total);
     }
 
+    /// Query heads of a token for a KV head.
+    #[inline(always)]
+    fn queries(&self, token: usize, kv_head: usize) -> &[f32] {
+        let width = self.heads_each() * self.place.head_dim;
+        &self.qkv[token * self.place.width() + kv_head * width..][..width]
+    }
+
+    /// Asks for the lines of a task's queries.
+    #[inline(always)]
+    fn ask_queries<S: Simd<RUN>>(&self, s: S, to: &Written<'_>, task: &Task) {
+        for &token in &to.plan.tokens[task.tokens.clone()] {
+            for line in self.queries(token, task.kv_head).chunks(size_of::<Line>() / size_of::<f32>()) {
+                s.prefetch(&line[0]);
+            }
+        }
+    }
+
     /// Queries of the task times the scale, in units of log2, and what each sees: `[token][query head]`.
     #[inline(always)]
     fn load_queries<S: Simd<RUN>, F: KvFormat<S>>(
@@ -189,23 +208,23 @@ impl Attention<'_> {
         let tokens = &to.plan.tokens[task.tokens.clone()];
         let words = dim / F::DIMS;
         let by = self.scale * std::f32::consts::LOG2_E;
-        desk.words.clear();
+        desk.words.resize(tokens.len() * each * words, 0);
         desk.rows.clear();
+        let mut rows = desk.words.chunks_exact_mut(words);
         for &token in tokens {
-            let from = &self.qkv[token * self.place.width() + task.kv_head * each * dim..][..each * dim];
             let seen = to.cut.seen(token);
-            for query in from.chunks_exact(dim) {
-                let packed = F::pack(s, query, by, &mut desk.words);
+            for (query, words) in self.queries(token, task.kv_head).chunks_exact(dim).zip(&mut rows) {
+                let packed = F::pack(s, query, by, words);
                 desk.rows.push(Row { packed, seen: seen.start as i32..seen.end as i32 });
             }
         }
         desk.queries.resize(desk.words.len(), 0);
         let group = group::<S>() * words;
         for (from, to) in desk.words.chunks(group).zip(desk.queries.chunks_mut(group)) {
-            let rows = from.len() / words;
+            let (rows, to) = (from.len() / words, to.as_chunks_mut::<PORTION>().0);
             for (row, from) in from.chunks_exact(words).enumerate() {
-                for (word, to) in from.iter().zip(to.chunks_exact_mut(rows)) {
-                    to[row] = *word;
+                for (portion, to) in from.as_chunks().0.iter().zip(to.chunks_exact_mut(rows)) {
+                    to[row] = *portion;
                 }
             }
         }
@@ -273,10 +292,15 @@ impl Attention<'_> {
     ) {
         let parts = self.dtype.parts(self.place.head_dim);
         let first_chunk = |task: &Task| self.places(task, task.first_chunk());
+        let mut weights = Weights::<F::Word>::default();
         self.ahead(&parts, tasks.first().map(first_chunk).as_ref()).ask_rest(s);
         for (i, task) in tasks.iter().enumerate() {
             self.load_queries::<S, F>(s, to, task, desk);
-            self.attend::<S, F>(s, &parts, task, tasks.get(i + 1).map(first_chunk), desk, to);
+            let next = tasks.get(i + 1);
+            if let Some(next) = next {
+                self.ask_queries(s, to, next);
+            }
+            self.attend::<S, F>(s, &parts, task, next.map(first_chunk), desk, &mut weights, to);
         }
     }
 
@@ -289,12 +313,12 @@ impl Attention<'_> {
         task: &Task,
         then: Option<Places>,
         desk: &mut Desk,
+        weights: &mut Weights<F::Word>,
         to: &Written<'_>,
     ) {
         let (dim, each) = (self.place.head_dim, self.heads_each());
         let tokens = &to.plan.tokens[task.tokens.clone()];
         let Desk { queries, rows, split: part, total, .. } = desk;
-        total.reset(rows.len(), dim);
         let mut places = self.places(task, task.first_chunk());
         for split in task.splits.clone() {
             part.reset(rows.len(), dim);
@@ -303,8 +327,13 @@ impl Attention<'_> {
                 let next = if task.keys(behind).is_empty() { then } else { Some(self.places(task, behind)) };
                 let here = self.runs::<S, F>(parts, &places);
                 let ahead = self.ahead(parts, next.as_ref());
-                attend::<S, F>(s, &Chunk { here, start: start as i32 }, ahead, queries, rows, dim, part);
+                let chunk = Chunk { here, start: start as i32 };
+                attend::<S, F>(s, &chunk, ahead, queries, rows, dim, part, weights);
                 places = next.unwrap_or(places);
+            }
+            if task.whole && split == task.splits.start {
+                std::mem::swap(part, total);
+                continue;
             }
             for (t, &token) in tokens.iter().enumerate() {
                 if !splits(&to.cut.seen(token)).contains(&split) {

@@ -15,8 +15,32 @@ pub(crate) const MOST_VALUE: f32 = 5792.0;
 const MOST_BYTE: f32 = 127.0;
 
 /// The largest magnitude, not finite where one is not.
-fn largest(numbers: &[f32]) -> f32 {
-    f32::from_bits(numbers.iter().fold(0, |most, x| most.max(x.abs().to_bits())))
+#[inline(always)]
+fn largest<S: Simd<WIDE>>(s: S, numbers: &[f32]) -> f32 {
+    let (blocks, rest) = numbers.as_chunks();
+    let mut most = 0;
+    for x in rest {
+        most = most.max(x.abs().to_bits());
+    }
+    for block in blocks {
+        most = most.max(s.magnitude(block));
+    }
+    f32::from_bits(most)
+}
+
+/// Numbers times `by` as pairs of 16 bits, the first in the lower half.
+#[inline(always)]
+fn round<S: Simd<WIDE>>(s: S, from: &[f32; 2 * WIDE], by: S::V, to: &mut [u32; WIDE]) {
+    let from = from.as_chunks().0;
+    s.store_shorts(to, s.mul(s.load(&from[0]), by), s.mul(s.load(&from[1]), by));
+}
+
+/// Numbers and zeros behind them.
+#[inline(always)]
+fn filled(numbers: &[f32]) -> [f32; 2 * WIDE] {
+    let mut all = [0.0; 2 * WIDE];
+    all[..numbers.len()].copy_from_slice(numbers);
+    all
 }
 
 /// What a number is multiplied by to be its integer: all are 0 where the scale is 0 or not finite.
@@ -39,26 +63,27 @@ pub(crate) fn key_scale<S: Simd<WIDE>>(s: S, key: &[f32]) -> f32 {
         last[..rest.len()].copy_from_slice(rest);
         squares = s.fma(s.load(&last), s.load(&last), squares);
     }
-    let most = largest(key);
+    let most = largest(s, key);
     if most < LEAST { 0.0 } else { (s.sum(squares).sqrt() / MOST_NORM).max(most / MOST_SHORT) }
 }
 
 /// The scale of a value as integers of 16 bits.
 #[inline(always)]
-pub(crate) fn value_scale(value: &[f32]) -> f32 {
-    largest(value) / MOST_VALUE
+pub(crate) fn value_scale<S: Simd<WIDE>>(s: S, value: &[f32]) -> f32 {
+    largest(s, value) / MOST_VALUE
 }
 
 /// Numbers as bytes of -127 to 127 times the answer; all 0 where the largest is 0 or not finite.
 #[inline(always)]
 pub(crate) fn bytes<S: Simd<WIDE>>(s: S, from: &[f32], to: &mut [i8]) -> f32 {
-    let scale = largest(from) / MOST_BYTE;
+    let scale = largest(s, from) / MOST_BYTE;
     let by = s.splat(times(scale));
     for (from, to) in from.chunks(2 * WIDE).zip(to.chunks_mut(2 * WIDE)) {
-        let (mut numbers, mut words) = ([0.0; 2 * WIDE], [0; WIDE]);
-        numbers[..from.len()].copy_from_slice(from);
-        let numbers = numbers.as_chunks().0;
-        s.store_shorts(&mut words, s.mul(s.load(&numbers[0]), by), s.mul(s.load(&numbers[1]), by));
+        let mut words = [0; WIDE];
+        match from.as_array() {
+            Some(from) => round(s, from, by, &mut words),
+            None => round(s, &filled(from), by, &mut words),
+        }
         for (word, to) in words.into_iter().zip(to.as_chunks_mut().0) {
             *to = [word as i8, (word >> 16) as i8];
         }
@@ -69,18 +94,15 @@ pub(crate) fn bytes<S: Simd<WIDE>>(s: S, from: &[f32], to: &mut [i8]) -> f32 {
 /// Numbers times `by` as pairs of 16 bits, the first in the lower half; an even number of them.
 #[inline(always)]
 pub(crate) fn shorts<S: Simd<WIDE>>(s: S, from: &[f32], by: f32, to: &mut [u32]) {
-    for (from, to) in from.chunks(2 * WIDE).zip(to.chunks_mut(WIDE)) {
-        let mut numbers = [0.0; 2 * WIDE];
-        numbers[..from.len()].copy_from_slice(from);
-        let (numbers, by) = (numbers.as_chunks().0, s.splat(by));
-        let [low, high] = [s.mul(s.load(&numbers[0]), by), s.mul(s.load(&numbers[1]), by)];
-        if let Some(to) = to.first_chunk_mut() {
-            s.store_shorts(to, low, high);
-        } else {
-            let mut words = [0; WIDE];
-            s.store_shorts(&mut words, low, high);
-            to.copy_from_slice(&words[..to.len()]);
-        }
+    let by = s.splat(by);
+    let ((from, rest), (to, last)) = (from.as_chunks(), to.as_chunks_mut());
+    for (from, to) in from.iter().zip(to) {
+        round(s, from, by, to);
+    }
+    if !rest.is_empty() {
+        let mut words = [0; WIDE];
+        round(s, &filled(rest), by, &mut words);
+        last.copy_from_slice(&words[..last.len()]);
     }
 }
 
@@ -139,15 +161,24 @@ mod tests {
         for isa in Isa::all() {
             for value in vectors(&mut random, 72) {
                 let mut words = vec![0; 36];
-                with_wide_simd!(isa, s => shorts(s, &value, times(value_scale(&value)), &mut words));
+                with_wide_simd!(isa, s => shorts(s, &value, times(value_scale(s, &value)), &mut words));
                 assert_eq!(integers(&words).into_iter().map(i64::abs).max(), Some(MOST_VALUE as i64));
             }
         }
         for tiny in [0.0, 1e-17, 1e-30] {
             assert_eq!(with_wide_simd!(Isa::Portable, s => key_scale(s, &[tiny; 72])), 0.0);
         }
-        assert_eq!(times(value_scale(&[0.0; 8])), 0.0);
-        assert_eq!(times(value_scale(&[1.0, f32::INFINITY])), 0.0);
-        assert!(!value_scale(&[1.0, f32::NAN]).is_finite());
+        for isa in Isa::all() {
+            for dim in [8, 64, 72] {
+                let with = |last: f32| {
+                    let mut value = vec![1.0; dim];
+                    value[dim - 1] = last;
+                    with_wide_simd!(isa, s => value_scale(s, &value))
+                };
+                assert_eq!(times(with_wide_simd!(isa, s => value_scale(s, &vec![0.0; dim]))), 0.0);
+                assert_eq!(times(with(f32::INFINITY)), 0.0);
+                assert!(!with(f32::NAN).is_finite() && !with(-f32::NAN).is_finite());
+            }
+        }
     }
 }

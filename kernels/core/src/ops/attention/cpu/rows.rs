@@ -1,10 +1,11 @@
-//! What is done to rows of queries and to their running softmax. Everything inlines into one function a task.
+//! What is done to rows of queries. Everything inlines into one function a task.
 
 use std::ops::Range;
 
 use super::format::{KvFormat, Packed, Scales, Units, Vectors};
-use super::layout::{RUN, padded};
-use crate::simd::{Simd, exp2};
+use super::layout::RUN;
+use super::state::{Lanes, State, columns};
+use crate::simd::Simd;
 
 /// Keys between two updates of the running maximum.
 pub(super) const CHUNK: usize = 64;
@@ -13,75 +14,11 @@ const HALF: usize = CHUNK / RUN / 2;
 /// Rows that are computed side by side.
 const GROUP: usize = 6;
 /// Words of a query in a turn of the loop over them.
-const PORTION: usize = 2;
+pub(super) const PORTION: usize = 2;
 
 /// [`GROUP`] where there are registers for it.
 pub(super) const fn group<S: Simd<RUN>>() -> usize {
     if S::REGISTERS >= 8 { GROUP } else { 1 }
-}
-
-/// Lanes of f32 in a cache line of their own.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-pub(super) struct Lanes(pub(super) [f32; RUN]);
-
-/// Vectors of a row of sums.
-pub(super) fn columns(dim: usize) -> usize {
-    padded(dim) / RUN
-}
-
-/// Running softmax of some rows: `out / sum(sums)` is the result.
-#[derive(Default)]
-pub(super) struct State {
-    pub(super) most: Vec<f32>,
-    pub(super) sums: Vec<Lanes>,
-    /// `[row][columns(dim)]`.
-    pub(super) out: Vec<Lanes>,
-}
-
-impl State {
-    /// No key seen yet.
-    pub(super) fn reset(&mut self, rows: usize, dim: usize) {
-        self.most.clear();
-        self.most.resize(rows, f32::NEG_INFINITY);
-        self.sums.clear();
-        self.sums.resize(rows, Lanes([0.0; RUN]));
-        self.out.clear();
-        self.out.resize(rows * columns(dim), Lanes([0.0; RUN]));
-    }
-
-    /// Writes the result of a row.
-    #[inline(always)]
-    pub(super) fn finish<S: Simd<RUN>>(&self, s: S, row: usize, out: &mut [f32]) {
-        let by = 1.0 / s.sum(s.load(&self.sums[row].0));
-        let row = &self.out[row * columns(out.len())..];
-        for (out, value) in out.iter_mut().zip(row.iter().flat_map(|lanes| &lanes.0)) {
-            *out = value * by;
-        }
-    }
-
-    /// Copies rows to `[row][maximum, sums, out]`.
-    pub(super) fn save(&self, dim: usize, rows: Range<usize>, to: &mut [f32]) {
-        for (r, to) in rows.zip(to.chunks_exact_mut(1 + RUN + padded(dim))) {
-            to[0] = self.most[r];
-            let lanes = std::iter::once(&self.sums[r]).chain(&self.out[r * columns(dim)..]);
-            for (to, lanes) in to[1..].as_chunks_mut().0.iter_mut().zip(lanes) {
-                *to = lanes.0;
-            }
-        }
-    }
-
-    /// Takes back what [`Self::save`] has written.
-    pub(super) fn restore(&mut self, dim: usize, rows: usize, from: &[f32]) {
-        self.reset(rows, dim);
-        for (r, from) in from.chunks_exact(1 + RUN + padded(dim)).enumerate() {
-            self.most[r] = from[0];
-            let lanes = std::iter::once(&mut self.sums[r]).chain(&mut self.out[r * columns(dim)..]);
-            for (from, lanes) in from[1..].as_chunks().0.iter().zip(lanes) {
-                lanes.0 = *from;
-            }
-        }
-    }
 }
 
 /// The runs of a chunk; where one has no key to see it is one of the others again.
@@ -155,12 +92,18 @@ pub(super) struct Chunk<'a, K, V> {
 }
 
 impl<K, V> Chunk<'_, K, V> {
-    /// Keys that some of these rows see, counted inside the chunk.
-    fn seen_by(&self, rows: &[Row]) -> Range<usize> {
-        let seen = rows.iter().map(|row| row.seen.clone());
-        let seen = seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0);
+    /// Keys that a row sees, counted inside the chunk.
+    #[inline(always)]
+    fn seen(&self, row: &Row) -> Range<usize> {
         let inside = |position: i32| (position - self.start).clamp(0, CHUNK as i32) as usize;
-        inside(seen.start)..inside(seen.end)
+        inside(row.seen.start)..inside(row.seen.end)
+    }
+
+    /// Keys that some of these rows see, counted inside the chunk.
+    #[inline(always)]
+    fn seen_by(&self, rows: &[Row]) -> Range<usize> {
+        let seen = rows.iter().map(|row| self.seen(row));
+        seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
     }
 }
 
@@ -172,8 +115,17 @@ pub(super) struct Row {
     pub(super) seen: Range<i32>,
 }
 
+/// Weights of a chunk as words, for the rows of a group.
+pub(super) struct Weights<W>([[W; CHUNK]; GROUP]);
+
+impl<W: Copy + Default> Default for Weights<W> {
+    fn default() -> Self {
+        Self([[W::default(); CHUNK]; GROUP])
+    }
+}
+
 /// Takes a chunk into the running softmax of all rows and asks for what is `ahead`. `queries` are words, of each [`group`] of
-/// rows (the last may be smaller) `[word][row]`.
+/// rows (the last may be smaller) `[portion][row][word of it]`.
 #[inline(always)]
 pub(super) fn attend<S: Simd<RUN>, F: KvFormat<S>>(
     s: S,
@@ -183,6 +135,7 @@ pub(super) fn attend<S: Simd<RUN>, F: KvFormat<S>>(
     rows: &[Row],
     dim: usize,
     state: &mut State,
+    Weights(weights): &mut Weights<F::Word>,
 ) {
     let group = group::<S>();
     let groups = queries
@@ -191,21 +144,28 @@ pub(super) fn attend<S: Simd<RUN>, F: KvFormat<S>>(
         .zip(state.most.chunks_mut(group))
         .zip(state.sums.chunks_mut(group))
         .zip(state.out.chunks_mut(group * columns(dim)));
+    let units = F::units(s, scales_of(s, &chunk.here.value_scales));
     for ((((queries, rows), most), sums), out) in groups {
         if chunk.seen_by(rows).is_empty() {
             continue;
         }
-        let ahead = &mut ahead;
+        macro_rules! attend {
+            ($r:literal) => {
+                attend_group::<S, F, $r>(
+                    s, chunk, &mut ahead, queries, rows, &units, most, sums, out, weights,
+                )
+            };
+        }
         if S::REGISTERS < 8 {
-            attend_group::<S, F, 1>(s, chunk, ahead, queries, rows, most, sums, out);
+            attend!(1);
         } else {
             match rows.len() {
-                1 => attend_group::<S, F, 1>(s, chunk, ahead, queries, rows, most, sums, out),
-                2 => attend_group::<S, F, 2>(s, chunk, ahead, queries, rows, most, sums, out),
-                3 => attend_group::<S, F, 3>(s, chunk, ahead, queries, rows, most, sums, out),
-                4 => attend_group::<S, F, 4>(s, chunk, ahead, queries, rows, most, sums, out),
-                5 => attend_group::<S, F, 5>(s, chunk, ahead, queries, rows, most, sums, out),
-                _ => attend_group::<S, F, 6>(s, chunk, ahead, queries, rows, most, sums, out),
+                1 => attend!(1),
+                2 => attend!(2),
+                3 => attend!(3),
+                4 => attend!(4),
+                5 => attend!(5),
+                _ => attend!(6),
             }
         }
         ahead.ask_rest(s);
@@ -219,13 +179,20 @@ fn attend_group<S: Simd<RUN>, F: KvFormat<S>, const R: usize>(
     ahead: &mut Ahead<'_>,
     queries: &[u32],
     rows: &[Row],
+    units: &Units<S::V>,
     most: &mut [f32],
     sums: &mut [Lanes],
     out: &mut [Lanes],
+    weights: &mut [[F::Word; CHUNK]; GROUP],
 ) {
+    let (Some(rows), Some(most), Some(sums), Some(weights)) =
+        (rows.first_chunk(), most.first_chunk_mut(), sums.first_chunk_mut(), weights.first_chunk_mut())
+    else {
+        return;
+    };
     let keys = chunk.seen_by(rows);
     let runs = keys.start / RUN..keys.end.div_ceil(RUN);
-    let mut scores = [[Lanes([0.0; RUN]); CHUNK / RUN]; R];
+    let mut scores = [[s.splat(0.0); CHUNK / RUN]; R];
     if S::REGISTERS < 32 {
         for run in runs {
             score::<S, F, R, 1>(s, chunk, ahead, run, queries, rows, &mut scores);
@@ -238,42 +205,33 @@ fn attend_group<S: Simd<RUN>, F: KvFormat<S>, const R: usize>(
     } else {
         score::<S, F, R, { CHUNK / RUN }>(s, chunk, ahead, 0, queries, rows, &mut scores);
     }
-    let columns = out.len() / R;
-    let units = F::units(s, scales_of(s, &chunk.here.value_scales));
-    let mut weights = [[F::Word::default(); CHUNK]; R];
-    let mut turns = [Turn { old: s.splat(1.0), new: s.splat(0.0) }; R];
-    for r in 0..R {
-        let seen = rows[r].seen.start - chunk.start..rows[r].seen.end - chunk.start;
-        let end = CHUNK as i32;
-        let (most, sums, weights) = (&mut most[r], &mut sums[r], &mut weights[r]);
-        if seen.start <= 0 && seen.end >= end {
-            turns[r] = soften::<S, F, true>(s, &scores[r], &seen, &units, most, sums, weights);
-        } else if seen.start < seen.end.min(end) && seen.end > 0 {
-            let mut scales = scales_of(s, &chunk.here.value_scales);
-            for (scales, first) in scales.iter_mut().zip((0..).step_by(RUN)) {
-                *scales = s.select(s.lanes(seen.start - first, seen.end - first), *scales, s.splat(0.0));
-            }
-            let units = F::units(s, scales);
-            turns[r] = soften::<S, F, false>(s, &scores[r], &seen, &units, most, sums, weights);
-        }
+    let mut all = true;
+    for row in rows {
+        all &= chunk.seen(row) == (0..CHUNK);
     }
+    let turns = if all {
+        soften::<S, F, R, true>(s, chunk, rows, units, &mut scores, most, sums, weights)
+    } else {
+        soften::<S, F, R, false>(s, chunk, rows, units, &mut scores, most, sums, weights)
+    };
+    let columns = out.len() / R;
     let mut first = 0;
     while first < columns {
         first += if S::REGISTERS >= 32 && columns - first >= 4 {
-            weigh::<S, F, R, 4>(s, chunk, ahead, &keys, &weights, &turns, first, out)
+            weigh::<S, F, R, 4>(s, chunk, ahead, &keys, weights, &turns, first, out)
         } else if R <= 3 && columns - first >= 2 {
-            weigh::<S, F, R, 2>(s, chunk, ahead, &keys, &weights, &turns, first, out)
+            weigh::<S, F, R, 2>(s, chunk, ahead, &keys, weights, &turns, first, out)
         } else {
-            weigh::<S, F, R, 1>(s, chunk, ahead, &keys, &weights, &turns, first, out)
+            weigh::<S, F, R, 1>(s, chunk, ahead, &keys, weights, &turns, first, out)
         };
     }
 }
 
 /// How a chunk is taken into the sums of a row: they times `old`, and the chunk's times `new`.
 #[derive(Clone, Copy)]
-struct Turn<V> {
-    old: V,
-    new: V,
+struct Turn {
+    old: f32,
+    new: f32,
 }
 
 #[inline(always)]
@@ -285,6 +243,16 @@ fn scales_of<S: Simd<RUN>>(s: S, scales: &Scales<'_>) -> Vectors<S::V> {
     v
 }
 
+/// Numbers of the keys that are `seen`, and `other` for the rest of a chunk.
+#[inline(always)]
+fn masked<S: Simd<RUN>>(s: S, mut numbers: Vectors<S::V>, seen: &Range<usize>, other: f32) -> Vectors<S::V> {
+    for (numbers, first) in numbers.iter_mut().zip((0..).step_by(RUN)) {
+        let lanes = s.lanes(seen.start as i32 - first, seen.end as i32 - first);
+        *numbers = s.select(lanes, *numbers, s.splat(other));
+    }
+    numbers
+}
+
 // Loops, not `array::from_fn`, from here on: a closure that is not inlined loses the instruction set.
 /// Scores of the keys of `T` runs from `first` on.
 #[inline(always)]
@@ -294,10 +262,10 @@ fn score<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const T: usize>(
     ahead: &mut Ahead<'_>,
     first: usize,
     queries: &[u32],
-    rows: &[Row],
-    scores: &mut [[Lanes; CHUNK / RUN]; R],
+    rows: &[Row; R],
+    scores: &mut [Vectors<S::V>; R],
 ) {
-    let queries = queries.as_chunks::<R>().0.as_chunks::<PORTION>().0;
+    let queries = queries.as_chunks::<PORTION>().0.as_chunks::<R>().0;
     let mut keys: [&[[[F::Key; RUN]; PORTION]]; T] = [&[]; T];
     for (keys, run) in keys.iter_mut().zip(&chunk.here.keys[first..]) {
         *keys = &run.as_chunks().0.as_chunks().0[..queries.len()];
@@ -315,7 +283,7 @@ fn score<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const T: usize>(
                 k[t] = F::load_keys(s, &keys[t][i][d]);
             }
             for r in 0..R {
-                let q = F::splat_query(s, queries[i][d][r]);
+                let q = F::splat_query(s, queries[i][r][d]);
                 for t in 0..T {
                     sums[r][t] = F::dot_keys(s, k[t], q, sums[r][t]);
                 }
@@ -325,48 +293,66 @@ fn score<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const T: usize>(
     for r in 0..R {
         for t in 0..T {
             let scales = chunk.here.key_scales[first + t];
-            s.store(&mut scores[r][first + t].0, F::scores(s, sums[r][t], rows[r].packed, scales));
+            scores[r][first + t] = F::scores(s, sums[r][t], rows[r].packed, scales);
         }
     }
 }
 
-/// Turns a row's scores of a chunk into weights, of which the largest is 1, and adds them to the row's. Some keys are `seen`, all
-/// with `ALL`; the others weigh nothing, whatever their scores are.
+/// Turns scores of a chunk into weights, of which the largest of a row is 1, and adds them to the row's. Some keys are seen, all by
+/// all rows with `ALL`; the others weigh nothing, whatever their scores are. `units` are those of all keys.
 #[inline(always)]
-fn soften<S: Simd<RUN>, F: KvFormat<S>, const ALL: bool>(
+fn soften<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const ALL: bool>(
     s: S,
-    scores: &[Lanes; CHUNK / RUN],
-    seen: &Range<i32>,
+    chunk: &Chunk<'_, F::Key, F::Value>,
+    rows: &[Row; R],
     units: &Units<S::V>,
-    most: &mut f32,
-    sums: &mut Lanes,
-    weights: &mut [F::Word; CHUNK],
-) -> Turn<S::V> {
-    let mut v: Vectors<S::V> = [s.splat(0.0); CHUNK / RUN];
-    for i in 0..v.len() {
-        v[i] = s.load(&scores[i].0);
+    scores: &mut [Vectors<S::V>; R],
+    most: &mut [f32; R],
+    sums: &mut [Lanes; R],
+    weights: &mut [[F::Word; CHUNK]; R],
+) -> [Turn; R] {
+    let (mut before, mut here) = ([0.0; RUN], [0.0; RUN]);
+    for r in 0..R {
         if !ALL {
-            let first = (i * RUN) as i32;
-            v[i] = s.select(s.lanes(seen.start - first, seen.end - first), v[i], s.splat(f32::NEG_INFINITY));
+            scores[r] = masked(s, scores[r], &chunk.seen(&rows[r]), f32::NEG_INFINITY);
         }
+        let v = &scores[r];
+        before[r] = most[r];
+        here[r] = s.largest(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
     }
-    let chunk_most = s.largest(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
-    let base = s.splat(chunk_most);
-    for (v, first) in v.iter_mut().zip((0..).step_by(RUN)) {
-        *v = F::exp2(s, s.sub(*v, base));
+    // What the smaller of both maxima is of the larger one, of all rows at once.
+    let difference = s.sub(s.load(&here), s.load(&before));
+    let mut by = [0.0; RUN];
+    s.store(&mut by, F::exp2(s, s.min(difference, s.sub(s.splat(0.0), difference))));
+    let mut turns = [Turn { old: 1.0, new: 0.0 }; R];
+    let mut units = *units;
+    for r in 0..R {
+        let seen = chunk.seen(&rows[r]);
         if !ALL {
-            *v = s.select(s.lanes(seen.start - first, seen.end - first), *v, s.splat(0.0));
+            if seen.is_empty() {
+                weights[r] = [F::Word::default(); CHUNK];
+                continue;
+            }
+            if r == 0 || seen != chunk.seen(&rows[r - 1]) {
+                units = F::units(s, masked(s, scales_of(s, &chunk.here.value_scales), &seen, 0.0));
+            }
         }
+        let mut v = scores[r];
+        for v in &mut v {
+            *v = F::exp2(s, s.sub(*v, s.splat(here[r])));
+        }
+        if !ALL {
+            v = masked(s, v, &seen, 0.0);
+        }
+        let larger = here[r] > before[r];
+        let (old, new) = if larger { (by[r], 1.0) } else { (1.0, by[r]) };
+        most[r] = if larger { here[r] } else { before[r] };
+        let sum = F::keep(s, &v, &units, &mut weights[r]);
+        let sum = s.fma(sum, s.splat(new), s.mul(s.load(&sums[r].0), s.splat(old)));
+        s.store(&mut sums[r].0, sum);
+        turns[r] = Turn { old, new: new * units.unit };
     }
-    // One of both stays as it is.
-    let by = F::exp2(s, s.splat(-(chunk_most - *most).abs()));
-    let one = s.splat(1.0);
-    let (old, new) = if chunk_most > *most { (by, one) } else { (one, by) };
-    *most = if chunk_most > *most { chunk_most } else { *most };
-    let sum = F::keep(s, &v, units, weights);
-    let sum = s.fma(sum, new, s.mul(s.load(&sums.0), old));
-    s.store(&mut sums.0, sum);
-    Turn { old, new: s.mul(new, s.splat(units.unit)) }
+    turns
 }
 
 /// Takes `weights[r] · values` of the chunk's keys, ascending, into `out[r]`: `C` columns from `first` on. Answers `C`.
@@ -377,43 +363,44 @@ fn weigh<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const C: usize>(
     ahead: &mut Ahead<'_>,
     keys: &Range<usize>,
     weights: &[[F::Word; CHUNK]; R],
-    turns: &[Turn<S::V>; R],
+    turns: &[Turn; R],
     first: usize,
     out: &mut [Lanes],
 ) -> usize {
     let columns = out.len() / R;
     let mut sums = [[F::start(s, Packed::default()); C]; R];
     let lines = ahead.part(2 * CHUNK / F::TOKENS);
-    for run in keys.start / RUN..keys.end.div_ceil(RUN) {
-        let count = RUN.min(keys.end - run * RUN);
-        let at = run * RUN / F::TOKENS;
-        let values: &[[F::Value; RUN]] = chunk.here.values[run].as_chunks().0;
-        for i in 0..count / F::TOKENS {
-            ahead.ask(s, lines);
-            let Some(values) = values[i * columns + first..].first_chunk::<C>() else { break };
-            let mut v = [F::splat_query(s, 0); C];
-            for c in 0..C {
-                v[c] = F::load_values(s, &values[c]);
-            }
-            add_weighed::<S, F, R, C>(s, &v, weights, at + i, &mut sums);
+    let values = |word: usize| {
+        let each = RUN / F::TOKENS;
+        let run: &[[F::Value; RUN]] = chunk.here.values[word / each].as_chunks().0;
+        &run[word % each * columns + first..][..C]
+    };
+    // One loop with one way out: of several the compiler keeps the sums in memory.
+    for word in keys.start / RUN * (RUN / F::TOKENS)..keys.end / F::TOKENS {
+        ahead.ask(s, lines);
+        let values = values(word);
+        let mut v = [F::splat_query(s, 0); C];
+        for c in 0..C {
+            v[c] = F::load_values(s, &values[c]);
         }
-        let last = count / F::TOKENS;
-        if !count.is_multiple_of(F::TOKENS)
-            && let Some(values) = values[last * columns + first..].first_chunk::<C>()
-        {
-            // The neighbours of the last key are what others left there.
-            let mut v = [F::splat_query(s, 0); C];
-            for c in 0..C {
-                v[c] = F::load_first_values(s, &values[c]);
-            }
-            add_weighed::<S, F, R, C>(s, &v, weights, at + last, &mut sums);
+        add_weighed::<S, F, R, C>(s, &v, weights, word, &mut sums);
+    }
+    if !keys.end.is_multiple_of(F::TOKENS) {
+        // The neighbours of the last key are what others left there.
+        let word = keys.end / F::TOKENS;
+        let values = values(word);
+        let mut v = [F::splat_query(s, 0); C];
+        for c in 0..C {
+            v[c] = F::load_first_values(s, &values[c]);
         }
+        add_weighed::<S, F, R, C>(s, &v, weights, word, &mut sums);
     }
     for r in 0..R {
         for c in 0..C {
             let out = &mut out[r * columns + first + c].0;
             let Turn { old, new } = turns[r];
-            s.store(out, s.fma(F::floats(s, sums[r][c]), new, s.mul(s.load(out), old)));
+            let old = s.mul(s.load(out), s.splat(old));
+            s.store(out, s.fma(F::floats(s, sums[r][c]), s.splat(new), old));
         }
     }
     C
@@ -431,31 +418,6 @@ fn add_weighed<S: Simd<RUN>, F: KvFormat<S>, const R: usize, const C: usize>(
         let weight = F::splat_weight(s, weights[r][at]);
         for c in 0..C {
             sums[r][c] = F::dot_values(s, values[c], weight, sums[r][c]);
-        }
-    }
-}
-
-/// Adds some rows of a split to the total of the splits before it.
-#[inline(always)]
-pub(super) fn merge<S: Simd<RUN>>(s: S, dim: usize, total: &mut State, split: &State, rows: Range<usize>) {
-    let columns = columns(dim);
-    for r in rows {
-        let (out, other) = (&mut total.out[r * columns..][..columns], &split.out[r * columns..][..columns]);
-        if total.most[r] == f32::NEG_INFINITY {
-            total.most[r] = split.most[r];
-            total.sums[r] = split.sums[r];
-            out.copy_from_slice(other);
-            continue;
-        }
-        let most = if split.most[r] > total.most[r] { split.most[r] } else { total.most[r] };
-        let old = exp2(s, s.splat(total.most[r] - most));
-        let new = exp2(s, s.splat(split.most[r] - most));
-        let new = if split.most[r] == f32::NEG_INFINITY { s.splat(0.0) } else { new };
-        total.most[r] = most;
-        let sums = s.fma(s.load(&split.sums[r].0), new, s.mul(s.load(&total.sums[r].0), old));
-        s.store(&mut total.sums[r].0, sums);
-        for (Lanes(out), Lanes(other)) in out.iter_mut().zip(other) {
-            s.store(out, s.fma(s.load(other), new, s.mul(s.load(out), old)));
         }
     }
 }

@@ -23,11 +23,13 @@ impl<S: Simd<RUN>> Integers<S> for Bytes {
         s.load_bytes(from)
     }
     #[inline(always)]
-    fn pack(s: S, query: &[f32], by: f32, to: &mut Vec<u32>) -> Packed {
+    fn pack(s: S, query: &[f32], by: f32, to: &mut [u32]) -> Packed {
         let mut bytes = [0; MOST_HEAD_DIM];
         let bytes = &mut bytes[..query.len()];
         let scale = quantize::bytes(s, query, bytes);
-        to.extend(bytes.as_chunks().0.iter().map(|quad| u32::from_le_bytes(quad.map(|byte| byte as u8))));
+        for (quad, to) in bytes.as_chunks().0.iter().zip(to) {
+            *to = u32::from_le_bytes(quad.map(|byte| byte as u8));
+        }
         Packed { scale: scale * by, sum: bytes.iter().map(|&byte| i32::from(byte)).sum() }
     }
     #[inline(always)]

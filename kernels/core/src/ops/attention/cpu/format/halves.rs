@@ -30,8 +30,10 @@ impl<S: Simd<RUN>> KvFormat<S> for Halves {
         s.load_half(from)
     }
     #[inline(always)]
-    fn pack(_: S, query: &[f32], by: f32, to: &mut Vec<u32>) -> Packed {
-        to.extend(query.iter().map(|q| (q * by).to_bits()));
+    fn pack(_: S, query: &[f32], by: f32, to: &mut [u32]) -> Packed {
+        for (query, to) in query.iter().zip(to) {
+            *to = (query * by).to_bits();
+        }
         Packed::default()
     }
     #[inline(always)]

@@ -20,7 +20,7 @@ pub(in super::super) trait Integers<S: Simd<RUN>> {
     type Value: Plain;
 
     fn load_values(s: S, from: &[Self::Value; RUN]) -> S::Words;
-    fn pack(s: S, query: &[f32], by: f32, to: &mut Vec<u32>) -> Packed;
+    fn pack(s: S, query: &[f32], by: f32, to: &mut [u32]) -> Packed;
     /// What scores are too large by, with the sign turned.
     fn start(query: Packed) -> i32;
     fn dot_keys(s: S, keys: S::Words, query: S::Words, sum: S::Words) -> S::Words;
@@ -52,7 +52,7 @@ impl<S: Simd<RUN>, I: Integers<S>> KvFormat<S> for Scaled<I> {
         I::load_values(s, from)
     }
     #[inline(always)]
-    fn pack(s: S, query: &[f32], by: f32, to: &mut Vec<u32>) -> Packed {
+    fn pack(s: S, query: &[f32], by: f32, to: &mut [u32]) -> Packed {
         I::pack(s, query, by, to)
     }
     #[inline(always)]

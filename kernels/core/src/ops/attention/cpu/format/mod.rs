@@ -72,8 +72,8 @@ pub(super) trait KvFormat<S: Simd<RUN>> {
     /// As [`Self::load_values`], of which only the first token of each lane counts.
     fn load_first_values(s: S, from: &[Self::Value; RUN]) -> Self::Vector;
 
-    /// A query times `by`, as words at the end of `to`; its length is a multiple of 8.
-    fn pack(s: S, query: &[f32], by: f32, to: &mut Vec<u32>) -> Packed;
+    /// A query times `by`, as words; its length is a multiple of 8.
+    fn pack(s: S, query: &[f32], by: f32, to: &mut [u32]) -> Packed;
     /// All lanes this word of a query.
     fn splat_query(s: S, word: u32) -> Self::Vector;
     /// The sum that scores begin with; 0 for none, as sums of values do.

@@ -33,14 +33,14 @@ impl<S: Simd<RUN>> KvFormat<S> for Pairs {
         s.load_firsts(from)
     }
     #[inline(always)]
-    fn pack(s: S, query: &[f32], by: f32, to: &mut Vec<u32>) -> Packed {
+    fn pack(s: S, query: &[f32], by: f32, to: &mut [u32]) -> Packed {
         let by = s.splat(by);
-        for query in query.chunks(2 * RUN) {
+        for (query, to) in query.chunks(2 * RUN).zip(to.chunks_mut(RUN)) {
             let (mut numbers, mut words) = ([0.0; 2 * RUN], [0; RUN]);
             numbers[..query.len()].copy_from_slice(query);
             let numbers = numbers.as_chunks().0;
             s.store_pairs(&mut words, s.mul(s.load(&numbers[0]), by), s.mul(s.load(&numbers[1]), by));
-            to.extend(&words[..query.len() / 2]);
+            to.copy_from_slice(&words[..to.len()]);
         }
         Packed::default()
     }

@@ -2,7 +2,7 @@
 
 use super::Packed;
 use super::integers::Integers;
-use crate::ops::attention::cpu::layout::{MOST_HEAD_DIM, RUN};
+use crate::ops::attention::cpu::layout::RUN;
 use crate::ops::attention::cpu::quantize::{MOST_VALUE, key_scale, shorts, times};
 use crate::ops::attention::cpu::rows::CHUNK;
 use crate::simd::Simd;
@@ -23,12 +23,9 @@ impl<S: Simd<RUN>> Integers<S> for Shorts {
         s.load_words(from)
     }
     #[inline(always)]
-    fn pack(s: S, query: &[f32], by: f32, to: &mut Vec<u32>) -> Packed {
-        let mut words = [0; MOST_HEAD_DIM / 2];
-        let words = &mut words[..query.len() / 2];
+    fn pack(s: S, query: &[f32], by: f32, to: &mut [u32]) -> Packed {
         let scale = key_scale(s, query);
-        shorts(s, query, times(scale), words);
-        to.extend_from_slice(words);
+        shorts(s, query, times(scale), to);
         Packed { scale: scale * by, sum: 0 }
     }
     #[inline(always)]
