@@ -1,7 +1,8 @@
-//! Times the cpu backend on a model of the default model's shape with random weights: whole steps, and where their time
-//! goes by op. For tuning kernels; rates to be reported come from `kvengine bench engine`.
+//! Times the cpu backend on a model of the default model's shape, or of a layer or two of Llama-3.2-1B's, with random weights: whole
+//! steps, and where their time goes by op. For tuning kernels; rates to be reported come from `kvengine bench engine`.
 //!
-//! `cargo run --release --example cpu_bench -- [isa=auto] [threads=2] [dtype=Q4_1] [rounds=3] [only=NAME] [clock=processor]`
+//! `cargo run --release --example cpu_bench -- [isa=auto] [threads=2] [shape=135M] [layers=N] [dtype=Q4_1] [rounds=3] [only=NAME]
+//! [clock=processor]`
 //!
 //! With `clock=processor` and one thread, what else the machine does counts little.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people at a terminal")]
@@ -18,13 +19,47 @@ use kvengine_core::op::{Op, RopeStyle, Rows};
 use kvengine_core::seats::{Seat, SeatParams, Seats};
 use kvengine_core::step::{Limits, PICK, Step, VERSION};
 
-const LAYERS: u32 = 30;
-const HIDDEN: usize = 576;
-const INNER: usize = 1536;
-const HEADS: u32 = 9;
-const KV_HEADS: u32 = 3;
+/// A model's.
+#[derive(Clone, Copy)]
+struct Shape {
+    layers: u32,
+    hidden: usize,
+    inner: usize,
+    heads: u32,
+    kv_heads: u32,
+    vocabulary: usize,
+    head: DType,
+}
+
+/// SmolLM2-135M's, and Llama-3.2-1B's with two of its 16 layers.
+const SHAPES: [(&str, Shape); 2] = [
+    (
+        "135M",
+        Shape {
+            layers: 30,
+            hidden: 576,
+            inner: 1536,
+            heads: 9,
+            kv_heads: 3,
+            vocabulary: 49152,
+            head: DType::Q8_0,
+        },
+    ),
+    (
+        "1B",
+        Shape {
+            layers: 2,
+            hidden: 2048,
+            inner: 8192,
+            heads: 32,
+            kv_heads: 8,
+            vocabulary: 128_256,
+            head: DType::Q6_K,
+        },
+    ),
+];
+
 const HEAD_DIM: u32 = 64;
-const VOCABULARY: usize = 49152;
 const BLOCK_SIZE: usize = 16;
 const MOST_TOKENS: usize = 512;
 const MOST_ROWS: usize = 32;
@@ -83,6 +118,9 @@ fn tensor(
 }
 
 struct Model {
+    shape: Shape,
+    dtype: DType,
+    limits: Limits,
     backend: CpuBackend,
     tape: Vec<Instruction>,
     arena: Arena,
@@ -90,7 +128,8 @@ struct Model {
     weight_bytes: usize,
 }
 
-fn model(isa: &str, threads: usize, dtype: DType) -> Model {
+fn model(isa: &str, threads: usize, shape: Shape, dtype: DType) -> Model {
+    let Shape { layers, hidden, inner, heads, kv_heads, vocabulary, head } = shape;
     let mut backend = CpuBackend::new(isa, threads).unwrap();
     let mut random = Random(88);
     let mut offset = 0;
@@ -99,17 +138,17 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
         offset += MOST_TOKENS.max(MOST_ROWS) * width * 4;
         operand
     };
-    let x = value(Rows::Tokens, HIDDEN);
-    let normed = value(Rows::Tokens, HIDDEN);
-    let qkv = value(Rows::Tokens, ((HEADS + 2 * KV_HEADS) * HEAD_DIM) as usize);
-    let attended = value(Rows::Tokens, HIDDEN);
-    let branch = value(Rows::Tokens, HIDDEN);
-    let gate_up = value(Rows::Tokens, 2 * INNER);
-    let inner = value(Rows::Tokens, INNER);
-    let last = Operand { rows: Rows::Samples, ..value(Rows::Tokens, HIDDEN) };
+    let x = value(Rows::Tokens, hidden);
+    let normed = value(Rows::Tokens, hidden);
+    let qkv = value(Rows::Tokens, ((heads + 2 * kv_heads) * HEAD_DIM) as usize);
+    let attended = value(Rows::Tokens, hidden);
+    let branch = value(Rows::Tokens, hidden);
+    let gate_up = value(Rows::Tokens, 2 * inner);
+    let gated = value(Rows::Tokens, inner);
+    let last = Operand { rows: Rows::Samples, ..value(Rows::Tokens, hidden) };
     offset = offset.next_multiple_of(64);
-    let logits = Operand { offset, width: VOCABULARY, rows: Rows::Samples };
-    offset += MOST_ROWS * VOCABULARY * 4;
+    let logits = Operand { offset, width: vocabulary, rows: Rows::Samples };
+    offset += MOST_ROWS * vocabulary * 4;
 
     let mut tape = Vec::new();
     let mut push = |op: Op, inputs: &[Operand], outputs: &[Operand], weights: &[Tensor<'static>]| {
@@ -125,21 +164,22 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
         biases: vec![],
         out,
     };
-    let table = tensor(&mut random, "table", DType::Q8_0, VOCABULARY, HIDDEN);
-    let norm = tensor(&mut random, "norm", DType::F32, 1, HIDDEN);
+    let table = tensor(&mut random, "table", head, vocabulary, hidden);
+    let norm = tensor(&mut random, "norm", DType::F32, 1, hidden);
     push(Op::Embed { label: label("embed"), weight: String::new(), out: 0 }, &[], &[x], &[table]);
-    for layer in 0..LAYERS {
+    for layer in 0..layers {
         let mut weight = |rows: usize, cols: usize| tensor(&mut random, "w", dtype, rows, cols);
         if layer == 0 {
             let op = Op::RmsNorm { label: label("norm"), x: 0, weight: String::new(), eps: 1e-5, out: 0 };
             push(op, &[x], &[normed], &[norm]);
         }
-        let (q, k, v) = (weight(HIDDEN, HIDDEN), weight(192, HIDDEN), weight(192, HIDDEN));
+        let kv_width = (kv_heads * HEAD_DIM) as usize;
+        let (q, k, v) = (weight(hidden, hidden), weight(kv_width, hidden), weight(kv_width, hidden));
         push(linear("linear qkv", 3, [0, 0]), &[normed], &[qkv], &[q, k, v]);
         let rope = Op::Rope {
             label: label("rope"),
             x: 0,
-            num_heads: HEADS + KV_HEADS,
+            num_heads: heads + kv_heads,
             head_dim: HEAD_DIM,
             dims: HEAD_DIM,
             theta: 1e5,
@@ -148,7 +188,7 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
             out: 0,
         };
         push(rope, &[qkv], &[qkv], &[]);
-        let (group, num_heads, num_kv_heads, head_dim) = (0, HEADS, KV_HEADS, HEAD_DIM);
+        let (group, num_heads, num_kv_heads, head_dim) = (0, heads, kv_heads, HEAD_DIM);
         let store =
             Op::StoreKv { label: label("storeKv"), qkv: 0, group, layer, num_heads, num_kv_heads, head_dim };
         push(store, &[qkv], &[], &[]);
@@ -166,7 +206,7 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
             out: 0,
         };
         push(attention, &[qkv], &[attended], &[]);
-        push(linear("linear o", 1, [0, 0]), &[attended], &[branch], &[weight(HIDDEN, HIDDEN)]);
+        push(linear("linear o", 1, [0, 0]), &[attended], &[branch], &[weight(hidden, hidden)]);
         let add = || Op::AddRmsNorm {
             label: label("addRmsNorm"),
             x: 0,
@@ -177,48 +217,38 @@ fn model(isa: &str, threads: usize, dtype: DType) -> Model {
             out: 0,
         };
         push(add(), &[branch, x], &[x, normed], &[norm]);
-        let (gate, up) = (weight(INNER, HIDDEN), weight(INNER, HIDDEN));
+        let (gate, up) = (weight(inner, hidden), weight(inner, hidden));
         let [wide, inner_id] = [2 * layer + 1, 2 * layer + 2];
         push(linear("linear gate up", 2, [0, wide]), &[normed], &[gate_up], &[gate, up]);
-        push(Op::SiluMul { label: label("siluMul"), x: wide, out: inner_id }, &[gate_up], &[inner], &[]);
-        push(linear("linear down", 1, [inner_id, 0]), &[inner], &[branch], &[weight(HIDDEN, INNER)]);
+        push(Op::SiluMul { label: label("siluMul"), x: wide, out: inner_id }, &[gate_up], &[gated], &[]);
+        push(linear("linear down", 1, [inner_id, 0]), &[gated], &[branch], &[weight(hidden, inner)]);
         push(add(), &[branch, x], &[x, normed], &[norm]);
     }
     push(Op::GatherSamples { label: label("gather"), x: 0, out: 0 }, &[normed], &[last], &[]);
     push(linear("linear head", 1, [0, 0]), &[last], &[logits], &[table]);
     push(Op::Sample { label: label("sample"), logits: 0 }, &[logits], &[], &[]);
 
-    let groups = groups();
+    let limits = limits(shape);
+    let groups = limits.groups.clone();
     let page_bytes = backend.page_bytes(&groups, BLOCK_SIZE).unwrap();
-    let num_blocks = 1 + MOST_ROWS * 1024 / BLOCK_SIZE;
     let arena = Arena {
-        pages: backend.alloc_pages(page_bytes, num_blocks).unwrap(),
+        pages: backend.alloc_pages(page_bytes, limits.num_blocks).unwrap(),
         block_size: BLOCK_SIZE,
         element_bytes: backend.kv_element_bytes(),
         groups,
     };
     let activations = backend.alloc(offset).unwrap();
-    backend.start(&tape, activations, &arena, &limits()).unwrap();
+    backend.start(&tape, activations, &arena, &limits).unwrap();
     let weight_bytes = backend.prepared_bytes();
-    Model { backend, tape, arena, activations, weight_bytes }
-}
-
-fn groups() -> Vec<KvGroup> {
-    vec![KvGroup {
-        layers: LAYERS,
-        num_kv_heads: KV_HEADS,
-        head_dim: HEAD_DIM,
-        kind: GroupKind::Full,
-        window: 0,
-    }]
+    Model { shape, dtype, limits, backend, tape, arena, activations, weight_bytes }
 }
 
 /// `rows` sequences of `tokens` tokens each after `start` tokens of context.
-fn step(rows: usize, tokens: usize, start: usize) -> Step {
+fn step(limits: &Limits, [rows, tokens, start]: [usize; 3]) -> Step {
     let blocks_each = (start + tokens).div_ceil(BLOCK_SIZE);
     let mut words =
         vec![VERSION, 0, (rows * tokens) as i32, rows as i32, 1, rows as i32, (rows * blocks_each) as i32, 0];
-    words.extend((0..rows * tokens).map(|t| (t * 7919 % VOCABULARY) as i32));
+    words.extend((0..rows * tokens).map(|t| (t * 7919 % limits.vocab_size) as i32));
     words.extend(0..rows as i32);
     words.extend((0..=rows).map(|r| (r * tokens) as i32));
     words.extend(vec![start as i32; rows]);
@@ -227,19 +257,26 @@ fn step(rows: usize, tokens: usize, start: usize) -> Step {
     words.extend((0..=rows).map(|r| (r * blocks_each) as i32));
     // As a growing pool hands them out: neighbours in time, not in sequence.
     words.extend((0..rows).flat_map(|r| (0..blocks_each).map(move |b| (1 + b * rows + r) as i32)));
-    Step::parse(&words, &limits()).unwrap()
+    Step::parse(&words, limits).unwrap()
 }
 
-fn limits() -> Limits {
+fn limits(shape: Shape) -> Limits {
+    let group = KvGroup {
+        layers: shape.layers,
+        num_kv_heads: shape.kv_heads,
+        head_dim: HEAD_DIM,
+        kind: GroupKind::Full,
+        window: 0,
+    };
     Limits {
         max_tokens: MOST_TOKENS,
         max_rows: MOST_ROWS,
         max_samples: MOST_ROWS,
         max_model_len: MODEL_LEN,
         block_size: BLOCK_SIZE,
-        groups: groups(),
+        groups: vec![group],
         num_blocks: 1 + MOST_ROWS * 1024 / BLOCK_SIZE,
-        vocab_size: VOCABULARY,
+        vocab_size: shape.vocabulary,
     }
 }
 
@@ -317,13 +354,14 @@ fn measure(model: &mut Model, name: &str, steps: &[Step], rounds: usize, clock: 
         rates[rounds - 1],
         rates[rounds / 2]
     );
-    let layer = f64::from(LAYERS);
+    let Shape { layers, hidden, inner, heads, kv_heads, vocabulary, .. } = model.shape;
+    let layer = f64::from(layers);
     for (label, t) in &times {
         let macs = match label.as_str() {
-            "linear qkv" => layer * (HIDDEN * 960) as f64,
-            "linear o" => layer * (HIDDEN * HIDDEN) as f64,
-            "linear gate up + siluMul + linear down" => layer * (HIDDEN * 3 * INNER) as f64,
-            "linear head" => (HIDDEN * VOCABULARY) as f64,
+            "linear qkv" => layer * (hidden * ((heads + 2 * kv_heads) * HEAD_DIM) as usize) as f64,
+            "linear o" => layer * (hidden * hidden) as f64,
+            "linear gate up + siluMul + linear down" => layer * (hidden * 3 * inner) as f64,
+            "linear head" => (hidden * vocabulary) as f64,
             _ => 0.0,
         };
         let rows: usize =
@@ -333,8 +371,9 @@ fn measure(model: &mut Model, name: &str, steps: &[Step], rounds: usize, clock: 
         print!("  {label:15} {:9.3} ms {share:5.1} %", seconds * 1e3 / steps.len() as f64);
         if macs > 0.0 {
             print!("  {:6.1} GMAC/s", macs * rows as f64 / seconds / 1e9);
-            let bits = if label == "linear head" { 8.5 } else { 5.0 };
-            print!("  {:5.1} GB/s (of Q4_1, Q8_0)", macs * bits / 8.0 * steps.len() as f64 / seconds / 1e9);
+            let of = if label == "linear head" { model.shape.head } else { model.dtype };
+            let bytes = of.block_bytes() as f64 / of.block_len() as f64;
+            print!("  {:5.1} GB/s", macs * bytes * steps.len() as f64 / seconds / 1e9);
         }
         println!();
     }
@@ -350,7 +389,9 @@ fn main() {
     let dtype = DType::ALL.into_iter().find(|d| format!("{d:?}") == name).unwrap();
     let rounds = get("rounds", "3").parse().unwrap();
     let begin = Instant::now();
-    let mut model = model(&get("isa", "auto"), get("threads", "2").parse().unwrap(), dtype);
+    let mut shape = SHAPES.into_iter().find(|(of, _)| *of == get("shape", "135M")).unwrap().1;
+    shape.layers = args.get("layers").map_or(shape.layers, |layers| layers.parse().unwrap());
+    let mut model = model(&get("isa", "auto"), get("threads", "2").parse().unwrap(), shape, dtype);
     println!(
         "{} {name}: {:.1} MB of weights, ready in {:.2} s",
         model.backend.name(),
@@ -359,12 +400,13 @@ fn main() {
     );
     let only = get("only", "");
     let clock = Clock { processor: get("clock", "wall") == "processor", began: begin };
+    let limits = model.limits.clone();
     let decode = |rows: usize, start: usize, count: usize| -> Vec<Step> {
-        (0..count).map(|i| step(rows, 1, start + i)).collect()
+        (0..count).map(|i| step(&limits, [rows, 1, start + i])).collect()
     };
     let cases: [(&str, Vec<Step>); 6] = [
-        ("prompt 512", vec![step(1, 512, 0)]),
-        ("prompt 64", vec![step(1, 64, 0)]),
+        ("prompt 512", vec![step(&limits, [1, 512, 0])]),
+        ("prompt 64", vec![step(&limits, [1, 64, 0])]),
         ("1 sequence from 0", decode(1, 0, 128)),
         ("1 sequence from 2048", decode(1, 2048, 32)),
         ("8 sequences from 128", decode(8, 128, 16)),
