@@ -132,19 +132,11 @@ export class Level {
   storeSome(): void {
     if (!this.port.isUsable) return;
     if (this.port.driving.writes === "back" && this.#waiting.size === 0) this.#lookBack();
-    if (this.#waiting.size === 0) return;
-    const now = this.#context.now();
-    const most = this.#stores.allows(this.port.numFree("store"));
-    const keys: BlockKey[] = [];
-    let next = this.#stores.opensAt ?? Infinity;
-    for (const [key, { at }] of this.#waiting) {
-      if (keys.length >= most) break;
-      if (at > now) next = Math.min(next, at);
-      else if (this.#host.cache.ready(key) === undefined) this.#waiting.delete(key);
-      else keys.push(key);
+    while (this.#waiting.size > 0) {
+      const keys = this.#due();
+      // Where the tier has all of them nothing is under way whose end would bring the next ones.
+      if (keys.length === 0 || this.#store(keys)) return;
     }
-    if (keys.length > 0) this.#store(keys);
-    else if (next < Infinity) this.#context.wake(next);
   }
 
   /** All that is in host pages and that it does not have is to be stored: nothing comes after. */
@@ -227,7 +219,24 @@ export class Level {
     this.#wait(this.#host.cache.coldest(BACK_WINDOW));
   }
 
-  #store(keys: readonly BlockKey[]): void {
+  /** What may be stored now; where that is nothing, work goes on when something may. */
+  #due(): readonly BlockKey[] {
+    const now = this.#context.now();
+    const most = this.#stores.allows(this.port.numFree("store"));
+    const keys: BlockKey[] = [];
+    let next = this.#stores.opensAt ?? Infinity;
+    for (const [key, { at }] of this.#waiting) {
+      if (keys.length >= most) break;
+      if (at > now) next = Math.min(next, at);
+      else if (this.#host.cache.ready(key) === undefined) this.#waiting.delete(key);
+      else keys.push(key);
+    }
+    if (keys.length === 0 && next < Infinity) this.#context.wake(next);
+    return keys;
+  }
+
+  /** Answers whether a store was begun: what the tier has already is not stored again. */
+  #store(keys: readonly BlockKey[]): boolean {
     const has = this.#answersLater ? undefined : this.port.has(keys);
     const there = has instanceof Promise ? undefined : has;
     const missing: BlockKey[] = [];
@@ -242,9 +251,10 @@ export class Level {
       missing.push(key);
       pages.push(page);
     }
-    if (missing.length === 0) return;
+    if (missing.length === 0) return false;
     this.#stores.begun();
     this.port.move("store", missing, pages);
+    return true;
   }
 
   #storeEnded({ key, outcome }: TierResult): void {
