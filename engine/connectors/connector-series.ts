@@ -4,10 +4,8 @@ import type { ConnectorMetrics } from "../../connectors/connector.ts";
 import type { ConnectorFaults } from "./connector-faults.ts";
 import type { GuardedConnector } from "./guarded-connector.ts";
 import { HOOKS, type Hook } from "./hooks.ts";
+import { PacedUpdate } from "./paced-update.ts";
 import type { SampleStore, Series } from "./sample-store.ts";
-
-/** Between two updates while the engine is busy, in milliseconds. */
-const INTERVAL_MS = 1000;
 
 interface HookSeries {
   readonly hook: Hook;
@@ -18,11 +16,10 @@ interface HookSeries {
 export class ConnectorSeries {
   readonly #guard: GuardedConnector;
   readonly #metrics: ConnectorMetrics;
-  readonly #now: () => number;
+  readonly #paced: PacedUpdate;
   readonly #disabled: Series;
   readonly #faults: readonly (readonly [Series, () => number])[];
   readonly #hooks: readonly HookSeries[];
-  #updatedAt = Number.NEGATIVE_INFINITY;
 
   constructor(
     guard: GuardedConnector,
@@ -33,7 +30,7 @@ export class ConnectorSeries {
   ) {
     this.#guard = guard;
     this.#metrics = metrics;
-    this.#now = now;
+    this.#paced = new PacedUpdate(() => this.#write(), now);
     const connector = guard.name;
     this.#disabled = samples.series("gauge", "kvengine:connector_disabled", { connector });
     this.#faults = Array.from(faults.counts.keys(), (kind) => [
@@ -51,11 +48,11 @@ export class ConnectorSeries {
     });
   }
 
-  /** Writes the numbers of now; without `isLast` not when they were written a moment ago. */
   update(isLast: boolean): void {
-    const now = this.#now();
-    if (!isLast && now - this.#updatedAt < INTERVAL_MS) return;
-    this.#updatedAt = now;
+    this.#paced.update(isLast);
+  }
+
+  #write(): void {
     for (const [name, value] of this.#guard.stats()) this.#metrics.set(name, value);
     this.#disabled.set(this.#guard.disabled ? 1 : 0);
     for (const [series, count] of this.#faults) series.set(count());

@@ -1,11 +1,11 @@
 /** Pins as clients ask for them: of a prompt that is remembered, as far as its blocks are full. */
 
-import { createHash } from "node:crypto";
 import type { BlockKey } from "../../connectors/block-pool-view.ts";
 import { HASH_WORDS } from "../cache/block-hash.ts";
 import { blockKey } from "../cache/block-key.ts";
 import type { DiskStore } from "../cache/disk-store.ts";
 import { KvEngineError } from "../errors.ts";
+import { sha256 } from "./sha256.ts";
 import type { DiskPins } from "./disk-pins.ts";
 import type { Pin, Retained } from "./retained.ts";
 import type { PinAnswer, PinFacts, PinQuery } from "./pin-query.ts";
@@ -103,7 +103,7 @@ export class Pins {
     const numKept = numBlocks * this.#blockSize;
     if (renews !== true) return { id: pin, owner, keys, numTokens: numKept, endsAt };
     const content = JSON.stringify([owner, keys.at(-1)]);
-    const id = `pin-${createHash("sha256").update(content).digest("hex").slice(0, 32)}`;
+    const id = `pin-${sha256(content).slice(0, 32)}`;
     const before = this.#retained.get(id)?.endsAt ?? 0;
     return { id, owner, keys, numTokens: numKept, endsAt: Math.max(before, endsAt) };
   }

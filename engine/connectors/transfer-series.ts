@@ -1,11 +1,10 @@
 /** The engine's numbers about what connectors move and hold, as series: written from time to time, not as they change. */
 
 import type { KvConnectors } from "./kv-connectors.ts";
+import { PacedUpdate } from "./paced-update.ts";
 import type { SampleStore } from "./sample-store.ts";
 import type { FlightCounts, FlightKind, FlightOutcome } from "./transfer-counts.ts";
 
-/** Between two updates while the engine is busy, in milliseconds. */
-const INTERVAL_MS = 1000;
 const KINDS: readonly FlightKind[] = ["load", "store"];
 const OUTCOMES: readonly FlightOutcome[] = ["ok", "failed", "cancelled"];
 
@@ -13,8 +12,7 @@ export class TransferSeries {
   readonly #samples: SampleStore;
   readonly #connectors: KvConnectors;
   readonly #names: readonly string[];
-  readonly #now: () => number;
-  #updatedAt = -Infinity;
+  readonly #paced: PacedUpdate;
 
   /** `names`: those of the connectors, by their places. */
   constructor(
@@ -26,17 +24,13 @@ export class TransferSeries {
     this.#samples = samples;
     this.#connectors = connectors;
     this.#names = names;
-    this.#now = now;
+    this.#paced = new PacedUpdate(() => this.#write(), now);
     // A series that appears with its first event hides that event from rate().
     this.#write();
   }
 
-  /** Writes the numbers of now; without `isLast` not when they were written a moment ago. */
   update(isLast: boolean): void {
-    const now = this.#now();
-    if (!isLast && now - this.#updatedAt < INTERVAL_MS) return;
-    this.#updatedAt = now;
-    this.#write();
+    this.#paced.update(isLast);
   }
 
   #write(): void {

@@ -5,6 +5,7 @@
 
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
+import type { z } from "zod";
 import { KvEngineError } from "../../errors.ts";
 
 export const HEAD_BYTES = 24;
@@ -78,6 +79,13 @@ export async function readSealedHead(
   for (let i = 0; i < numTokens; i++)
     tokenIds[i] = checked.readInt32LE(HEAD_BYTES + jsonBytes + 4 * i);
   return { json, tokenIds, headBytes: checkedBytes + SUM_BYTES, fileBytes: size };
+}
+
+/** The JSON of a head as what it should be. Throws `invalid_request`, naming what is wrong. */
+export function checkHead<T>(schema: z.ZodType<T>, json: unknown): T {
+  const read = schema.safeParse(json);
+  if (read.success) return read.data;
+  throw damaged(`its head has a wrong ${read.error.issues[0]?.path.join(".") ?? "form"}`);
 }
 
 function parse(json: string): unknown {

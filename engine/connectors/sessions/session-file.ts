@@ -4,12 +4,13 @@
  * from the ids. Texts and messages are not in it either. Whoever reads one takes nothing of it for granted.
  */
 
-import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import { z } from "zod";
 import { LABEL_BYTES } from "../../cache/page-transfers.ts";
 import { KvEngineError } from "../../errors.ts";
+import { sha256 } from "../sha256.ts";
 import {
+  checkHead,
   damaged,
   HEAD_BYTES,
   type HeadKind,
@@ -78,7 +79,7 @@ export function recordBytes({ page_bytes: pageBytes }: Pick<SessionModel, "page_
 }
 
 export function saltDigest(salt: string | undefined): string | null {
-  return salt === undefined ? null : createHash("sha256").update(salt).digest("hex");
+  return salt === undefined ? null : sha256(salt);
 }
 
 /** Room for the head of a session of so many tokens: where its pages may begin. */
@@ -110,15 +111,9 @@ export async function readSessionFile(path: string): Promise<SessionContent> {
   }
 }
 
-function checkHead(json: unknown): SessionHead {
-  const read = HEAD.safeParse(json);
-  if (read.success) return read.data;
-  throw damaged(`its head has a wrong ${read.error.issues[0]?.path.join(".") ?? "form"}`);
-}
-
 /** That the pages are where they should be, and nothing else is. */
 function checkPlaces({ json, tokenIds, headBytes, fileBytes }: SealedHead): SessionContent {
-  const head = checkHead(json);
+  const head = checkHead(HEAD, json);
   const { block_size: blockSize, groups, pages_at: at } = head;
   if (tokenIds.length === 0 || tokenIds.length % blockSize !== 0)
     throw damaged("its tokens do not fill blocks");

@@ -1,6 +1,6 @@
 /** A session as others know it: what pins say of it, and the record that outlives the process. */
 
-import { createHash } from "node:crypto";
+import { sha256 } from "../sha256.ts";
 import type { Pin } from "../retained.ts";
 import type { KnownSession } from "./known-sessions.ts";
 import type { SessionRecord } from "./session-record.ts";
@@ -10,9 +10,7 @@ type Clocks = Pick<SessionTools, "now" | "epochMs" | "model">;
 
 export function pinOf({ name, owner, keys, tokenIds, endsAt = 0 }: KnownSession): Pin {
   // No name of a client's is a pin's id.
-  const id = `session-${createHash("sha256")
-    .update(JSON.stringify([owner, name]))
-    .digest("hex")}`;
+  const id = `session-${sha256(JSON.stringify([owner, name]))}`;
   return { id, owner, keys, numTokens: tokenIds.length, endsAt };
 }
 

@@ -3,11 +3,12 @@
  * which it could not be exported. No texts, and of a salt its digest alone: block hashes stand in for it.
  */
 
-import { createHash } from "node:crypto";
 import { constants, open } from "node:fs/promises";
 import { z } from "zod";
 import type { BlockKey } from "../../../connectors/block-pool-view.ts";
+import { sha256 } from "../sha256.ts";
 import {
+  checkHead,
   damaged,
   type HeadKind,
   readSealedHead,
@@ -81,10 +82,6 @@ export function partOf(file: string): string {
   return `${file}.part`;
 }
 
-export function sha256(text: string): string {
-  return createHash("sha256").update(text).digest("hex");
-}
-
 /** The bytes of a session's file. */
 export function encodeRecord(model: string, record: SessionRecord): Uint8Array {
   const { name, owner, saltDigest, keys, endsAt, tokenIds } = record;
@@ -142,10 +139,8 @@ export async function readRecord(path: string, reader: RecordReader): Promise<Re
 
 function check(sealed: SealedHead, { model: ours, now, ...model }: RecordReader): ReadRecord {
   const { json, tokenIds, headBytes, fileBytes } = sealed;
-  const read = HEAD.safeParse(json);
-  if (!read.success)
-    throw damaged(`its head has a wrong ${read.error.issues[0]?.path.join(".") ?? "form"}`);
-  const { model: theirs, session, owner, cache_salt_sha256: saltDigest, hashes } = read.data;
+  const head = checkHead(HEAD, json);
+  const { model: theirs, session, owner, cache_salt_sha256: saltDigest, hashes } = head;
   if (fileBytes !== headBytes) throw damaged("something follows its head");
   if ((hashes === null) !== (saltDigest === null))
     throw damaged("it has hashes without a salt, or a salt without hashes");
@@ -153,7 +148,7 @@ function check(sealed: SealedHead, { model: ours, now, ...model }: RecordReader)
     ...{ name: session, owner, tokenIds, saltDigest },
     // What another model's record holds is not looked at.
     keys: theirs === ours ? keysOf(tokenIds, hashes, model) : undefined,
-    endsAt: Math.min(read.data.ends_at, now + MOST_TTL_MS),
+    endsAt: Math.min(head.ends_at, now + MOST_TTL_MS),
   };
   return { record, model: theirs, bytes: fileBytes };
 }

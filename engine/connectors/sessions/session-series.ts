@@ -1,10 +1,8 @@
 /** The engine's numbers about sessions, as series: written from time to time, not as they change. */
 
+import { PacedUpdate } from "../paced-update.ts";
 import type { SampleStore, Series } from "../sample-store.ts";
 import type { SessionQuery } from "./session-query.ts";
-
-/** Between two updates while the engine is busy, in milliseconds. */
-const INTERVAL_MS = 1000;
 
 type Move = Exclude<SessionQuery["kind"], "list" | "room">;
 const MOVES: readonly Move[] = ["freeze", "thaw", "export", "import"];
@@ -52,24 +50,19 @@ export interface SessionNumbers {
 export class SessionSeries {
   readonly #samples: SampleStore;
   readonly #sessions: SessionNumbers;
-  readonly #now: () => number;
-  #updatedAt = -Infinity;
+  readonly #paced: PacedUpdate;
 
   /** `now`: milliseconds, monotonic. */
   constructor(samples: SampleStore, sessions: SessionNumbers, now: () => number) {
     this.#samples = samples;
     this.#sessions = sessions;
-    this.#now = now;
+    this.#paced = new PacedUpdate(() => this.#write(), now);
     // A series that appears with its first event hides that event from rate().
     this.#write();
   }
 
-  /** Writes the numbers of now; without `isLast` not when they were written a moment ago. */
   update(isLast: boolean): void {
-    const now = this.#now();
-    if (!isLast && now - this.#updatedAt < INTERVAL_MS) return;
-    this.#updatedAt = now;
-    this.#write();
+    this.#paced.update(isLast);
   }
 
   #write(): void {

@@ -9,7 +9,6 @@ import { KvEngineError } from "../../errors.ts";
 import { exportSession } from "./export-session.ts";
 import { importPages } from "./import-session.ts";
 import { type KnownSession, KnownSessions, type SessionPrompts } from "./known-sessions.ts";
-
 import { checkModel, readSessionFile, recordBytes, saltDigest } from "./session-file.ts";
 import { pinOf, recordOf, sessionOf } from "./session-forms.ts";
 import type { SessionAnswer, SessionFacts, SessionQuery } from "./session-query.ts";
