@@ -22,6 +22,7 @@ import { GrammarCompiler } from "./runner/grammar-compiler.ts";
 import { hashBlocks, hashEach, memoryAvailable, noneHash } from "./runner/native.ts";
 import { NativeDisk } from "./runner/native-disk.ts";
 import { startModel } from "./runner/native-runner.ts";
+import { guessedPromptMicros } from "./runner/prompt-cost.ts";
 import type { RequestLog } from "./scheduler/request-log.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { StopChecker } from "./scheduler/sequence.ts";
@@ -144,6 +145,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
       hashEach,
       noneHash: noneHash(config.prefixHashSeed),
       now,
+      guessedPromptMicros: guessedPromptMicros(model.tensors, info.backend),
       ...(config.explain ? { createLog } : {}),
       ...(started === undefined ? {} : { createConnectors: (side) => started.create(side, kept) }),
     },

@@ -55,14 +55,25 @@ export class ChunkSizer {
   /** No step with many prompt tokens was seen. */
   #isVague = true;
 
-  /** `tpotSlo`: milliseconds that a step with decodes should take at most; 0 = no objective. */
-  constructor(tpotSlo: number) {
+  readonly #guessedMicros: number;
+
+  /**
+   * `tpotSlo`: milliseconds that a step with decodes should take at most; 0 = no objective. `guessedMicros`: what a prompt token is
+   * believed to cost before a long step tells it; Infinity = nothing is.
+   */
+  constructor(tpotSlo: number, guessedMicros: number = Infinity) {
     this.#sloMicros = tpotSlo * 1000;
+    this.#guessedMicros = guessedMicros;
   }
 
-  /** Microseconds that a prompt token has cost lately; 0 = not known. */
+  /**
+   * Microseconds that a prompt token has cost lately; 0 = not known. The guess is the most it is as long as steps with few prompt
+   * tokens alone were seen: who computes by it learns better, who loads by a dear step would go on loading.
+   */
   get microsPerToken(): number {
-    return this.#perToken;
+    if (!this.#isVague) return this.#perToken;
+    const least = Math.min(this.#perToken || Infinity, this.#guessedMicros);
+    return least === Infinity ? 0 : least;
   }
 
   /** The same, and 0 as long as steps with few prompt tokens alone were seen, of whose time the most is what any step takes. */

@@ -64,6 +64,8 @@ export interface SchedulerTools {
   readonly now: () => number;
   /** Id of the first step; 0 when left out. */
   readonly firstStepId?: number;
+  /** Microseconds for each prompt token, before steps have told: for the choice between loading and computing. */
+  readonly guessedPromptMicros?: number | undefined;
   /** Makes the KV connectors, where there are any. */
   readonly createConnectors?: (side: SchedulerSide) => SchedulerConnectors;
   /** Makes what remembers requests, where anything does. */
@@ -107,7 +109,7 @@ export class Scheduler {
     });
     this.#live = new LiveSequences(this.kv, maxNumSeqs, tools.now);
     const budget = new StepBudget(maxNumBatchedTokens, options.maxSamples);
-    this.#sizer = new ChunkSizer(options.tpotSlo);
+    this.#sizer = new ChunkSizer(options.tpotSlo, tools.guessedPromptMicros);
     this.#admission = new Admission(this.#live, budget, limits.maxInFlightTokens);
     this.#planner = new StepPlanner(
       this.#live,

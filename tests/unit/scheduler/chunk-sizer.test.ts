@@ -278,4 +278,16 @@ describe("what a prompt token surely costs", () => {
     sizer.observe({ decodes: 0, promptTokens: 16, micros: 1600 });
     expect(sizer.surelyMicrosPerToken).toBe(100);
   });
+
+  test("is at most what was guessed until a long step tells it", () => {
+    const sizer = new ChunkSizer(0, 20);
+    expect(sizer.microsPerToken).toBe(20);
+    sizer.observe({ decodes: 0, promptTokens: 16, micros: 1600 });
+    expect([sizer.microsPerToken, sizer.surelyMicrosPerToken]).toEqual([20, 0]);
+    sizer.observe({ decodes: 0, promptTokens: 1000, micros: 50_000 });
+    expect([sizer.microsPerToken, sizer.surelyMicrosPerToken]).toEqual([50, 50]);
+    const dearGuess = new ChunkSizer(0, 500);
+    dearGuess.observe({ decodes: 0, promptTokens: 16, micros: 1600 });
+    expect(dearGuess.microsPerToken).toBe(100);
+  });
 });
