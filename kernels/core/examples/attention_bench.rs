@@ -19,9 +19,11 @@ const KV_HEADS: u32 = 3;
 const HEAD_DIM: u32 = 64;
 const BLOCK_SIZE: usize = 16;
 const MOST_TOKENS: usize = 512;
-const MOST_ROWS: usize = 16;
-const MODEL_LEN: usize = 2048;
-const NUM_BLOCKS: usize = 1 + MOST_ROWS * MODEL_LEN / BLOCK_SIZE;
+const MOST_ROWS: usize = 32;
+const MODEL_LEN: usize = 4096;
+/// Tokens that each sequence has blocks of its own for; behind them it has the first ones again.
+const OWN_LEN: usize = 2048;
+const NUM_BLOCKS: usize = 1 + MOST_ROWS * OWN_LEN / BLOCK_SIZE;
 
 fn groups() -> Vec<KvGroup> {
     let (layers, num_kv_heads, head_dim, kind) = (LAYERS, KV_HEADS, HEAD_DIM, GroupKind::Full);
@@ -41,7 +43,7 @@ fn step(first: usize, rows: usize, tokens: usize, start: usize) -> Step {
     words.extend(vec![PICK; rows]);
     words.extend((0..=rows).map(|r| (r * blocks_each) as i32));
     // As a growing pool hands them out: neighbours in time, not in sequence.
-    let block = |r: usize, b: usize| 1 + b * MOST_ROWS + (first + r) % MOST_ROWS;
+    let block = |r: usize, b: usize| 1 + b % (OWN_LEN / BLOCK_SIZE) * MOST_ROWS + (first + r) % MOST_ROWS;
     words.extend((0..rows).flat_map(|r| (0..blocks_each).map(move |b| block(r, b) as i32)));
     let limits = Limits {
         max_tokens: MOST_TOKENS,
@@ -151,10 +153,15 @@ fn main() {
     let only = get("only", "");
     for (name, rows, tokens, start) in [
         ("decode 1 x 2047", 1, 1, 2047),
+        ("decode 1 x 4095", 1, 1, 4095),
         ("decode 1 x 511", 1, 1, 511),
+        ("decode 1 x 127", 1, 1, 127),
         ("decode 4 x 1600", 4, 1, 1600),
         ("decode 8 x 1600", 8, 1, 1600),
         ("decode 16 x 1700", 16, 1, 1700),
+        ("decode 24 x 1750", 24, 1, 1750),
+        ("decode 32 x 512", 32, 1, 512),
+        ("decode 32 x 160", 32, 1, 160),
         ("decode 8 x 200", 8, 1, 200),
         ("prompt 512", 1, 512, 0),
         ("prompt 512 after 1024", 1, 512, 1024),
