@@ -70,7 +70,7 @@ async function start(config: EngineConfig, hookWord: SharedArrayBuffer): Promise
               {
                 hostPages,
                 threads: 1,
-                // A load need not wait for a piece of a store.
+                // As many as reach what a disk gives.
                 fileThreads: config.kvDiskPath === "" ? 1 : 2,
                 checksums: true,
                 storeShare: config.kvOffloadStoreShare,

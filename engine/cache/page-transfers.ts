@@ -77,8 +77,6 @@ export interface TransferStats {
   /** Bytes of pages copied by the transfer threads, and by any other thread: always 0. */
   readonly copiedByTransferThreads: number;
   readonly copiedByOtherThreads: number;
-  /** Whether more host pages will be ready as pages come to be used; no more when all are, or when memory ran short. */
-  readonly growing: boolean;
 }
 
 export interface PageTransfers {
@@ -88,6 +86,8 @@ export interface PageTransfers {
   readonly numPages: number;
   /** Pages 0 to this may be used; never falls. The pool grows in the background, ahead of what is used. */
   readonly numReady: number;
+  /** Whether more host pages will be ready as pages come to be used; no more when all are, or when memory ran short. */
+  readonly isGrowing: boolean;
 
   /**
    * Copies device blocks to host pages, not before step `afterStep` has ended (-1 = at once). Until the result, no submitted step may
@@ -138,6 +138,12 @@ export interface PageTransfers {
   /** True when nothing of the flight had started: it ends as cancelled. False when it has started, has ended or is unknown. */
   cancel(id: number): boolean;
 
+  /**
+   * Stores and writes are made by threads that give way to those that compute: beside a busy device one may take a while. Somebody waits
+   * for what this store holds: it goes before other stores, also by threads that load. One that has ended or is unknown is passed over.
+   */
+  hurry(id: number): void;
+
   /** Most of the wall time that stores may copy, 0 to 1; 0 = none starts. Loads are never held back. */
   setStoreShare(share: number): void;
 
@@ -145,8 +151,8 @@ export interface PageTransfers {
   setLinkBytesPerSecond(bytes: number): void;
 
   /**
-   * What has ended and was not delivered yet. Results of stores are not delivered while a step is under way, but behind its result:
-   * whoever takes that one takes these here. Others are delivered at once.
+   * What has ended and was not delivered yet. Results of stores and writes are not delivered while a step is under way, but behind its
+   * result: whoever takes that one takes these here. Others are delivered at once.
    */
   takeResults(): readonly FlightResult[];
 

@@ -31,6 +31,8 @@ export interface Flight {
   readonly swapUntil: number | undefined;
   /** It was cancelled before it started, and holds nothing any more. */
   isCancelled: boolean;
+  /** A store whose blocks somebody waits for. */
+  isHurried: boolean;
 }
 
 /** A flight that has ended, and of its lists the indices that failed. */
@@ -153,6 +155,7 @@ export class Flights {
       generation: this.#kv.generation,
       swapUntil: this.isSwapping && kind === "store" ? this.#now() + SWAP_PATIENCE_MS : undefined,
       isCancelled: false,
+      isHurried: false,
     };
     this.#hold(flight);
     this.#byId.set(flight.id, flight);
@@ -164,6 +167,7 @@ export class Flights {
       this.#letGo(flight);
       throw thrown;
     }
+    if (flight.swapUntil !== undefined) this.#hurry(flight);
     this.#counts.of(connector, kind).begun++;
     return flight.id;
   }
@@ -179,7 +183,8 @@ export class Flights {
 
   /**
    * Cancels stores that have not started, the oldest first, until `numBlocks` blocks can be handed out that could not before; not those
-   * that are waited for. Answers how many blocks of the free queue become free soon, because their copy is under way.
+   * that are waited for. Those that have started are hurried. Answers how many blocks of the free queue become free soon, because their
+   * copy is under way.
    */
   cancelStores(numBlocks: number): number {
     const { pool } = this.#kv;
@@ -188,8 +193,8 @@ export class Flights {
     const enough = pool.numFree + numBlocks;
     for (const flight of this.#byId.values()) {
       if (pool.numFree >= enough) return 0;
-      if (flight.kind === "store" && !flight.isCancelled && !this.#isAwaited(flight))
-        this.cancel(flight);
+      if (flight.kind !== "store" || flight.isCancelled || this.#isAwaited(flight)) continue;
+      if (!this.cancel(flight)) this.#hurry(flight);
     }
     return pool.numFlying;
   }
@@ -266,6 +271,12 @@ export class Flights {
   /** A load that has ended gives up its blocks and pages. */
   release(flight: Flight): void {
     if (!flight.isCancelled) this.#letGo(flight);
+  }
+
+  #hurry(flight: Flight): void {
+    if (flight.isHurried) return;
+    flight.isHurried = true;
+    this.#native.hurry(flight.id);
   }
 
   #isAwaited({ swapUntil, isCancelled }: Flight): boolean {

@@ -33,6 +33,6 @@ export function ratesOf(transfers: PageTransfers, storeMs: number): TransferRate
 export function hostPoolOf(transfers: PageTransfers, pages: HostPages): HostPoolState {
   const { numPages, numUsed } = pages;
   const { numReady, pageBytes } = transfers;
-  const isGrowing = numReady < numPages && transfers.stats().growing;
+  const isGrowing = numReady < numPages && transfers.isGrowing;
   return { numPages, numReady, numUsed, pageBytes, isGrowing };
 }

@@ -47,6 +47,10 @@ export class NativeTransfers implements ManualTransfers {
     return this.#native.numReady;
   }
 
+  get isGrowing(): boolean {
+    return this.#native.isGrowing;
+  }
+
   store(id: number, blocks: Int32Array, pages: Int32Array, afterStep: number): void {
     callNative(() => this.#native.store(id, blocks, pages, afterStep));
   }
@@ -93,6 +97,10 @@ export class NativeTransfers implements ManualTransfers {
 
   cancel(id: number): boolean {
     return callNative(() => this.#native.cancel(id));
+  }
+
+  hurry(id: number): void {
+    callNative(() => this.#native.hurry(id));
   }
 
   setStoreShare(share: number): void {

@@ -198,6 +198,8 @@ export declare class Transfers {
   get numPages(): number
   /** Host pages that may be used. */
   get numReady(): number
+  /** Whether more host pages will be ready. */
+  get isGrowing(): boolean
   /**
    * Copies blocks to pages, not before step `afterStep` has ended.
    *
@@ -244,6 +246,8 @@ export declare class Transfers {
   takeResults(): Array<FlightResult>
   /** True when nothing of the flight had started. */
   cancel(id: number): boolean
+  /** Somebody waits for what a store holds. */
+  hurry(id: number): void
   /**
    * Most of the wall time that stores may copy, 0 to 1.
    *
@@ -607,8 +611,6 @@ export interface TransferStats {
   copiedByTransferThreads: number
   /** Bytes of pages copied by other threads. */
   copiedByOtherThreads: number
-  /** Whether more host pages will be ready. */
-  growing: boolean
 }
 
 /** Model and features of the processor. */
@@ -862,9 +864,9 @@ export interface TensorSource {
 export interface TransferOptions {
   /** Pages of the host pool, each as large as a page of the arena. */
   hostPages: number
-  /** Threads that copy between device and host, 1 to 64. */
+  /** Threads that copy from the host to the device, 1 to 64, and as many that copy back. */
   threads: number
-  /** Threads that read and write files, 1 to 64; started with the first such flight. */
+  /** Threads that read files, 1 to 64, and as many that write; started with the first such flight. */
   fileThreads: number
   /** Whether a page's checksum is taken when it is stored and compared when it is loaded. */
   checksums: boolean

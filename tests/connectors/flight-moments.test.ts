@@ -169,6 +169,24 @@ describe("a store", () => {
     await world.stop();
   });
 
+  test("that has begun is hurried once a request lacks its blocks (I17)", async () => {
+    const serving = await ServingWorld.create(new CpuOffload({ mode: "eager" }));
+    const { world } = serving;
+    const desk = world.desk!;
+    await serving.untilEnded(serving.add(1));
+    const begun = [...desk.pending];
+    for (const flight of begun) desk.begin(flight);
+    expect(desk.hurried.size).toBe(0);
+    // It needs all twelve blocks.
+    const large = serving.add(2, 46, 1);
+    expect(world.submit()).toBe(false);
+    expect(desk.hurried).toEqual(new Set(begun.map(({ id }) => id)));
+    await world.drain();
+    expect(world.received.get(large)!.finish).toBeDefined();
+    serving.expectNothingLeft();
+    await world.stop();
+  });
+
   test("from before a reset frees its pages later and is offered to nobody (I18, I36)", async () => {
     const connector = new CpuOffload({ mode: "eager" });
     const serving = await ServingWorld.create(connector);

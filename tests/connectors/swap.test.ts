@@ -63,6 +63,8 @@ describe.each<Mode>(["eager", "lazy", "auto"])("cpu-offload, %s", (mode) => {
     const { swap, recompute } = world.connectors!.swaps.decisions;
     expect(swap + recompute).toBe(preemptions);
     expect(swap).toBeGreaterThan(3);
+    // Requests wait for these copies, which are made by threads that would give way.
+    expect(world.desk!.hurried.size).toBeGreaterThan(3);
     expect(world.connectors!.loads.numArrived).toBeGreaterThan(20);
     // Of each preemption what no full block holds.
     expect(computed).toBeWithin(LEAST, LEAST + preemptions * BLOCK);

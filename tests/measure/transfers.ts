@@ -92,7 +92,7 @@ class Bench {
     const steps: StepCallbacks = [];
     const runner = await Runner.create(spec, (result) => steps.shift()?.(result));
     const bench = new Bench(runner, steps, options);
-    while (bench.transfers.stats().growing) await Bun.sleep(1);
+    while (bench.transfers.isGrowing) await Bun.sleep(1);
     return bench;
   }
 

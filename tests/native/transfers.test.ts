@@ -300,7 +300,6 @@ test(
       ...{ stores: 1, loads: 1, fileReads: 1, fileWrites: 1, failed: 0, failedPages: 0 },
       copiedByTransferThreads: 4 * bytes,
       copiedByOtherThreads: 0,
-      growing: false,
     });
   }),
 );

@@ -22,6 +22,8 @@ export class FlightDesk implements PageTransfers {
   readonly pending: PendingFlight[] = [];
   /** Those of them that end last of all, if ever. */
   readonly stuck: Set<number> = new Set();
+  /** Those that were hurried so far. */
+  readonly hurried: Set<number> = new Set();
   /** Those that have started: they have their pages to themselves. */
   readonly #begun = new Set<number>();
   /** Flights so far, by kind. */
@@ -53,6 +55,10 @@ export class FlightDesk implements PageTransfers {
     return this.numPages;
   }
 
+  get isGrowing(): boolean {
+    return this.#native.isGrowing;
+  }
+
   /** Until the pool's memory is there: what a test does must not depend on it. */
   async untilReady(): Promise<void> {
     while (this.#native.numReady < this.numPages)
@@ -80,6 +86,11 @@ export class FlightDesk implements PageTransfers {
       this.#cancelled.push(promise);
     }
     return isCancelled;
+  }
+
+  hurry(id: number): void {
+    this.#native.hurry(id);
+    this.hurried.add(id);
   }
 
   copyOut(...copy: Parameters<PageTransfers["copyOut"]>): Promise<readonly string[]> {

@@ -107,8 +107,6 @@ pub struct TransferStats {
     pub copied_by_transfer_threads: f64,
     /// Bytes of pages copied by other threads.
     pub copied_by_other_threads: f64,
-    /// Whether more host pages will be ready.
-    pub growing: bool,
 }
 
 /// How the transfers ended.
@@ -192,6 +190,12 @@ impl Transfers {
         self.core.num_ready() as u32
     }
 
+    /// Whether more host pages will be ready.
+    #[napi(getter)]
+    pub fn is_growing(&self) -> bool {
+        self.core.is_growing()
+    }
+
     /// Copies blocks to pages, not before step `afterStep` has ended.
     ///
     /// # Errors
@@ -258,6 +262,12 @@ impl Transfers {
         self.core.cancel(id)
     }
 
+    /// Somebody waits for what a store holds.
+    #[napi]
+    pub fn hurry(&self, id: i64) {
+        self.core.hurry(id);
+    }
+
     /// Most of the wall time that stores may copy, 0 to 1.
     ///
     /// # Errors
@@ -279,7 +289,7 @@ impl Transfers {
     /// Counts and measurements.
     #[napi]
     pub fn stats(&self) -> TransferStats {
-        stats_to_js(&self.core.stats(), self.core.is_growing())
+        stats_to_js(&self.core.stats())
     }
 
     /// Cancels what has not started and ends the threads.
@@ -351,7 +361,7 @@ fn results_to_js(results: Vec<core::FlightResult>) -> Vec<FlightResult> {
     results.into_iter().map(to_js).collect()
 }
 
-fn stats_to_js(stats: &core::TransferStats, growing: bool) -> TransferStats {
+fn stats_to_js(stats: &core::TransferStats) -> TransferStats {
     let [load, store, read, write] = stats.kinds;
     TransferStats {
         load_bytes: load.bytes as f64,
@@ -375,6 +385,5 @@ fn stats_to_js(stats: &core::TransferStats, growing: bool) -> TransferStats {
         store_latency_micros: store.latency_micros,
         copied_by_transfer_threads: stats.copied_by_transfer_threads as f64,
         copied_by_other_threads: stats.copied_by_other_threads as f64,
-        growing,
     }
 }

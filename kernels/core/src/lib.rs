@@ -13,6 +13,7 @@ pub mod dequant;
 pub mod disk;
 pub mod dtype;
 pub mod error;
+mod give_way;
 pub mod grammar;
 pub mod limits;
 pub mod mapping;

@@ -97,6 +97,7 @@ pub use stats::DiskStats;
 pub use trouble::Trouble;
 
 use crate::error::{Failure, Result};
+use crate::give_way::give_way;
 use crate::packing::Packing;
 use files::OsFolder;
 use layout::{Layout, MOST_PAGE_BYTES};
@@ -177,6 +178,7 @@ impl Shared {
 
     /// The upkeep's thread.
     fn work(&self) {
+        give_way();
         loop {
             let phase = self.phase();
             let wait = Duration::from_secs(UPKEEP_SECONDS);

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a flight does. In the order of urgency: who waits for a load waits now, a store is for later.
+/// What a flight does. Each kind has threads of its own: who waits for a load waits now, a store is for later, and a slow disk holds up no copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Host pages to device blocks.
@@ -29,28 +29,14 @@ impl Kind {
         matches!(self, Self::Store | Self::Read)
     }
 
-    /// The threads that do it.
-    pub(super) fn crew(self) -> Crew {
-        if matches!(self, Self::Load | Self::Store) { Crew::Copies } else { Crew::Files }
+    /// Whether it is between host and device.
+    pub(super) fn is_copy(self) -> bool {
+        matches!(self, Self::Load | Self::Store)
     }
-}
 
-/// Threads: a slow disk must not hold up a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Crew {
-    /// Between host and device.
-    Copies,
-    /// Between host and files.
-    Files,
-}
-
-impl Crew {
-    /// What it does, most urgent first.
-    pub(super) fn kinds(self) -> [Kind; 2] {
-        match self {
-            Self::Copies => [Kind::Load, Kind::Store],
-            Self::Files => [Kind::Read, Kind::Write],
-        }
+    /// Whether nobody waits for it while steps go on: its threads give way to those that compute.
+    pub(super) fn is_for_later(self) -> bool {
+        matches!(self, Self::Store | Self::Write)
     }
 }
 

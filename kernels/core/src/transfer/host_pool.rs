@@ -1,10 +1,11 @@
 //! The pages of host memory that blocks are kept in. The pool is mapped at once and grows in the background, ahead of its use: the
 //! system gives memory when a page is first touched, which takes seconds for a large pool, and nothing for what nobody needs.
-#![expect(unsafe_code, reason = "touches pages that nobody may use yet, on a thread of low priority")]
+#![expect(unsafe_code, reason = "touches pages that nobody may use yet")]
 
 use super::flight::FlightError;
 use super::seal::Seals;
 use crate::error::{Failure, Result};
+use crate::give_way::give_way;
 use crate::mapping::ALIGNMENT;
 use crate::memory;
 use crate::pages::{Pages, Pin, RemotePages};
@@ -21,8 +22,6 @@ const AHEAD: usize = 32 << 20;
 const TOUCHED: usize = 2 << 20;
 /// The same where they are pinned for a device, which costs a call of the driver each time.
 const PINNED: usize = 16 << 20;
-/// Of the growing thread, where others have 0: about a tenth of their share of a busy processor.
-const NICE: i32 = 10;
 /// The smallest page the system gives.
 const SMALL_PAGE: usize = 4096;
 /// Of pages from this size on what is lost between two of them is little.
@@ -101,8 +100,7 @@ impl HostPool {
 
     /// The growing thread: gives way to those that serve.
     pub(super) fn work(&self) {
-        // SAFETY: changes nothing but the priority of the calling thread. Refused, it stays as it is.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+        give_way();
         self.grow(memory::available);
     }
 

@@ -2,8 +2,8 @@
 //! pages and blocks hold what is the business of the TypeScript side, which names them and keeps those in flight
 //! referenced; here every index is checked once, and each flight ends in exactly one result.
 //!
-//! `queue.rs` decides what is copied next (loads before stores, pieces before flights, not before their step), `threads.rs`
-//! copies it, `claims.rs` keeps flights apart, `pages.rs` says who keeps steps off them.
+//! `queue.rs` decides what is copied next (pieces before flights, not before their step), `threads.rs`
+//! copies it (stores by threads that give way to loads and steps), `claims.rs` keeps flights apart, `pages.rs` says who keeps steps off them.
 
 mod claims;
 mod copied;
@@ -34,7 +34,7 @@ use claims::Claims;
 use copied::CopiedBytes;
 use copier::Copier;
 use copies::Stamps;
-use flight::{Crew, Far, Plan};
+use flight::{Far, Plan};
 use host_pool::HostPool;
 use pace::Pace;
 use queue::Queue;
@@ -49,9 +49,9 @@ use threads::{Shared, State};
 pub struct TransferOptions {
     /// Pages of the host pool, each as large as a page of the arena.
     pub host_pages: u32,
-    /// Threads that copy between device and host, 1 to 64.
+    /// Threads that copy from the host to the device, 1 to 64, and as many that copy back.
     pub threads: u32,
-    /// Threads that read and write files, 1 to 64; started with the first such flight.
+    /// Threads that read files, 1 to 64, and as many that write; started with the first such flight.
     pub file_threads: u32,
     /// Whether a page's checksum is taken when it is stored and compared when it is loaded.
     pub checksums: bool,
@@ -122,7 +122,8 @@ impl Transfers {
             stamps: Stamps::new(),
         };
         steps.set_waiter(Arc::<Shared>::downgrade(&shared), options.guard_steps);
-        transfers.start(threads, "kv-transfer", |shared| shared.work(Crew::Copies))?;
+        transfers.start(threads, "kv-load", |shared| shared.work(Kind::Load))?;
+        transfers.start(threads, "kv-store", |shared| shared.work(Kind::Store))?;
         transfers.start(1, "kv-host-pool", |shared| {
             shared.copier.host.work();
             shared.tell_now();
@@ -262,7 +263,8 @@ impl Transfers {
         if started || !self.shared.lock().queue.is_open() {
             return Ok(());
         }
-        self.start(self.file_threads, "kv-file", |shared| shared.work(Crew::Files))
+        self.start(self.file_threads, "kv-read", |shared| shared.work(Kind::Read))?;
+        self.start(self.file_threads, "kv-write", |shared| shared.work(Kind::Write))
     }
 
     fn submit(&self, plan: Plan, after: i64) -> Result<()> {
@@ -273,9 +275,9 @@ impl Transfers {
             )));
         }
         self.shared.copier.host.use_pages(&plan.pages);
-        let crew = plan.kind.crew();
+        let kind = plan.kind;
         let finished = self.shared.steps.newest();
-        let taken = self.shared.submit(crew, |queue| {
+        let taken = self.shared.change_kind(kind, |queue| {
             queue.is_open().then(|| queue.submit(plan, after, finished, Instant::now()))
         });
         match taken {
@@ -288,6 +290,12 @@ impl Transfers {
     /// True when nothing of the flight had started: it ends as cancelled. False when it has started, has ended or is unknown.
     pub fn cancel(&self, id: i64) -> bool {
         self.shared.change(|state| state.queue.cancel(id, Instant::now()))
+    }
+
+    /// Somebody waits for what a store holds: it goes before other stores, also by threads that load. What has ended or is unknown is
+    /// passed over.
+    pub fn hurry(&self, id: i64) {
+        self.shared.change_kind(Kind::Load, |queue| queue.hurry(id));
     }
 
     /// Most of the wall time that stores may copy; 0 = none starts.

@@ -1,12 +1,14 @@
 //! The transfer threads. One lock guards the queue, and nothing is copied, waited for or called while it is held. A thread with
-//! nothing to do sleeps until something changes or a store's time has come; nothing polls.
+//! nothing to do sleeps until something changes or a store's time has come; nothing polls. Threads that store and write give way
+//! to those that compute (`give_way.rs`).
 
 use super::claims::StepBlocks;
 use super::copied;
 use super::copier::{Copier, Failed};
-use super::flight::Crew;
+use super::flight::Kind;
 use super::queue::{Next, Piece, Queue};
 use crate::error::{Failure, Result};
+use crate::give_way::give_way;
 use crate::step::{Limits, Step};
 use crate::step_gate::{StepGate, Waiter};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,9 +34,8 @@ pub(super) struct State {
 /// What threads share.
 pub(super) struct Shared {
     pub(super) state: Mutex<State>,
-    /// There may be something for the crew.
-    copies: Condvar,
-    files: Condvar,
+    /// There may be something for threads of a kind.
+    alarms: [Condvar; 4],
     /// The link's speed has changed, or the end is near.
     link: Condvar,
     /// The queue is over, or a thread has ended.
@@ -48,8 +49,7 @@ impl Shared {
     pub(super) fn new(queue: Queue, copier: Copier, steps: Arc<StepGate>, on_results: OnResults) -> Self {
         Self {
             state: Mutex::new(State { queue, alive: 0, link_changes: 0 }),
-            copies: Condvar::new(),
-            files: Condvar::new(),
+            alarms: Default::default(),
             link: Condvar::new(),
             rest: Condvar::new(),
             steps,
@@ -67,18 +67,20 @@ impl Shared {
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let answer = change(&mut state);
-        for alarm in [&self.copies, &self.files, &self.link] {
-            alarm.notify_all();
-        }
+        self.wake_all();
         self.tell(state);
         answer
     }
 
-    /// As [`Self::change`] for a flight that comes in: only its crew is woken.
-    pub(super) fn submit<T>(&self, crew: Crew, submit: impl FnOnce(&mut Queue) -> T) -> T {
-        let answer = submit(&mut self.lock().queue);
-        self.alarm(crew).notify_all();
+    /// As [`Self::change`] for a flight of a kind, which ends none: only threads of the kind are woken.
+    pub(super) fn change_kind<T>(&self, kind: Kind, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let answer = change(&mut self.lock().queue);
+        self.alarm(kind).notify_all();
         answer
+    }
+
+    fn wake_all(&self) {
+        self.alarms.iter().chain([&self.link]).for_each(Condvar::notify_all);
     }
 
     /// Waits until something is so, but not beyond a deadline; answers whether it is.
@@ -94,14 +96,11 @@ impl Shared {
         true
     }
 
-    fn alarm(&self, crew: Crew) -> &Condvar {
-        match crew {
-            Crew::Copies => &self.copies,
-            Crew::Files => &self.files,
-        }
+    fn alarm(&self, kind: Kind) -> &Condvar {
+        &self.alarms[kind as usize]
     }
 
-    /// Releases the lock and tells of results; of stores alone only when the step under way ends, since whoever is told has to come for
+    /// Releases the lock and tells of results; of stores and writes alone only when the step under way ends, since whoever is told has to come for
     /// its result then: being told in between takes a core from the step. Where the queue is over, threads end.
     fn tell(&self, mut state: MutexGuard<'_, State>) {
         let queue = &mut state.queue;
@@ -115,9 +114,8 @@ impl Shared {
     /// As [`Self::tell`], at once.
     fn announce(&self, mut state: MutexGuard<'_, State>) {
         if state.queue.is_over() {
-            for alarm in [&self.copies, &self.files, &self.link, &self.rest] {
-                alarm.notify_all();
-            }
+            self.wake_all();
+            self.rest.notify_all();
         }
         let news = state.queue.announce();
         drop(state);
@@ -151,10 +149,13 @@ impl Shared {
             .map_err(|error| Failure::out_of_memory(format!("thread {name} could not be started: {error}")))
     }
 
-    /// Does what there is to do for a crew until the queue is over.
-    pub(super) fn work(&self, crew: Crew) {
+    /// Does what there is to do of a kind until the queue is over.
+    pub(super) fn work(&self, kind: Kind) {
         copied::mark_transfer_thread();
-        let alarm = self.alarm(crew);
+        if kind.is_for_later() {
+            give_way();
+        }
+        let alarm = self.alarm(kind);
         let mut state = self.lock();
         loop {
             if state.queue.is_over() {
@@ -163,11 +164,11 @@ impl Shared {
             let now = Instant::now();
             let newest = self.steps.wait_for(state.queue.awaited());
             state.queue.step_finished(newest, now);
-            match state.queue.next(crew, now) {
+            match state.queue.next(kind, now) {
                 Next::Copy(piece) => {
                     self.tell(state);
                     let failed = self.copier.run(&piece);
-                    self.finish(crew, &piece, failed);
+                    self.finish(&piece, failed);
                     state = self.lock();
                 }
                 // Flights that could not start have ended.
@@ -185,10 +186,10 @@ impl Shared {
     }
 
     /// Reports a piece when a slowed link would have carried it.
-    fn finish(&self, crew: Crew, piece: &Piece, failed: Failed) {
+    fn finish(&self, piece: &Piece, failed: Failed) {
         let mut state = self.lock();
         let mut now = Instant::now();
-        if crew == Crew::Copies {
+        if piece.plan.kind.is_copy() {
             let bytes = piece.entries.len() * self.copier.host.pages.page_bytes();
             let until = state.queue.pace.carry(piece.start, bytes as u64);
             let changes = state.link_changes;
@@ -217,7 +218,8 @@ impl Waiter for Shared {
     fn step_finished(&self) {
         // Whoever looked at the step before it ended sleeps by now, or has not taken the lock yet.
         drop(self.lock());
-        self.copies.notify_all();
+        self.alarm(Kind::Load).notify_all();
+        self.alarm(Kind::Store).notify_all();
     }
 
     fn tell_news(&self) {

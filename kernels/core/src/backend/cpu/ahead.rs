@@ -1,13 +1,13 @@
 //! KV pages get their memory ahead of their use, on a thread of low priority: the system gives it when it is first touched, which
 //! can take longer than computing what goes there. New pages are used in ascending order (`block-pool.ts`), so those behind
 //! the last one used come next; what nobody comes near to takes no memory.
-#![expect(unsafe_code, reason = "gives a thread a low priority")]
 
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::error::{Failure, Result};
+use crate::give_way::give_way;
 use crate::memory;
 use crate::pages::Pages;
 
@@ -17,8 +17,6 @@ const AHEAD: usize = 64 << 20;
 const PIECE: usize = 2 << 20;
 /// Memory that is left to the rest of the machine.
 const SPARE: u64 = 256 << 20;
-/// Of the thread, where others have 0: about a tenth of their share of a busy processor.
-const NICE: i32 = 10;
 
 /// What the thread is told.
 #[derive(Debug, Default)]
@@ -88,8 +86,7 @@ impl Ahead {
         let thread = std::thread::Builder::new()
             .name("kv-memory".into())
             .spawn(move || {
-                // SAFETY: changes nothing but the priority of the calling thread. Refused, it stays as it is.
-                unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+                give_way();
                 let all = pages.page_bytes() * pages.num_pages();
                 theirs.work(all, memory::available, |bytes| pages.populate(bytes));
             })

@@ -1,9 +1,10 @@
 //! Which flight's pages are copied next. Knows no threads, no memory and no clock: the time is passed in, and what was copied is
-//! reported. A flight is handed out in pieces, so that an urgent one waits for a piece and not for a flight.
+//! reported. A flight is handed out in pieces, so that an urgent one waits for a piece and not for a flight. Threads of each kind ask for
+//! themselves; a store that is hurried is done by those that load, too.
 
 use super::claims::{Claims, StepBlocks};
 use super::copier::Failed;
-use super::flight::{Crew, Far, FlightError, FlightResult, Kind, Plan};
+use super::flight::{Far, FlightError, FlightResult, Kind, Plan};
 use super::pace::{Pace, Start};
 use super::stats::{Meter, TransferStats};
 use std::collections::{BTreeSet, HashMap};
@@ -16,7 +17,9 @@ const PIECE_BYTES: usize = 256 << 10;
 /// The same where a device copies by itself: its copies are faster, and who waits for a piece sleeps.
 const DEVICE_PIECE_BYTES: usize = 4 << 20;
 /// The same for a disk store, which moves neighbours in one call.
-const DISK_PIECE_BYTES: usize = 2 << 20;
+const DISK_READ_BYTES: usize = 2 << 20;
+/// Nobody waits for a write, and each call writes a table, too.
+const DISK_WRITE_BYTES: usize = 8 << 20;
 
 /// Entries of a flight that a thread is to copy.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ struct Flight {
     /// Since when its step has ended.
     due: Option<Instant>,
     gate: Gate,
+    /// Somebody waits for what it holds.
+    is_hurried: bool,
     injected: Arc<[u32]>,
     started: Option<Instant>,
     /// Entries handed out.
@@ -94,6 +99,8 @@ pub(super) struct Queue {
     waiting: BTreeSet<(i64, u64, i64)>,
     /// Of each kind, flights that may go and have entries left to hand out: number, id.
     ready: [BTreeSet<(u64, i64)>; 4],
+    /// Stores that somebody waits for, in place of those above.
+    hurried: BTreeSet<(u64, i64)>,
     claims: Claims,
     /// What the step under way has claimed.
     step: Option<StepBlocks>,
@@ -101,7 +108,7 @@ pub(super) struct Queue {
     ended: Vec<FlightResult>,
     /// Whether somebody was told of what has ended.
     told: Told,
-    /// Of what has ended, something is more than a store: somebody may wait for it.
+    /// Of what has ended, something is not for later: somebody may wait for it.
     urgent: bool,
     next_number: u64,
     page_bytes: usize,
@@ -117,6 +124,7 @@ impl Queue {
             flights: HashMap::new(),
             waiting: BTreeSet::new(),
             ready: std::array::from_fn(|_| BTreeSet::new()),
+            hurried: BTreeSet::new(),
             claims,
             step: None,
             meter: Meter::default(),
@@ -152,6 +160,7 @@ impl Queue {
             submitted: now,
             due: None,
             gate: if self.manual { Gate::Shut } else { Gate::Open },
+            is_hurried: false,
             injected: Arc::default(),
             started: None,
             given: 0,
@@ -174,9 +183,30 @@ impl Queue {
             if let Some(flight) = self.flights.get_mut(&id) {
                 flight.due = Some(now);
                 if flight.gate == Gate::Open {
-                    self.ready[flight.plan.kind as usize].insert((number, id));
+                    self.list_of(id).insert((number, id));
                 }
             }
+        }
+    }
+
+    /// Where a flight that may go is listed.
+    fn list_of(&mut self, id: i64) -> &mut BTreeSet<(u64, i64)> {
+        match &self.flights[&id] {
+            Flight { is_hurried: true, .. } => &mut self.hurried,
+            flight => &mut self.ready[flight.plan.kind as usize],
+        }
+    }
+
+    /// Somebody waits for what a store holds: it goes before others, whatever their share, by threads that load, too. Of other kinds
+    /// and of what has ended nothing changes.
+    pub(super) fn hurry(&mut self, id: i64) {
+        let Some(flight) = self.flights.get_mut(&id).filter(|flight| flight.plan.kind == Kind::Store) else {
+            return;
+        };
+        flight.is_hurried = true;
+        let place = (flight.number, id);
+        if self.ready[Kind::Store as usize].remove(&place) {
+            self.hurried.insert(place);
         }
     }
 
@@ -207,8 +237,9 @@ impl Queue {
         };
         flight.gate = Gate::Open;
         flight.injected = injected.into();
+        let place = (flight.number, id);
         if flight.due.is_some() {
-            self.ready[flight.plan.kind as usize].insert((flight.number, id));
+            self.list_of(id).insert(place);
         }
         true
     }
@@ -218,28 +249,38 @@ impl Queue {
         self.flights.get(&id).map(|flight| flight.plan.pages.len())
     }
 
-    /// What a thread of the crew is to do now.
-    pub(super) fn next(&mut self, crew: Crew, now: Instant) -> Next {
-        let mut later = Next::Nothing;
-        for kind in crew.kinds() {
-            if kind == Kind::Store {
-                match self.pace.store(now) {
-                    Start::Now => {}
-                    Start::At(_) | Start::Never if self.ready[kind as usize].is_empty() => continue,
-                    Start::At(time) => {
-                        later = Next::At(time);
-                        continue;
-                    }
-                    Start::Never => continue,
-                }
+    /// What a thread of this kind is to do now.
+    pub(super) fn next(&mut self, kind: Kind, now: Instant) -> Next {
+        if kind != Kind::Store
+            && let Some(piece) = self.first_of(|queue| &queue.ready[kind as usize], now)
+        {
+            return Next::Copy(piece);
+        }
+        if kind.is_copy()
+            && let Some(piece) = self.first_of(|queue| &queue.hurried, now)
+        {
+            return Next::Copy(piece);
+        }
+        if kind != Kind::Store || self.ready[kind as usize].is_empty() {
+            return Next::Nothing;
+        }
+        match self.pace.store(now) {
+            Start::Now => {
+                self.first_of(|queue| &queue.ready[kind as usize], now).map_or(Next::Nothing, Next::Copy)
             }
-            while let Some(&(_, id)) = self.ready[kind as usize].first() {
-                if let Some(piece) = self.piece_of(id, now) {
-                    return Next::Copy(piece);
-                }
+            Start::At(time) => Next::At(time),
+            Start::Never => Next::Nothing,
+        }
+    }
+
+    /// A piece of the first flight of a list that can start; those that cannot have ended.
+    fn first_of(&mut self, list: impl Fn(&Self) -> &BTreeSet<(u64, i64)>, now: Instant) -> Option<Piece> {
+        while let Some(&(_, id)) = list(self).first() {
+            if let Some(piece) = self.piece_of(id, now) {
+                return Some(piece);
             }
         }
-        later
+        None
     }
 
     /// The next entries of a flight that may go; `None` when it could not start and has ended.
@@ -248,21 +289,26 @@ impl Queue {
             return None;
         }
         let flight = self.flights.get_mut(&id)?;
-        let piece_bytes =
-            if matches!(flight.plan.far, Far::Disk(..)) { DISK_PIECE_BYTES } else { self.piece_bytes };
+        let piece_bytes = match (&flight.plan.far, flight.plan.kind) {
+            (Far::Disk(..), Kind::Write) => DISK_WRITE_BYTES,
+            (Far::Disk(..), _) => DISK_READ_BYTES,
+            _ => self.piece_bytes,
+        };
         let most = (piece_bytes / self.page_bytes).max(1);
         let entries = flight.given..flight.plan.pages.len().min(flight.given + most);
         flight.given = entries.end;
         flight.under_way += entries.len();
-        if flight.given == flight.plan.pages.len() {
-            self.ready[flight.plan.kind as usize].remove(&(flight.number, id));
-        }
-        Some(Piece {
+        let piece = Piece {
             plan: Arc::clone(&flight.plan),
             entries,
             injected: Arc::clone(&flight.injected),
             start: now,
-        })
+        };
+        if flight.given == flight.plan.pages.len() {
+            let place = (flight.number, id);
+            self.list_of(id).remove(&place);
+        }
+        Some(piece)
     }
 
     /// Claims what the flight needs; where something is in use it ends as failed, which is false.
@@ -318,6 +364,7 @@ impl Queue {
         let Flight { plan, number, after, submitted, started, arrived, error, .. } = flight;
         self.waiting.remove(&(after, number, id));
         self.ready[plan.kind as usize].remove(&(number, id));
+        self.hurried.remove(&(number, id));
         if started.is_some() {
             self.claims.release(&plan);
         }
@@ -336,7 +383,7 @@ impl Queue {
             error,
         };
         self.meter.ended(plan.kind, &result);
-        self.urgent |= plan.kind != Kind::Store;
+        self.urgent |= !plan.kind.is_for_later();
         self.ended.push(result);
     }
 

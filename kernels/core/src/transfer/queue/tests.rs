@@ -25,7 +25,12 @@ fn next(queue: &mut Queue, now: Instant) -> Option<(i64, Range<usize>)> {
 }
 
 fn taken(queue: &mut Queue, now: Instant) -> Option<Piece> {
-    match queue.next(Crew::Copies, now) {
+    [Kind::Load, Kind::Store].into_iter().find_map(|kind| taken_by(kind, queue, now))
+}
+
+/// What a thread of this kind gets.
+fn taken_by(kind: Kind, queue: &mut Queue, now: Instant) -> Option<Piece> {
+    match queue.next(kind, now) {
         Next::Copy(piece) => Some(piece),
         Next::At(_) | Next::Nothing => None,
     }
@@ -63,8 +68,45 @@ fn files_and_copies_do_not_wait_for_each_other() {
     assert!(queue.submit(plan(1, Kind::Write, &[0], &[0]), -1, -1, now));
     assert!(queue.submit(plan(2, Kind::Read, &[1], &[0]), -1, -1, now));
     assert_eq!(next(&mut queue, now), None);
-    let Next::Copy(piece) = queue.next(Crew::Files, now) else { panic!("nothing to do") };
-    assert_eq!(piece.plan.id, 2);
+    assert_eq!(taken_by(Kind::Read, &mut queue, now).expect("a read").plan.id, 2);
+    assert_eq!(taken_by(Kind::Write, &mut queue, now).expect("a write").plan.id, 1);
+}
+
+#[test]
+fn a_store_that_is_hurried_goes_first_and_past_its_share_by_threads_that_load() {
+    let (mut queue, now) = queue(false);
+    queue.pace.set_share(0.0, now);
+    assert!(queue.submit(plan(1, Kind::Store, &[0], &[1]), -1, -1, now));
+    assert!(queue.submit(plan(2, Kind::Store, &[1, 2, 3], &[2, 3, 4]), -1, -1, now));
+    assert!(queue.submit(plan(3, Kind::Store, &[4], &[5]), 9, -1, now));
+    assert!(queue.submit(plan(4, Kind::Load, &[5], &[6]), -1, -1, now));
+    assert_eq!(next(&mut queue, now).map(|(id, _)| id), Some(4));
+    assert_eq!(next(&mut queue, now), None);
+    for id in [2, 3, 4, 77] {
+        queue.hurry(id);
+    }
+    let ids = |kind: Kind, queue: &mut Queue| taken_by(kind, queue, now).map(|p| (p.plan.id, p.entries));
+    assert_eq!(ids(Kind::Load, &mut queue), Some((2, 0..2)));
+    assert_eq!(ids(Kind::Store, &mut queue), Some((2, 2..3)));
+    assert_eq!(next(&mut queue, now), None);
+    // One whose step had not ended is hurried when it has.
+    queue.step_finished(9, now);
+    assert_eq!(ids(Kind::Load, &mut queue), Some((3, 0..1)));
+    assert_eq!(next(&mut queue, now), None);
+    queue.pace.set_share(1.0, now);
+    assert_eq!(ids(Kind::Load, &mut queue), None);
+    assert_eq!(ids(Kind::Store, &mut queue), Some((1, 0..1)));
+}
+
+#[test]
+fn a_store_that_was_hurried_can_be_cancelled_and_leaves_nothing() {
+    let (mut queue, now) = queue(false);
+    assert!(queue.submit(plan(1, Kind::Store, &[0], &[1]), -1, -1, now));
+    queue.hurry(1);
+    assert!(queue.cancel(1, now));
+    assert_eq!(next(&mut queue, now), None);
+    assert!(queue.submit(plan(1, Kind::Store, &[0], &[1]), -1, -1, now));
+    assert!(taken_by(Kind::Load, &mut queue, now).is_none());
 }
 
 #[test]
@@ -127,14 +169,14 @@ fn stores_wait_for_their_share_and_loads_do_not() {
     assert!(queue.submit(plan(1, Kind::Store, &[0, 1, 2, 3], &[1, 2, 3, 4]), -1, -1, now));
     let piece = taken(&mut queue, now).expect("a piece");
     queue.done(&piece, vec![], now + 10 * MS);
-    let Next::At(time) = queue.next(Crew::Copies, now + 10 * MS) else { panic!("a time") };
+    let Next::At(time) = queue.next(Kind::Store, now + 10 * MS) else { panic!("a time") };
     assert_eq!(time, now + 40 * MS);
     assert!(queue.submit(plan(2, Kind::Load, &[5], &[5]), -1, -1, now));
     assert_eq!(next(&mut queue, now + 10 * MS), Some((2, 0..1)));
     assert_eq!(next(&mut queue, now + 40 * MS), Some((1, 2..4)));
     queue.pace.set_share(0.0, now);
     assert!(queue.submit(plan(3, Kind::Store, &[6], &[6]), -1, -1, now));
-    assert!(matches!(queue.next(Crew::Copies, now + 90 * MS), Next::Nothing));
+    assert!(matches!(queue.next(Kind::Store, now + 90 * MS), Next::Nothing));
 }
 
 #[test]
@@ -199,19 +241,23 @@ fn one_is_told_of_each_batch() {
 }
 
 #[test]
-fn news_of_stores_can_wait_and_those_of_loads_cannot() {
+fn news_of_stores_and_writes_can_wait_and_those_of_loads_and_reads_cannot() {
     let (mut queue, now) = queue(false);
     let submit = |queue: &mut Queue, id, kind| assert!(queue.submit(plan(id, kind, &[0], &[1]), 5, -1, now));
-    submit(&mut queue, 1, Kind::Store);
-    submit(&mut queue, 2, Kind::Store);
-    submit(&mut queue, 3, Kind::Load);
-    assert!(queue.cancel(1, now) && queue.has_news() && queue.news_can_wait());
-    queue.defer();
-    assert!(queue.cancel(2, now) && !queue.has_news());
-    assert!(queue.cancel(3, now) && queue.has_news() && !queue.news_can_wait());
-    assert!(queue.announce() && !queue.announce() && !queue.has_news());
-    assert_eq!(queue.take_ended().len(), 3);
-    assert!(queue.news_can_wait() && !queue.announce());
+    for (first, later, urgent) in
+        [(Kind::Store, Kind::Write, Kind::Load), (Kind::Write, Kind::Store, Kind::Read)]
+    {
+        submit(&mut queue, 1, first);
+        submit(&mut queue, 2, later);
+        submit(&mut queue, 3, urgent);
+        assert!(queue.cancel(1, now) && queue.has_news() && queue.news_can_wait());
+        queue.defer();
+        assert!(queue.cancel(2, now) && !queue.has_news());
+        assert!(queue.cancel(3, now) && queue.has_news() && !queue.news_can_wait());
+        assert!(queue.announce() && !queue.announce() && !queue.has_news());
+        assert_eq!(queue.take_ended().len(), 3);
+        assert!(queue.news_can_wait() && !queue.announce());
+    }
 }
 
 /// What the rules say about a flight.
@@ -224,6 +270,7 @@ struct Known {
     given: usize,
     failed: Vec<u32>,
     cancelled: bool,
+    hurried: bool,
 }
 
 impl Known {
@@ -284,8 +331,17 @@ impl Model {
         assert!(self.queue.submit(plan(id, kind, &pages, &blocks), after, self.finished, self.now));
         let number = self.known.len();
         let failed = Vec::new();
+        let (cancelled, hurried) = (false, false);
         self.known
-            .insert(id, Known { kind, pages, blocks, after, number, given: 0, failed, cancelled: false });
+            .insert(id, Known { kind, pages, blocks, after, number, given: 0, failed, cancelled, hurried });
+    }
+
+    fn hurry(&mut self) {
+        let id = self.random.below(self.next_id as usize + 1) as i64;
+        self.queue.hurry(id);
+        if let Some(known) = self.known.get_mut(&id).filter(|known| known.kind == Kind::Store) {
+            known.hurried = true;
+        }
     }
 
     fn cancel(&mut self) {
@@ -313,7 +369,8 @@ impl Model {
             .filter(|(id, k)| open.contains(id) && k.after <= self.finished && k.given < k.pages.len())
             .map(|(&id, _)| id)
             .collect();
-        ready.sort_by_key(|id| (self.known[id].kind as usize, self.known[id].number));
+        let urgency = |known: &Known| (known.kind as usize, !known.hurried, known.number);
+        ready.sort_by_key(|id| urgency(&self.known[id]));
         let refused = |model: &Self, id: &i64| {
             let known = &model.known[id];
             let conflicts =
@@ -373,7 +430,7 @@ impl Model {
     fn play(mut self, moves: usize) {
         for _ in 0..moves {
             self.now += MS;
-            match self.random.below(8) {
+            match self.random.below(9) {
                 0 | 1 => self.submit(),
                 2 => self.cancel(),
                 3 => {
@@ -381,6 +438,7 @@ impl Model {
                     self.queue.step_finished(self.finished, self.now);
                 }
                 4 | 5 => self.take(),
+                6 => self.hurry(),
                 _ => self.done(),
             }
         }

@@ -41,6 +41,35 @@ fn a_file_that_never_answers_holds_up_neither_copies_nor_the_end() {
 }
 
 #[test]
+fn a_write_that_a_disk_holds_up_holds_up_no_read() {
+    let (slow, quick) =
+        (pipe("slow"), std::env::temp_dir().join(format!("kvengine-quick-{}", std::process::id())));
+    let mut lab = Lab::new(8, &options(8));
+    lab.fill(1, 5);
+    lab.transfers.store(1, &[1], &[0], -1).unwrap();
+    assert!(lab.next().ok());
+    lab.transfers.write_pages(2, file(&quick), &[0.0], &KEYS[..9], &[0]).unwrap();
+    assert!(lab.next().ok());
+    lab.transfers.write_pages(3, file(&slow), &[0.0], &KEYS[..9], &[0]).unwrap();
+    while lab.transfers.cancel(3) {
+        assert!(lab.next().cancelled);
+        lab.transfers.write_pages(3, file(&slow), &[0.0], &KEYS[..9], &[0]).unwrap();
+        std::thread::yield_now();
+    }
+    lab.transfers.read_pages(4, file(&quick), &[0.0], &KEYS[..9], &[1]).unwrap();
+    let result = lab.next();
+    assert!(result.ok() && result.id == 4, "{result:?}");
+    assert_eq!(lab.page(1), 5);
+    // A pipe has no places to write to.
+    drop(std::fs::File::open(&slow).unwrap());
+    assert_eq!(lab.next().failed, [0]);
+    assert!(lab.transfers.stop(Duration::MAX));
+    for path in [slow, quick] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
 fn pages_survive_a_file() {
     let path = std::env::temp_dir().join(format!("kvengine-transfers-{}", std::process::id()));
     let mut lab = Lab::new(8, &options(8));

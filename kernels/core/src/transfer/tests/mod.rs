@@ -178,6 +178,19 @@ fn stores_without_a_share_wait_and_loads_pass_them() {
 }
 
 #[test]
+fn a_store_that_somebody_waits_for_is_made_whatever_its_share() {
+    let mut lab = Lab::new(4, &TransferOptions { store_share: 0.0, ..options(4) });
+    lab.transfers.store(1, &[1], &[1], -1).unwrap();
+    lab.transfers.store(2, &[2], &[2], -1).unwrap();
+    lab.transfers.hurry(2);
+    lab.transfers.hurry(99);
+    assert_eq!(lab.next().id, 2);
+    assert_eq!(lab.transfers.stats().pending, 1);
+    lab.transfers.hurry(1);
+    assert_eq!(lab.next().id, 1);
+}
+
+#[test]
 fn what_is_wrong_is_refused_by_name_and_changes_nothing() {
     let lab = Lab::new(4, &options(3));
     let refused = |result: Result<()>| result.unwrap_err().message;
