@@ -34,7 +34,7 @@ const MOST_OF_LOAD = 16;
 const MOST_OF_STORE = 32;
 /** Of the device's blocks: as many that never held content mean that nothing is evicted for a while. */
 const ROOMY = 1 / 16;
-/** Windows that one look at the blocks near eviction covers, so that not each step has to look. */
+/** Windows that one look at the blocks near eviction covers, so that not each step has to look; one while there is room for many more. */
 const WINDOWS_OF_LOOK = 4;
 
 /** Weight of a new step in the averages. */
@@ -65,8 +65,8 @@ export default class CpuOffload extends KvConnector {
   readonly #loads = new Map<FlightId, Moving>();
   /** Complete blocks that are not stored yet, in eager mode. */
   #backlog: BlockId[] = [];
-  /** All complete blocks, while there is room for many more: nothing was evicted yet, and copies would only cost. */
-  #roomy: BlockId[] | undefined = [];
+  /** All complete blocks, once each, while there is room for many more: nothing was evicted yet, and copies would only cost. */
+  #roomy: Set<BlockId> | undefined = new Set();
   #host!: HostLevel;
   #view!: GpuBlockPoolView;
   #context!: SchedulerContext;
@@ -198,7 +198,7 @@ export default class CpuOffload extends KvConnector {
     this.#stores.clear();
     this.#loads.clear();
     this.#backlog = [];
-    if (this.#fixedMode === undefined) this.#roomy = [];
+    if (this.#fixedMode === undefined) this.#roomy = new Set();
     this.#numCovered = 0;
   }
 
@@ -223,10 +223,11 @@ export default class CpuOffload extends KvConnector {
   }
 
   /** Blocks that never held content become few: from now on what is complete is stored as the mode says. */
-  #fill(roomy: BlockId[], completed: readonly BlockId[]): void {
-    roomy.push(...completed);
+  #fill(roomy: Set<BlockId>, completed: readonly BlockId[]): void {
+    // A request that finds blocks in the cache completes them, too.
+    for (const id of completed) roomy.add(id);
     const { numBlocks } = this.#view;
-    if (numBlocks - roomy.length > Math.max(this.#window, numBlocks * ROOMY)) return;
+    if (numBlocks - roomy.size > Math.max(this.#window, numBlocks * ROOMY)) return;
     this.#roomy = undefined;
     if (this.#mode === "eager") this.#backlog.push(...roomy);
   }
@@ -272,7 +273,8 @@ export default class CpuOffload extends KvConnector {
     const window = Math.min(numFreeBlocks, isIdle ? Infinity : this.#window);
     if (this.#numCovered >= window) return;
     const most = this.#mostToStore(!isIdle);
-    const within = Math.min(numFreeBlocks, WINDOWS_OF_LOOK * window);
+    const windows = this.#roomy === undefined ? WINDOWS_OF_LOOK : 1;
+    const within = Math.min(numFreeBlocks, windows * window);
     let covered = within;
     const blocks: BlockId[] = [];
     const keys = new Set<BlockKey>();

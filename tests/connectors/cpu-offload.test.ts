@@ -28,6 +28,9 @@ function offload(
   });
 }
 
+/** So many that no two prompts are the same by chance. */
+const VOCABULARY = 1000;
+
 /** Serves one request to its end, then lets all flights land. */
 async function serve(world: World, handle: number, salt: number): Promise<void> {
   world.add(handle, makeRequest(handle, promptOf(24, salt, 50), { maxTokens: 4 }));
@@ -52,11 +55,20 @@ describe.each(["eager", "lazy"] as const)("cpu-offload, %s", (mode) => {
 });
 
 describe("cpu-offload, auto", () => {
-  /** Serves requests without a pause; answers how many blocks had content when the first store was begun, -1 = there was none. */
-  async function contentAtFirstStore(numRequests: number): Promise<number> {
-    const world = await offload("auto", { numBlocks: 1000 });
+  /**
+   * Serves requests of some prompts in turn, without a pause; answers how many blocks had content when the first store was begun, -1 =
+   * there was none.
+   */
+  async function contentAtFirstStore(
+    numRequests: number,
+    numPrompts = numRequests,
+  ): Promise<number> {
+    const world = await offload("auto", { numBlocks: 1000, vocabSize: VOCABULARY });
     for (let handle = 1; handle <= numRequests; handle++)
-      world.add(handle, makeRequest(handle, promptOf(24, handle, 50), { maxTokens: 4 }));
+      world.add(
+        handle,
+        makeRequest(handle, promptOf(24, handle % numPrompts, VOCABULARY), { maxTokens: 4 }),
+      );
     let first = -1;
     while (world.submit()) {
       await world.commit();
@@ -69,6 +81,12 @@ describe("cpu-offload, auto", () => {
 
   test("stores nothing beside steps while all that is served fits", async () => {
     expect(await contentAtFirstStore(20)).toBe(-1);
+    // Fewer blocks are left than a look covers where the device is full, and more than are stored ahead.
+    expect(await contentAtFirstStore(145)).toBe(-1);
+  });
+
+  test("stores nothing beside steps while the same is served again and again", async () => {
+    expect(await contentAtFirstStore(400, 8)).toBe(-1);
   });
 
   test("stores before the device is full", async () => {
