@@ -35,6 +35,8 @@ export interface TierPort {
   readonly isUsable: boolean;
   /** Whether what it keeps is of use to the next run. */
   readonly isDurable: boolean;
+  /** Pages that are better stored together, where so many come soon: each call costs as much as some pages do. 1 = none are. */
+  readonly storesAtOnce: number;
   /** Pages that may be begun now, by kind. A page whose call has timed out counts until the tier settles it. */
   numFree(kind: "load" | "store"): number;
   /** As `KvTier.has`; undefined = it failed. A promise settles in time and never rejects. */

@@ -102,17 +102,15 @@ export class Fetches {
     this.#waiting = this.#waiting.filter((fetch) => this.#isWaiting(fetch));
   }
 
-  /** Loads from a tier have ended. Answers what is in host pages since now. */
+  /** Loads from a tier have ended, which knows of it. Answers what is in host pages since now. */
   ended(level: Level, results: readonly TierResult[]): readonly BlockKey[] {
     const arrived: Fetch[] = [];
     for (const result of results) {
       const fetch = this.#all.get(result.key);
       // It is of before a reset.
-      const isOurs = fetch !== undefined && fetch.page === result.page;
-      const mayRetry = level.ended(result, fetch?.attempts ?? Infinity);
-      if (!isOurs) continue;
+      if (fetch === undefined || fetch.page !== result.page) continue;
       if (result.outcome === "ok") arrived.push(fetch);
-      else this.#failed(fetch, mayRetry);
+      else this.#failed(fetch, level.mayRetry(result, fetch.attempts));
     }
     const keys = arrived.map(({ key }) => key);
     this.#above.host.filled(keys);

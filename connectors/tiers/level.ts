@@ -16,6 +16,8 @@ import { Presence } from "./presence.ts";
 const BACK_WINDOW = 64;
 /** Before the second try of a store, in milliseconds; doubled for each one after. */
 const RETRY_MS = 50;
+/** Milliseconds for which pages wait for others to be stored with. */
+const GATHER_MS = 100;
 
 /** A store that is to be tried, or tried again. */
 interface Waiting {
@@ -38,6 +40,10 @@ export class Level {
   readonly #asked = new Set<BlockKey>();
   /** In host pages and to be stored, in this order. */
   readonly #waiting = new Map<BlockKey, Waiting>();
+  /** Until then pages wait for others to be stored with. */
+  #gathersUntil = 0;
+  /** Nothing comes after what waits. */
+  #isEnding = false;
   /** Stores under way, with their attempts so far. */
   readonly #storing = new Map<BlockKey, number>();
   /** Its answers come by promises: it is not asked before each store. */
@@ -119,6 +125,7 @@ export class Level {
   /** These are in host pages, and it is to have them whenever it writes others. */
   keep(keys: readonly BlockKey[]): void {
     this.#wait(keys);
+    this.#gathersUntil = 0;
   }
 
   /** These have left the host's pages. */
@@ -132,7 +139,7 @@ export class Level {
   storeSome(): void {
     if (!this.port.isUsable) return;
     if (this.port.driving.writes === "back" && this.#waiting.size === 0) this.#lookBack();
-    while (this.#waiting.size > 0) {
+    while (this.#waiting.size > 0 && this.#hasGathered()) {
       const keys = this.#due();
       // Where the tier has all of them nothing is under way whose end would bring the next ones.
       if (keys.length === 0 || this.#store(keys)) return;
@@ -141,6 +148,7 @@ export class Level {
 
   /** All that is in host pages and that it does not have is to be stored: nothing comes after. */
   storeRest(): void {
+    this.#isEnding = true;
     this.#wait(this.#host.cache.coldest(Infinity));
   }
 
@@ -150,20 +158,28 @@ export class Level {
     this.port.move("load", keys, pages);
   }
 
-  /** Answers whether the page is to be tried again, where it was a load that did not arrive. */
-  ended(result: TierResult, attempts: number): boolean {
-    const { kind, key, outcome, ms } = result;
-    this.#count(kind, outcome, 1);
-    this.#metrics.count("tier_seconds", ms / 1000, { tier: this.name, kind });
-    this.#judge(result);
-    const isThere = outcome === "ok" ? true : isUseless(outcome, kind) ? false : undefined;
-    if (isThere !== undefined && this.#answersLater)
-      this.#presence.set(key, isThere, this.#context.now());
-    if (outcome === "wrong" || outcome === "older") this.port.remove([key]);
-    if (kind === "store") this.#storeEnded(result);
-    else if (outcome === "ok") this.#countBytes("load");
-    const mayRetry = (outcome === "failed" || outcome === "late") && this.isOpenForLoads;
-    return kind === "load" && mayRetry && attempts <= this.port.driving.retries;
+  /** These have ended. All at once, since each number, event and call costs: there are hundreds of pages a second. */
+  ended(results: readonly TierResult[]): void {
+    this.#countAll(results);
+    const now = this.#context.now();
+    for (const result of results) {
+      const { kind, key, outcome } = result;
+      this.#judge(result);
+      const isThere = outcome === "ok" ? true : isUseless(outcome, kind) ? false : undefined;
+      if (isThere !== undefined && this.#answersLater) this.#presence.set(key, isThere, now);
+    }
+    const keysOf = (some: readonly TierResult[]): BlockKey[] => some.map(({ key }) => key);
+    const wrong = results.filter(({ outcome }) => outcome === "wrong" || outcome === "older");
+    if (wrong.length > 0) this.port.remove(keysOf(wrong));
+    const stored = results.filter((result) => result.kind === "store" && this.#storeEnded(result));
+    if (stored.length > 0)
+      this.#events.push({ kind: "stored", keys: keysOf(stored), medium: this.name });
+  }
+
+  /** Whether a page that was loaded so often, and did not arrive, is to be tried again. */
+  mayRetry({ outcome }: TierResult, attempts: number): boolean {
+    if (outcome !== "failed" && outcome !== "late") return false;
+    return this.isOpenForLoads && attempts <= this.port.driving.retries;
   }
 
   clear(): void {
@@ -207,6 +223,7 @@ export class Level {
 
   #wait(keys: readonly BlockKey[]): void {
     const now = this.#context.now();
+    if (this.#waiting.size === 0) this.#gathersUntil = now + GATHER_MS;
     for (const key of keys) {
       if (this.#waiting.has(key) || this.#storing.has(key)) continue;
       if (this.#presence.at(key, now) !== true) this.#waiting.set(key, NOW);
@@ -217,6 +234,24 @@ export class Level {
     if (!this.#mayLookBack || this.#context.pages.numFree >= BACK_WINDOW) return;
     this.#mayLookBack = false;
     this.#wait(this.#host.cache.coldest(BACK_WINDOW));
+  }
+
+  /** Whether as much can be stored now as is to be stored at once, or more will not come soon. If not, work goes on when it does. */
+  #hasGathered(): boolean {
+    const { storesAtOnce } = this.port;
+    const numFree = this.port.numFree("store");
+    // One that is tried again after failures is tried by a single page.
+    if (
+      this.#isEnding ||
+      this.#stores.isOpen ||
+      Math.min(this.#waiting.size, numFree) >= storesAtOnce
+    )
+      return true;
+    // Those under way bring the next look.
+    if (this.#waiting.size > numFree) return false;
+    if (this.#gathersUntil <= this.#context.now()) return true;
+    this.#context.wake(this.#gathersUntil);
+    return false;
   }
 
   /** What may be stored now; where that is nothing, work goes on when something may. */
@@ -257,19 +292,18 @@ export class Level {
     return true;
   }
 
-  #storeEnded({ key, outcome }: TierResult): void {
+  /** Answers whether the tier has it since now. */
+  #storeEnded({ key, outcome }: TierResult): boolean {
     const attempts = this.#storing.get(key);
     // From before a reset.
-    if (attempts === undefined) return;
+    if (attempts === undefined) return false;
     this.#storing.delete(key);
     this.#host.cache.unpin(key);
-    if (outcome === "ok") {
-      this.#countBytes("store");
-      this.#events.push({ kind: "stored", keys: [key], medium: this.name });
-    } else if (outcome === "failed" && attempts < this.port.driving.retries) {
+    if (outcome === "failed" && attempts < this.port.driving.retries) {
       const at = this.#context.now() + RETRY_MS * 2 ** attempts;
       this.#waiting.set(key, { attempts: attempts + 1, at });
     }
+    return outcome === "ok";
   }
 
   #judge({ kind, outcome, reason }: TierResult): void {
@@ -285,9 +319,17 @@ export class Level {
     this.#metrics.count("tier_pages", pages, { tier: this.name, kind, outcome });
   }
 
-  #countBytes(kind: "load" | "store"): void {
+  #countAll(results: readonly TierResult[]): void {
     const { pageBytes } = this.#context.pages;
-    this.#metrics.count("tier_bytes", pageBytes, { tier: this.name, kind });
+    for (const [kind, some] of Map.groupBy(results, (result) => result.kind)) {
+      const labels = { tier: this.name, kind };
+      const ms = some.reduce((sum, result) => sum + result.ms, 0);
+      this.#metrics.count("tier_seconds", ms / 1000, labels);
+      for (const [outcome, { length }] of Map.groupBy(some, (result) => result.outcome)) {
+        this.#count(kind, outcome, length);
+        if (outcome === "ok") this.#metrics.count("tier_bytes", length * pageBytes, labels);
+      }
+    }
   }
 }
 

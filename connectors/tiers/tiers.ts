@@ -149,8 +149,7 @@ export class Tiers implements LowerTiers {
   #takeResults(level: Level): void {
     const results = level.port.takeResults();
     if (results.length === 0) return;
-    const stores = results.filter(({ kind }) => kind === "store");
-    for (const result of stores) level.ended(result, 0);
+    level.ended(results);
     const loads = results.filter(({ kind }) => kind === "load");
     const arrived = this.#fetches.ended(level, loads);
     if (!level.port.driving.promote) return;

@@ -28,6 +28,22 @@ export const CONNECTOR_FAULTS: readonly Fault[] = [
     tests: [MOMENTS],
   },
   {
+    name: "store-not-hurried",
+    breaks: "a request waits for blocks whose copy has begun as long as the device is busy",
+    file: "engine/connectors/flights.ts",
+    from: "if (!this.cancel(flight)) this.#hurry(flight);",
+    to: "this.cancel(flight);",
+    tests: [MOMENTS],
+  },
+  {
+    name: "stored-while-all-fits",
+    breaks: "blocks are stored beside steps although many are left that never held content",
+    file: "connectors/cpu-offload.ts",
+    from: "this.#roomy === undefined ? WINDOWS_OF_LOOK : 1",
+    to: "WINDOWS_OF_LOOK",
+    tests: ["tests/connectors/cpu-offload.test.ts"],
+  },
+  {
     name: "key-of-another-group",
     breaks: "a block of the window is stored under the key of the full group",
     file: "engine/cache/block-keys.ts",

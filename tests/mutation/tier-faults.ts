@@ -5,6 +5,7 @@ import type { Fault } from "./plan.ts";
 const TIERS = "tests/connectors/tiers.test.ts";
 const ONE_ANSWER = "tests/connectors/tiers-one-answer.test.ts";
 const JS_PORT = "tests/native/js-tier-port.test.ts";
+const LEVEL = "tests/unit/connectors/tiers/level.test.ts";
 const DISK_PORT = "tests/unit/connectors/tiers/disk-port.test.ts";
 
 export const TIER_FAULTS: readonly Fault[] = [
@@ -48,6 +49,22 @@ export const TIER_FAULTS: readonly Fault[] = [
     from: "return this.#flights[page] !== 0 || this.#readers[page] !== 0;",
     to: "return this.#flights[page] !== 0;",
     tests: [JS_PORT],
+  },
+  {
+    name: "gathers-for-ever",
+    breaks: "pages that are too few to be stored at once are never stored",
+    file: "connectors/tiers/level.ts",
+    from: "this.#gathersUntil <= this.#context.now()",
+    to: "this.#gathersUntil < 0",
+    tests: [LEVEL],
+  },
+  {
+    name: "page-by-page",
+    breaks: "a slow tier is given each page by itself, as soon as one may be begun",
+    file: "connectors/tiers/level.ts",
+    from: "if (this.#waiting.size > numFree) return false;",
+    to: "if (this.#waiting.size > numFree) return true;",
+    tests: [LEVEL],
   },
   {
     name: "late-page-of-the-disk-counts",

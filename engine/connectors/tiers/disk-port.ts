@@ -61,6 +61,7 @@ export class DiskPort implements TierPort {
   readonly driving: TierDriving;
   readonly isUsable = true;
   readonly isDurable = true;
+  readonly storesAtOnce: number;
   readonly rates: TierRates;
   readonly #storeRates: TierRates;
   readonly #weights: DiskWeights;
@@ -75,6 +76,7 @@ export class DiskPort implements TierPort {
   constructor(name: string, driving: TierDriving, tools: DiskPortTools) {
     this.name = name;
     this.driving = driving;
+    this.storesAtOnce = Math.ceil(driving.inFlight / 2);
     const { pageBytes } = tools.transfers;
     this.#storeRates = new TierRates(pageBytes, tools.now);
     this.rates = new TierRates(pageBytes, tools.now, this.#storeRates);

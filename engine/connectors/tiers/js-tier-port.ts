@@ -54,6 +54,8 @@ export class JsTierPort implements TierPort {
   readonly driving: TierDriving;
   /** Its stamps are this process's. */
   readonly isDurable = false;
+  /** Each page is a call of its own. */
+  readonly storesAtOnce = 1;
   readonly rates: TierRates;
   readonly #tier: KvTier;
   readonly #tools: TierPortTools;
