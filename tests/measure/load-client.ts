@@ -102,6 +102,32 @@ export async function cpuSeconds(pid: number): Promise<number> {
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
+export interface ThreadUse {
+  /** Of processor time. */
+  readonly seconds: number;
+  /** Times that it lost its processor to another thread. */
+  readonly preempted: number;
+}
+
+/** What the threads of a process have used, by their names without numbers. */
+export async function threadUse(pid: number): Promise<Map<string, ThreadUse>> {
+  const all = new Map<string, ThreadUse>();
+  for await (const task of new Bun.Glob("*/stat").scan(`/proc/${pid}/task`)) {
+    const folder = `/proc/${pid}/task/${task.slice(0, -"/stat".length)}`;
+    const [stat, status] = await Promise.all([
+      Bun.file(`${folder}/stat`).text(),
+      Bun.file(`${folder}/status`).text(),
+    ]).catch(() => ["", ""]);
+    const name = stat.slice(stat.indexOf("(") + 1, stat.lastIndexOf(")")).replace(/-\d+$/, "");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const { seconds, preempted } = all.get(name) ?? { seconds: 0, preempted: 0 };
+    const more = (Number(fields[11]) + Number(fields[12])) / 100;
+    const times = Number(/^nonvoluntary_ctxt_switches:\s*(\d+)/m.exec(status)?.[1] ?? 0);
+    if (stat !== "") all.set(name, { seconds: seconds + more, preempted: preempted + times });
+  }
+  return all;
+}
+
 /** `kvengine` from this source tree. */
 export const KVENGINE: readonly string[] = [
   process.execPath,

@@ -15,7 +15,14 @@
 import { parseArgs } from "node:util";
 import { pairedInterval } from "../../cli/bench/ab/ratio-interval.ts";
 import { median } from "../../cli/bench/engine/rates.ts";
-import { cpuSeconds, KVENGINE, type StartedServer, startServer } from "./load-client.ts";
+import {
+  cpuSeconds,
+  KVENGINE,
+  type StartedServer,
+  startServer,
+  type ThreadUse,
+  threadUse,
+} from "./load-client.ts";
 
 const { values, positionals } = parseArgs({
   options: {
@@ -36,6 +43,8 @@ const scale = Number(values.scale);
 const numRounds = Number(values.rounds);
 
 const BLOCK = 16;
+/** A server that used next to nothing for so long has nothing left to do. */
+const IDLE_MS = 200;
 const OUTPUT = 32;
 const VOCABULARY = 40_000;
 /** The output of every request, so that the next turn's prompt is known beforehand. */
@@ -58,6 +67,8 @@ interface Run {
   readonly seconds: number;
   readonly cpu: number;
   readonly tokens: number;
+  /** What each kind of thread has used. */
+  readonly threads: ReadonlyMap<string, ThreadUse>;
 }
 
 function random(seed: number): () => number {
@@ -161,7 +172,8 @@ async function start({ talks, numBlocks }: Plan, isOn: boolean): Promise<Side> {
 async function serve({ server }: Side, { talks, concurrency, thinkMs }: Plan): Promise<Run> {
   const reset = await fetch(`${server.url}/reset_prefix_cache`, { method: "POST" });
   if (!reset.ok) throw new Error(`reset: ${reset.status} ${await reset.text()}`);
-  const [began, cpuStart] = [performance.now(), await cpuSeconds(server.pid)];
+  const [cpuStart, before] = [await cpuSeconds(server.pid), await threadUse(server.pid)];
+  const began = performance.now();
   const pauses = random(11);
   let tokens = 0;
   let next = 0;
@@ -177,8 +189,38 @@ async function serve({ server }: Side, { talks, concurrency, thinkMs }: Plan): P
   };
   await Promise.all(Array.from({ length: concurrency }, worker));
   const seconds = (performance.now() - began) / 1000;
-  const cpu = (await cpuSeconds(server.pid)) - cpuStart;
-  return { seconds, cpu, tokens };
+  const [cpu, after] = [(await cpuSeconds(server.pid)) - cpuStart, await threadUse(server.pid)];
+  const threads = new Map<string, ThreadUse>();
+  for (const [name, use] of after) {
+    const then = before.get(name) ?? { seconds: 0, preempted: 0 };
+    threads.set(name, {
+      seconds: use.seconds - then.seconds,
+      preempted: use.preempted - then.preempted,
+    });
+  }
+  // What it stores while nothing runs must not slow down the other one.
+  for (let last = -1; ; await Bun.sleep(IDLE_MS)) {
+    const now = await cpuSeconds(server.pid);
+    if (now - last < 0.02) break;
+    last = now;
+  }
+  return { seconds, cpu, tokens, threads };
+}
+
+/** Processor time and preemptions of each kind of thread, a run, where there were any. */
+function threadsOf(name: string, runs: readonly Run[]): void {
+  const mean = (of: (run: Run) => number): number =>
+    runs.reduce((sum, run) => sum + of(run), 0) / runs.length;
+  const names = new Set(runs.flatMap((run) => [...run.threads.keys()]));
+  const cells = [...names].map((thread) => ({
+    thread,
+    ms: 1000 * mean((run) => run.threads.get(thread)?.seconds ?? 0),
+    preempted: mean((run) => run.threads.get(thread)?.preempted ?? 0),
+  }));
+  console.log(`${name}, a run, by thread:`);
+  for (const { thread, ms, preempted } of cells.toSorted((a, b) => b.ms - a.ms))
+    if (ms >= 10)
+      console.log(`    ${thread}: ${ms.toFixed(0)} ms, preempted ${preempted.toFixed(0)} times`);
 }
 
 /** What the server counted in all its runs. */
@@ -245,6 +287,8 @@ console.log(`${workload}: ${plan.talks.length} talks, ${plan.numBlocks} blocks o
 const isOn = [true, false].filter((on) => values.only === "" || on === (values.only === "on"));
 const runs = isOn.map((): Run[] => []);
 for (let pair = 0; pair < Number(values.pairs); pair++) await servePair(plan, isOn, runs);
+for (const [side, some] of runs.entries())
+  if (some.length > 0) threadsOf(isOn[side] === true ? values.mode : "off", some);
 const [on = [], off = []] = runs;
 ratio(
   `${values.mode} / off, tokens/s`,
