@@ -49,7 +49,7 @@ impl Shared {
     pub(super) fn new(queue: Queue, copier: Copier, steps: Arc<StepGate>, on_results: OnResults) -> Self {
         Self {
             state: Mutex::new(State { queue, alive: 0, link_changes: 0 }),
-            alarms: Default::default(),
+            alarms: std::array::from_fn(|_| Condvar::new()),
             link: Condvar::new(),
             rest: Condvar::new(),
             steps,
