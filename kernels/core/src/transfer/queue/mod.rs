@@ -2,34 +2,19 @@
 //! reported. A flight is handed out in pieces, so that an urgent one waits for a piece and not for a flight. Threads of each kind ask for
 //! themselves; a store that is hurried is done by those that load, too.
 
+mod piece;
+
+pub(super) use piece::Piece;
+
 use super::claims::{Claims, StepBlocks};
 use super::copier::Failed;
-use super::flight::{Far, FlightError, FlightResult, Kind, Plan};
+use super::flight::{FlightError, FlightResult, Kind, Plan};
 use super::pace::{Pace, Start};
 use super::stats::{Meter, TransferStats};
+use piece::{DEVICE_PIECE_BYTES, PIECE_BYTES};
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Bytes of a piece, if its pages are smaller.
-const PIECE_BYTES: usize = 256 << 10;
-/// The same where a device copies by itself: its copies are faster, and who waits for a piece sleeps.
-const DEVICE_PIECE_BYTES: usize = 4 << 20;
-/// The same for a disk store, which moves neighbours in one call.
-const DISK_READ_BYTES: usize = 2 << 20;
-/// Nobody waits for a write, and each call writes a table, too.
-const DISK_WRITE_BYTES: usize = 8 << 20;
-
-/// Entries of a flight that a thread is to copy.
-#[derive(Debug)]
-pub(super) struct Piece {
-    pub(super) plan: Arc<Plan>,
-    pub(super) entries: Range<usize>,
-    /// Entries that are to fail on purpose.
-    pub(super) injected: Arc<[u32]>,
-    pub(super) start: Instant,
-}
 
 /// What a thread is to do.
 #[derive(Debug)]
@@ -289,12 +274,7 @@ impl Queue {
             return None;
         }
         let flight = self.flights.get_mut(&id)?;
-        let piece_bytes = match (&flight.plan.far, flight.plan.kind) {
-            (Far::Disk(..), Kind::Write) => DISK_WRITE_BYTES,
-            (Far::Disk(..), _) => DISK_READ_BYTES,
-            _ => self.piece_bytes,
-        };
-        let most = (piece_bytes / self.page_bytes).max(1);
+        let most = piece::most_entries(&flight.plan, self.page_bytes, self.piece_bytes);
         let entries = flight.given..flight.plan.pages.len().min(flight.given + most);
         flight.given = entries.end;
         flight.under_way += entries.len();

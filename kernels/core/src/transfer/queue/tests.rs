@@ -4,6 +4,7 @@ use super::*;
 use crate::testing::Random;
 use crate::transfer::flight::Far;
 use std::collections::HashSet;
+use std::ops::Range;
 
 const PAGE: usize = 128 << 10;
 const NUM_PAGES: usize = 24;
