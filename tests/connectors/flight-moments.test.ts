@@ -182,7 +182,7 @@ describe("a store", () => {
     expect(world.submit()).toBe(false);
     expect(desk.hurried).toEqual(new Set(begun.map(({ id }) => id)));
     await world.drain();
-    expect(world.received.get(large)!.finish).toBeDefined();
+    expect(world.received.get(large)!.finish).toMatchObject({ reason: "length" });
     serving.expectNothingLeft();
     await world.stop();
   });

@@ -97,7 +97,11 @@ export function percentile(values: readonly number[], share: number): number {
 
 /** User and system time of a process so far, in seconds. Linux. */
 export async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await Bun.file(`/proc/${pid}/stat`).text();
+  return secondsIn(await Bun.file(`/proc/${pid}/stat`).text());
+}
+
+/** User and system time in the `stat` of a process or a thread. */
+function secondsIn(stat: string): number {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
@@ -117,13 +121,13 @@ export async function threadUse(pid: number): Promise<Map<string, ThreadUse>> {
     const [stat, status] = await Promise.all([
       Bun.file(`${folder}/stat`).text(),
       Bun.file(`${folder}/status`).text(),
-    ]).catch(() => ["", ""]);
+    ]).catch(() => ["", ""] as const);
+    // It has ended since.
+    if (stat === "") continue;
     const name = stat.slice(stat.indexOf("(") + 1, stat.lastIndexOf(")")).replace(/-\d+$/, "");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     const { seconds, preempted } = all.get(name) ?? { seconds: 0, preempted: 0 };
-    const more = (Number(fields[11]) + Number(fields[12])) / 100;
     const times = Number(/^nonvoluntary_ctxt_switches:\s*(\d+)/m.exec(status)?.[1] ?? 0);
-    if (stat !== "") all.set(name, { seconds: seconds + more, preempted: preempted + times });
+    all.set(name, { seconds: seconds + secondsIn(stat), preempted: preempted + times });
   }
   return all;
 }
