@@ -38,6 +38,8 @@ type Kind = TierResult["kind"];
 
 /** Pages of one load: the first go on to the device while the next are read. */
 const MOST_OF_LOAD = 8;
+/** Of the host's pages, those that stores under way may hold: what a slow disk holds, the host cannot give to others. */
+const MOST_HELD = 1 / 16;
 
 interface Move {
   readonly kind: Kind;
@@ -62,6 +64,7 @@ export class DiskPort implements TierPort {
   readonly isUsable = true;
   readonly isDurable = true;
   readonly storesAtOnce: number;
+  readonly #most: Readonly<Record<Kind, number>>;
   readonly rates: TierRates;
   readonly #storeRates: TierRates;
   readonly #weights: DiskWeights;
@@ -76,7 +79,10 @@ export class DiskPort implements TierPort {
   constructor(name: string, driving: TierDriving, tools: DiskPortTools) {
     this.name = name;
     this.driving = driving;
-    this.storesAtOnce = Math.ceil(driving.inFlight / 2);
+    const { inFlight } = driving;
+    const held = Math.max(1, Math.floor(tools.pages.numPages * MOST_HELD));
+    this.#most = { load: inFlight, store: Math.min(inFlight, held) };
+    this.storesAtOnce = Math.ceil(this.#most.store / 2);
     const { pageBytes } = tools.transfers;
     this.#storeRates = new TierRates(pageBytes, tools.now);
     this.rates = new TierRates(pageBytes, tools.now, this.#storeRates);
@@ -106,7 +112,7 @@ export class DiskPort implements TierPort {
   }
 
   numFree(kind: Kind): number {
-    return Math.max(0, this.driving.inFlight - this.#busy[kind]);
+    return Math.max(0, this.#most[kind] - this.#busy[kind]);
   }
 
   has(keys: readonly BlockKey[]): readonly boolean[] | undefined {

@@ -42,6 +42,7 @@ let onEnded: (result: FlightResult) => void;
 let refuses: Error | undefined;
 let weighed: string[];
 let stored: string[];
+let disk: DiskStore;
 
 beforeEach(() => {
   now = 1;
@@ -51,14 +52,14 @@ beforeEach(() => {
   weighed = [];
   stored = [];
   refuses = undefined;
-  pages = new HostPages(16, () => 16);
+  pages = new HostPages(512, () => 512);
   const move =
     (kind: string) =>
     (id: number, keys: readonly string[], ids: Int32Array): void => {
       if (refuses !== undefined) throw refuses;
       begun.push(`${kind} ${id} ${keys.join()} ${ids.join()}`);
     };
-  const disk: DiskStore = {
+  disk = {
     pageBytes: 1024,
     has: (keys) => keys.map((key) => key !== "b:0"),
     store: move("store"),
@@ -75,7 +76,11 @@ beforeEach(() => {
     stats: () => STATS,
     close: () => Promise.resolve(true),
   };
-  port = new DiskPort("disk", drivingOf(parseOptions(DISK_DESCRIPTION.options, {})), {
+  port = portOf(pages);
+});
+
+function portOf(hostPages: HostPages): DiskPort {
+  return new DiskPort("disk", drivingOf(parseOptions(DISK_DESCRIPTION.options, {})), {
     disk,
     transfers: { pageBytes: 1024, cancel: (id) => cancelled.push(id) > 0 },
     flights: {
@@ -85,14 +90,14 @@ beforeEach(() => {
         return 7;
       },
     },
-    pages,
+    pages: hostPages,
     connector: 0,
     now: () => now,
     log: (level, line) => lines.push(`${level}: ${line}`),
     onStored: (keys) => stored.push(...keys),
     wake: () => {},
   });
-});
+}
 
 function end(more: Partial<FlightResult> = {}): void {
   onEnded({
@@ -136,6 +141,23 @@ test("what is on the disk is told of when it is there, also where that was too l
   end();
   expect(stored).toHaveLength(2);
 });
+
+test.each([
+  [0, 1],
+  [16, 1],
+  [31, 1],
+  [32, 2],
+  [511, 31],
+  [512, 32],
+  [100_000, 32],
+])(
+  "of a host with %d pages stores hold %d at most; loads hold as many as may be",
+  (numPages, most) => {
+    const ofHost = portOf(new HostPages(numPages, () => numPages));
+    expect([ofHost.numFree("store"), ofHost.numFree("load")]).toEqual([most, 32]);
+    expect(ofHost.storesAtOnce).toBe(Math.ceil(most / 2));
+  },
+);
 
 describe("a move", () => {
   test("of many pages loads them in pieces, so that the first go on while others come, and stores them in one", () => {
