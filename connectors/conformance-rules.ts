@@ -9,7 +9,13 @@ import {
   readStats,
 } from "./answers.ts";
 import { Broken, type Harness, type Rule, Unusable } from "./conformance.ts";
-import type { BlockHashes, KvConnector, RequestView, WantedBlocks } from "./connector.ts";
+import type {
+  BlockHashes,
+  KvConnector,
+  RequestView,
+  SchedulerOutput,
+  WantedBlocks,
+} from "./connector.ts";
 import type { ConnectorOption } from "./options.ts";
 import { showThrown } from "./safe-text.ts";
 
@@ -76,6 +82,12 @@ const REQUEST: RequestView = {
   arrivalTime: 0,
   transferParams: () => undefined,
   tokenIds: () => new Int32Array(PROMPT_BLOCKS * BLOCK_SIZE + 1),
+};
+const NO_STEP: Omit<SchedulerOutput, "completed"> = {
+  stepId: -1,
+  numScheduledTokens: 0,
+  numInFlight: 0,
+  numAllocatedBlocks: 0,
 };
 const HASHES: BlockHashes = {
   length: PROMPT_BLOCKS,
@@ -173,7 +185,7 @@ export const RULES: readonly Rule[] = [
     run(harness): void {
       const connector = start(harness);
       for (const completed of [[], [1, 2, 3], []]) {
-        const output = { stepId: -1, numScheduledTokens: 0, numAllocatedBlocks: 0, completed };
+        const output = { ...NO_STEP, completed };
         call("buildConnectorMeta", () => connector.buildConnectorMeta(output), readNothing);
       }
       call("updateConnectorOutput", () => connector.updateConnectorOutput([]), readNothing);

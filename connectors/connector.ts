@@ -113,6 +113,8 @@ export interface SchedulerOutput {
   /** The step that is about to be submitted; -1 = there is nothing to compute. */
   readonly stepId: number;
   readonly numScheduledTokens: number;
+  /** Steps that were submitted and have not committed, this one among them: 0 = nothing is computed. */
+  readonly numInFlight: number;
   /** Blocks that were handed out since the last call. */
   readonly numAllocatedBlocks: number;
   /** Blocks whose content became complete and committed since the last call, and has not been handed out again. */

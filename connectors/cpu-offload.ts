@@ -25,6 +25,8 @@ import { HostLevel } from "./host-level.ts";
 import type { LowerTiers } from "./lower-tiers.ts";
 import { MovedContent } from "./moved-content.ts";
 import type { ConnectorOptions, OptionValues } from "./options.ts";
+import { RoomyContent } from "./roomy-content.ts";
+import { StepPace } from "./step-pace.ts";
 import { AutoMode, type StoreMode } from "./store-mode.ts";
 
 const TIER = "host";
@@ -32,13 +34,11 @@ const TIER = "host";
 const MOST_OF_LOAD = 16;
 /** Blocks of one store: all of them stay where they are until the last was copied, and each call costs. */
 const MOST_OF_STORE = 32;
-/** Of the device's blocks: as many that never held content mean that nothing is evicted for a while. */
-const ROOMY = 1 / 16;
 /** Windows that one look at the blocks near eviction covers, so that not each step has to look; one while there is room for many more. */
 const WINDOWS_OF_LOOK = 4;
 
-/** Weight of a new step in the averages. */
-const STEP_WEIGHT = 0.1;
+/** As many blocks near eviction are stored when nothing runs: to look at more would hold the next request up. */
+const IDLE_WINDOW = 65_536;
 
 /** A transfer under way: what each of its blocks holds, or is to hold. */
 interface Moving {
@@ -65,19 +65,16 @@ export default class CpuOffload extends KvConnector {
   readonly #loads = new Map<FlightId, Moving>();
   /** Complete blocks that are not stored yet, in eager mode. */
   #backlog: BlockId[] = [];
-  /** All complete blocks, once each, while there is room for many more: nothing was evicted yet, and copies would only cost. */
-  #roomy: Set<BlockId> | undefined = new Set();
+  /** Until it is over. */
+  #roomy: RoomyContent | undefined = new RoomyContent();
   #host!: HostLevel;
   #view!: GpuBlockPoolView;
   #context!: SchedulerContext;
-  /** When the last step was scheduled, and how long steps take: a moving average. */
-  #lastStepAt = Number.NaN;
-  #stepMs = 0;
-  #tokensPerStep = 0;
+  readonly #pace = new StepPace();
   readonly #ahead = new EvictionWindow();
   /** Blocks from the head of the free queue that are stored before they are handed out: as of the last step. */
   #window = 0;
-  /** Nothing was computed in the last step. */
+  /** Nothing is computed, and nothing was to be. */
   #isIdle = true;
   /** Of the view, when it was looked at last. */
   #numLost = 0;
@@ -106,7 +103,7 @@ export default class CpuOffload extends KvConnector {
       host: this.#host,
       load: (keys, blocks) => this.#load(keys, blocks),
     });
-    const store = (ids: readonly BlockId[]): void => void this.#storeAll(ids);
+    const store = (ids: readonly BlockId[]): void => void this.#storeAll(ids, true);
     const parts = { view: this.#view, host: this.#host, below: this.#below, store };
     context.serveContent(new MovedContent(parts));
   }
@@ -147,8 +144,8 @@ export default class CpuOffload extends KvConnector {
     this.#observe(output);
     if (this.#roomy !== undefined) this.#fill(this.#roomy, output.completed);
     else if (this.#mode === "eager") this.#backlog.push(...output.completed);
-    if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog);
-    this.#isIdle = output.stepId < 0;
+    if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog, true);
+    this.#isIdle = output.numInFlight === 0;
     if (this.#mode === "lazy") this.#storeNearEviction(this.#isIdle);
     this.#below?.work();
   }
@@ -182,7 +179,7 @@ export default class CpuOffload extends KvConnector {
       this.#loads.delete(result.id);
     }
     // The next step may be a long time off.
-    if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog);
+    if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog, true);
     if (this.#mode === "lazy") this.#storeNearEviction(this.#isIdle);
     this.#below?.work();
   }
@@ -198,7 +195,7 @@ export default class CpuOffload extends KvConnector {
     this.#stores.clear();
     this.#loads.clear();
     this.#backlog = [];
-    if (this.#fixedMode === undefined) this.#roomy = new Set();
+    if (this.#fixedMode === undefined) this.#roomy = new RoomyContent();
     this.#numCovered = 0;
   }
 
@@ -223,13 +220,11 @@ export default class CpuOffload extends KvConnector {
   }
 
   /** Blocks that never held content become few: from now on what is complete is stored as the mode says. */
-  #fill(roomy: Set<BlockId>, completed: readonly BlockId[]): void {
-    // A request that finds blocks in the cache completes them, too.
-    for (const id of completed) roomy.add(id);
-    const { numBlocks } = this.#view;
-    if (numBlocks - roomy.size > Math.max(this.#window, numBlocks * ROOMY)) return;
+  #fill(roomy: RoomyContent, completed: readonly BlockId[]): void {
+    roomy.add(completed);
+    if (!roomy.isNearEnd(this.#view.numBlocks, this.#window)) return;
     this.#roomy = undefined;
-    if (this.#mode === "eager") this.#backlog.push(...roomy);
+    if (this.#mode === "eager") this.#backlog.push(...roomy.all);
   }
 
   #keysOf(ids: readonly BlockId[]): BlockKey[] {
@@ -239,15 +234,15 @@ export default class CpuOffload extends KvConnector {
   /** Stores blocks that are about to be released: the tail of a table first, as they are evicted. */
   #storeReleased(blocksByGroup: readonly (readonly BlockId[])[]): void {
     const blocks = blocksByGroup.flatMap((ids) => ids.filter((id) => id !== 0).toReversed());
-    this.#backlog.push(...this.#storeAll(blocks));
+    this.#backlog.push(...this.#storeAll(blocks, true));
   }
 
-  /** Stores those that are not stored; answers those that found no room in flight. */
-  #storeAll(ids: readonly BlockId[]): BlockId[] {
+  /** Stores those that are not stored; answers those that found no room. Others are forgotten for them where that `mayForget`. */
+  #storeAll(ids: readonly BlockId[], mayForget: boolean): BlockId[] {
     const blocks: BlockId[] = [];
     const keys: BlockKey[] = [];
     const wanted = new Set<BlockKey>();
-    const most = this.#mostToStore(true);
+    const most = this.#mostToStore(mayForget);
     for (const [i, id] of ids.entries()) {
       const key = this.#view.hashOf(id);
       if (key === undefined || wanted.has(key)) continue;
@@ -268,9 +263,14 @@ export default class CpuOffload extends KvConnector {
   }
 
   #storeNearEviction(isIdle: boolean): void {
-    const { numFreeBlocks } = this.#view;
     // When nothing runs, what is left is stored as far as nothing else has to be forgotten for it.
-    const window = Math.min(numFreeBlocks, isIdle ? Infinity : this.#window);
+    if (isIdle && this.#roomy !== undefined) {
+      // Not by way of the free queue, where those that never held content come first.
+      this.#roomy.unstored = this.#storeAll(this.#roomy.unstored, false);
+      return;
+    }
+    const { numFreeBlocks } = this.#view;
+    const window = Math.min(numFreeBlocks, isIdle ? IDLE_WINDOW : this.#window);
     if (this.#numCovered >= window) return;
     const most = this.#mostToStore(!isIdle);
     const windows = this.#roomy === undefined ? WINDOWS_OF_LOOK : 1;
@@ -305,10 +305,11 @@ export default class CpuOffload extends KvConnector {
 
   /** The time that copying a block takes, by the time that computing it takes. */
   #copyCost(): number {
-    if (this.#tokensPerStep === 0) return 0;
+    const { ms, tokens } = this.#pace;
+    if (tokens === 0) return 0;
     const { groups, pages, transfers } = this.#context;
     const copyMs = (1000 * groups.length * pages.pageBytes) / transfers.rates.storeBytesPerSecond;
-    return copyMs / ((this.#view.blockSize * this.#stepMs) / this.#tokensPerStep);
+    return copyMs / ((this.#view.blockSize * ms) / tokens);
   }
 
   #store(blocks: readonly BlockId[], keys: readonly BlockKey[]): void {
@@ -381,18 +382,14 @@ export default class CpuOffload extends KvConnector {
     // Of a request that ended before its step did: it was passed over, since its content did not count yet.
     if (completed.some((id) => this.#view.refCount(id) === 0)) this.#numCovered = 0;
     if (stepId < 0) {
-      this.#lastStepAt = Number.NaN;
+      this.#pace.rested();
       return;
     }
-    const now = this.#context.now();
-    if (!Number.isNaN(this.#lastStepAt))
-      this.#stepMs += STEP_WEIGHT * (now - this.#lastStepAt - this.#stepMs);
-    this.#tokensPerStep += STEP_WEIGHT * (numScheduledTokens - this.#tokensPerStep);
-    this.#lastStepAt = now;
+    this.#pace.observe(numScheduledTokens, this.#context.now());
     const { groups, maxBatchedTokens, transfers } = this.#context;
     this.#ahead.observe(
       numAllocatedBlocks,
-      this.#stepMs === 0 ? 0 : transfers.rates.storeMs / this.#stepMs,
+      this.#pace.ms === 0 ? 0 : transfers.rates.storeMs / this.#pace.ms,
     );
     const least = 2 * groups.length * Math.ceil(maxBatchedTokens / this.#view.blockSize);
     this.#window = Math.max(least, this.#ahead.blocks);

@@ -322,7 +322,7 @@ export class KvConnectors implements SchedulerConnectors {
       this.#options.onEvents?.(connector, events);
   }
 
-  scheduled(stepId: number, numTokens: number): boolean {
+  scheduled(stepId: number, numTokens: number, numInFlight: number): boolean {
     const { pool } = this.#side.kv;
     const { numAllocated } = pool;
     const numAllocatedBlocks = numAllocated - this.#numAllocated;
@@ -331,6 +331,7 @@ export class KvConnectors implements SchedulerConnectors {
     this.#calls.buildMeta({
       stepId,
       numScheduledTokens: numTokens,
+      numInFlight,
       numAllocatedBlocks,
       completed: this.#completed.take(),
     });

@@ -82,10 +82,10 @@ export interface SchedulerConnectors {
   /** The end of a `commit()`. */
   committed(): void;
   /**
-   * The end of a `schedule()`; -1 and 0 when it found nothing to compute. True = requests that waited for connectors wait no more,
-   * and should be looked at again.
+   * The end of a `schedule()`; -1 and 0 when it found nothing to compute; `numInFlight` steps have not committed, this one among
+   * them. True = requests that waited for connectors wait no more, and should be looked at again.
    */
-  scheduled(stepId: number, numTokens: number): boolean;
+  scheduled(stepId: number, numTokens: number, numInFlight: number): boolean;
   /** The device's cache was reset; with `resetExternal` connectors are told to drop what they have, too. */
   reset(generation: number, resetExternal: boolean): void;
   /** Throws `internal` unless ledgers, flights and sequences agree. */

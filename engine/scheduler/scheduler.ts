@@ -249,9 +249,10 @@ export class Scheduler {
     inFlight.push(batch);
     this.#planner.plan(batch);
     const isEmpty = batch.numRows === 0;
-    const again = connectors?.scheduled(isEmpty ? -1 : batch.stepId, batch.numTokens) ?? false;
+    if (isEmpty) inFlight.pop();
+    const stepId = isEmpty ? -1 : batch.stepId;
+    const again = connectors?.scheduled(stepId, batch.numTokens, inFlight.length) ?? false;
     if (isEmpty) {
-      inFlight.pop();
       batch.clear();
       this.#idleBatches.push(batch);
       return again ? this.schedule() : undefined;

@@ -24,7 +24,7 @@ class HostMap {
 }
 
 async function offload(
-  mode: "eager" | "lazy",
+  mode: "auto" | "eager" | "lazy",
   options: Parameters<typeof ServingWorld.create>[1] = {},
   more: Parameters<typeof ServingWorld.create>[2] = {},
   watcher: Bound = new Bound(),
@@ -222,6 +222,36 @@ test("lazy, idle: the backlog is stored without one step being asked for in vain
   expect(world.idleMs).toBe(0);
   await world.stop();
 });
+
+test("auto, idle, with room for many more blocks: all content is stored, and those that never held any are not looked at", async () => {
+  const { serving, connector } = await offload("auto", { numBlocks: 50_000 });
+  const { world } = serving;
+  for (const salt of [1, 2, 3, 4]) await serving.untilEnded(serving.add(salt, 24, 4));
+  const { pool } = world.scheduler;
+  const before = pool.operations;
+  expect(world.desk!.numStores).toBe(0);
+  await world.drain();
+  expect(connector.stats()["pages"]).toBe(pool.numHashed);
+  expect(pool.numHashed).toBe(24);
+  expect(pool.operations - before).toBeLessThan(10 * pool.numHashed);
+  await world.stop();
+});
+
+test.each(["auto", "lazy"] as const)(
+  "%s: an engine with nothing more to schedule is not idle before its last step has committed",
+  async (mode) => {
+    const { serving, connector } = await offload(mode, { numBlocks: 5_000 });
+    const { world } = serving;
+    await serving.untilEnded(serving.add(1, 24, 4));
+    serving.add(2, 24, 1);
+    expect(world.submit(1)).toBe(true);
+    expect(world.submit(1)).toBe(false);
+    expect(world.desk!.numStores).toBe(0);
+    await world.drain();
+    expect(connector.stats()["pages"]).toBe(world.scheduler.pool.numHashed);
+    await world.stop();
+  },
+);
 
 test.each(["eager", "lazy"] as const)(
   "%s storing changes nothing about what is evicted next: the free queue is that of an engine without it, step by step (I5, I31)",

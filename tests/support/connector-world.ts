@@ -29,6 +29,7 @@ export const EMPTY_PLAN: LoadPlan = { blocks: [], deadline: 0 };
 export const OUTPUT: SchedulerOutput = {
   stepId: 1,
   numScheduledTokens: 1,
+  numInFlight: 1,
   numAllocatedBlocks: 0,
   completed: [],
 };
