@@ -18,9 +18,6 @@ const SPARE: u64 = 64 << 20;
 const ROUND: usize = 64 << 20;
 /// Bytes that are ready beyond what is used, at least; the pool grows in steps of this.
 const AHEAD: usize = 32 << 20;
-/// The same where they are pinned for a device: the driver holds launches up meanwhile, so most of it is to be done before
-/// the first request comes.
-const AHEAD_PINNED: usize = 256 << 20;
 /// Bytes touched before pages are counted as ready; also of the system's large pages.
 const TOUCHED: usize = 2 << 20;
 /// The same where they are pinned for a device, which costs a call of the driver each time.
@@ -119,7 +116,7 @@ impl HostPool {
 
     /// Waits until page `next` is to be made ready; false = no more ever will.
     fn wait_for_use(&self, next: usize) -> bool {
-        let ahead = if self.device.is_some() { AHEAD_PINNED } else { AHEAD }.div_ceil(self.pages.page_bytes());
+        let ahead = AHEAD.div_ceil(self.pages.page_bytes());
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         while self.is_growing() && next >= (*used / ahead + 2) * ahead {
             used = self.changed.wait(used).unwrap_or_else(PoisonError::into_inner);
