@@ -13,15 +13,16 @@ import {
   type KvEvent,
   KvConnector,
   type LoadPlan,
-  type PageId,
   type RequestView,
   type SchedulerContext,
   type SchedulerOutput,
   type TransferResult,
   type WantedBlocks,
 } from "./connector.ts";
+import { Backlog } from "./backlog.ts";
 import { EvictionWindow } from "./eviction-window.ts";
 import { HostLevel } from "./host-level.ts";
+import { HostLoads, type Moving } from "./host-loads.ts";
 import type { LowerTiers } from "./lower-tiers.ts";
 import { MovedContent } from "./moved-content.ts";
 import type { ConnectorOptions, OptionValues } from "./options.ts";
@@ -30,8 +31,6 @@ import { StepPace } from "./step-pace.ts";
 import { AutoMode, type StoreMode } from "./store-mode.ts";
 
 const TIER = "host";
-/** Blocks of one load: requests go on with the first while the next is copied. */
-const MOST_OF_LOAD = 16;
 /** Blocks of one store: all of them stay where they are until the last was copied, and each call costs. */
 const MOST_OF_STORE = 32;
 /** Windows that one look at the blocks near eviction covers, so that not each step has to look; one while there is room for many more. */
@@ -39,12 +38,10 @@ const WINDOWS_OF_LOOK = 4;
 
 /** As many blocks near eviction are stored when nothing runs: to look at more would hold the next request up. */
 const IDLE_WINDOW = 65_536;
-
-/** A transfer under way: what each of its blocks holds, or is to hold. */
-interface Moving {
-  readonly keys: readonly BlockKey[];
-  readonly blocks: readonly BlockId[];
-}
+/** Blocks of a backlog that are looked at together. */
+const LOOKED_AT_ONCE = 256;
+/** Milliseconds after which to look whether the host's pages have become more. */
+const GROWING_MS = 50;
 
 export default class CpuOffload extends KvConnector {
   static readonly connectorName: string = "cpu-offload";
@@ -62,9 +59,9 @@ export default class CpuOffload extends KvConnector {
   readonly #auto = new AutoMode(() => this.#copyCost());
   readonly #below: LowerTiers | undefined;
   readonly #stores = new Map<FlightId, Moving>();
-  readonly #loads = new Map<FlightId, Moving>();
+  #loads!: HostLoads;
   /** Complete blocks that are not stored yet, in eager mode. */
-  #backlog: BlockId[] = [];
+  readonly #backlog = new Backlog();
   /** Until it is over. */
   #roomy: RoomyContent | undefined = new RoomyContent();
   #host!: HostLevel;
@@ -87,7 +84,7 @@ export default class CpuOffload extends KvConnector {
     this.#below = below;
     const { mode } = options;
     this.#fixedMode = mode === "eager" || mode === "lazy" ? mode : undefined;
-    if (this.#fixedMode !== undefined) this.#roomy = undefined;
+    if (mode === "eager") this.#roomy = undefined;
   }
 
   override bindGpuBlockPool(view: GpuBlockPoolView): void {
@@ -101,11 +98,12 @@ export default class CpuOffload extends KvConnector {
     this.#host = new HostLevel(this.#view, context, { onForgotten, onUnsafe });
     this.#below?.start(context, {
       host: this.#host,
-      load: (keys, blocks) => this.#load(keys, blocks),
+      load: (keys, blocks) => this.#loads.begin(keys, blocks),
     });
+    const parts = { view: this.#view, host: this.#host, below: this.#below };
+    this.#loads = new HostLoads({ ...parts, transfers: context.transfers });
     const store = (ids: readonly BlockId[]): void => void this.#storeAll(ids, true);
-    const parts = { view: this.#view, host: this.#host, below: this.#below, store };
-    context.serveContent(new MovedContent(parts));
+    context.serveContent(new MovedContent({ ...parts, store }));
   }
 
   override findBlocks(
@@ -126,7 +124,7 @@ export default class CpuOffload extends KvConnector {
   override updateStateAfterAlloc(_request: RequestView, plan: LoadPlan): void {
     const { cache } = this.#host;
     const there = plan.blocks.filter(({ key }) => cache.ready(key) !== undefined);
-    this.#load(
+    this.#loads.begin(
       there.map(({ key }) => key),
       there.map(({ id }) => id),
     );
@@ -143,8 +141,8 @@ export default class CpuOffload extends KvConnector {
   override buildConnectorMeta(output: SchedulerOutput): void {
     this.#observe(output);
     if (this.#roomy !== undefined) this.#fill(this.#roomy, output.completed);
-    else if (this.#mode === "eager") this.#backlog.push(...output.completed);
-    if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog, true);
+    else if (this.#mode === "eager") this.#backlog.add(output.completed);
+    this.#storeFirst(this.#backlog, true);
     this.#isIdle = output.numInFlight === 0;
     if (this.#mode === "lazy") this.#storeNearEviction(this.#isIdle);
     this.#below?.work();
@@ -170,16 +168,12 @@ export default class CpuOffload extends KvConnector {
 
   override updateConnectorOutput(transfers: readonly TransferResult[]): void {
     for (const result of transfers) {
-      const moving = this.#stores.get(result.id) ?? this.#loads.get(result.id);
-      if (moving === undefined) continue;
       if (!result.ok) this.#numCovered = 0;
-      if (result.kind === "store") this.#stored(moving, result);
-      else this.#loaded(moving, result);
-      this.#stores.delete(result.id);
-      this.#loads.delete(result.id);
+      if (result.kind === "load") this.#loads.ended(result);
+      else this.#stored(result);
     }
     // The next step may be a long time off.
-    if (this.#backlog.length > 0) this.#backlog = this.#storeAll(this.#backlog, true);
+    this.#storeFirst(this.#backlog, true);
     if (this.#mode === "lazy") this.#storeNearEviction(this.#isIdle);
     this.#below?.work();
   }
@@ -194,8 +188,8 @@ export default class CpuOffload extends KvConnector {
     this.#below?.reset();
     this.#stores.clear();
     this.#loads.clear();
-    this.#backlog = [];
-    if (this.#fixedMode === undefined) this.#roomy = new RoomyContent();
+    this.#backlog.clear();
+    if (this.#fixedMode !== "eager") this.#roomy = new RoomyContent();
     this.#numCovered = 0;
   }
 
@@ -224,7 +218,7 @@ export default class CpuOffload extends KvConnector {
     roomy.add(completed);
     if (!roomy.isNearEnd(this.#view.numBlocks, this.#window)) return;
     this.#roomy = undefined;
-    if (this.#mode === "eager") this.#backlog.push(...roomy.all);
+    if (this.#mode === "eager") this.#backlog.add(roomy.unstored.first(Infinity));
   }
 
   #keysOf(ids: readonly BlockId[]): BlockKey[] {
@@ -234,7 +228,17 @@ export default class CpuOffload extends KvConnector {
   /** Stores blocks that are about to be released: the tail of a table first, as they are evicted. */
   #storeReleased(blocksByGroup: readonly (readonly BlockId[])[]): void {
     const blocks = blocksByGroup.flatMap((ids) => ids.filter((id) => id !== 0).toReversed());
-    this.#backlog.push(...this.#storeAll(blocks, true));
+    this.#backlog.add(this.#storeAll(blocks, true));
+  }
+
+  /** Stores what comes first of a backlog; what finds no room stays there. */
+  #storeFirst(backlog: Backlog, mayForget: boolean): void {
+    while (backlog.size > 0) {
+      const some = backlog.first(LOOKED_AT_ONCE);
+      const numLeft = this.#storeAll(some, mayForget).length;
+      backlog.drop(some.length - numLeft);
+      if (numLeft > 0) return;
+    }
   }
 
   /** Stores those that are not stored; answers those that found no room. Others are forgotten for them where that `mayForget`. */
@@ -266,14 +270,19 @@ export default class CpuOffload extends KvConnector {
     // When nothing runs, what is left is stored as far as nothing else has to be forgotten for it.
     if (isIdle && this.#roomy !== undefined) {
       // Not by way of the free queue, where those that never held content come first.
-      this.#roomy.unstored = this.#storeAll(this.#roomy.unstored, false);
+      const { unstored } = this.#roomy;
+      this.#storeFirst(unstored, false);
+      const { pages } = this.#context;
+      // No flight of ours ends when there are more pages.
+      if (unstored.size > 0 && pages.numFree === 0 && pages.isGrowing)
+        this.#context.wake(this.#context.now() + GROWING_MS);
       return;
     }
     const { numFreeBlocks } = this.#view;
     const window = Math.min(numFreeBlocks, isIdle ? IDLE_WINDOW : this.#window);
     if (this.#numCovered >= window) return;
     const most = this.#mostToStore(!isIdle);
-    const windows = this.#roomy === undefined ? WINDOWS_OF_LOOK : 1;
+    const windows = isIdle || this.#roomy !== undefined ? 1 : WINDOWS_OF_LOOK;
     const within = Math.min(numFreeBlocks, windows * window);
     let covered = within;
     const blocks: BlockId[] = [];
@@ -306,7 +315,7 @@ export default class CpuOffload extends KvConnector {
   /** The time that copying a block takes, by the time that computing it takes. */
   #copyCost(): number {
     const { ms, tokens } = this.#pace;
-    if (tokens === 0) return 0;
+    if (tokens === 0 || ms === 0) return 0;
     const { groups, pages, transfers } = this.#context;
     const copyMs = (1000 * groups.length * pages.pageBytes) / transfers.rates.storeBytesPerSecond;
     return copyMs / ((this.#view.blockSize * ms) / tokens);
@@ -323,22 +332,13 @@ export default class CpuOffload extends KvConnector {
     this.#auto.stored(pages.length);
   }
 
-  /** Begins loads of blocks that are ready in host pages. */
-  #load(keys: readonly BlockKey[], blocks: readonly BlockId[]): void {
-    const { cache } = this.#host;
-    for (let from = 0; from < keys.length; from += MOST_OF_LOAD) {
-      const some = keys.slice(from, from + MOST_OF_LOAD);
-      const theirs = blocks.slice(from, from + MOST_OF_LOAD);
-      const pages = some.map((key) => cache.ready(key) as PageId);
-      this.#loads.set(this.#context.transfers.load(pages, theirs), { keys: some, blocks: theirs });
-      for (const key of some) {
-        cache.pin(key);
-        cache.touch(key);
-      }
-    }
-  }
-
-  #stored({ keys, blocks }: Moving, { failedBlockIds }: TransferResult): void {
+  #stored({ id, failedBlockIds, cancelled }: TransferResult): void {
+    const moving = this.#stores.get(id);
+    // Of before a reset.
+    if (moving === undefined) return;
+    this.#stores.delete(id);
+    const { keys, blocks } = moving;
+    if (cancelled) this.#roomy?.unstored.add(blocks);
     const failed = new Set(failedBlockIds);
     const stored: BlockKey[] = [];
     for (const [i, key] of keys.entries()) {
@@ -347,21 +347,6 @@ export default class CpuOffload extends KvConnector {
     }
     this.#host.filled(stored);
     this.#below?.stored(stored);
-  }
-
-  #loaded({ keys, blocks }: Moving, { failedBlockIds, cancelled }: TransferResult): void {
-    const failed = new Set(failedBlockIds);
-    const arrived: BlockId[] = [];
-    for (const [i, key] of keys.entries()) {
-      const block = blocks[i] as BlockId;
-      // A page that could not be read is not offered again.
-      if (!cancelled && failed.has(block)) this.#host.drop(key);
-      else this.#host.cache.unpin(key);
-      if (!failed.has(block) && this.#host.cache.has(key)) arrived.push(block);
-      this.#below?.landed(key);
-    }
-    // What has just been brought is there twice: it is not stored again.
-    this.#view.markSafe(arrived);
   }
 
   /** Blocks that were handed out before they could be stored. */
@@ -376,13 +361,14 @@ export default class CpuOffload extends KvConnector {
     this.#context.metrics.count("stores_declined", lost, { reason });
   }
 
-  #observe({ stepId, numAllocatedBlocks, numScheduledTokens, completed }: SchedulerOutput): void {
+  #observe(output: SchedulerOutput): void {
+    const { stepId, numAllocatedBlocks, numScheduledTokens, numInFlight, completed } = output;
     if (numAllocatedBlocks > 0) this.#countLost();
     this.#numCovered -= numAllocatedBlocks;
     // Of a request that ended before its step did: it was passed over, since its content did not count yet.
     if (completed.some((id) => this.#view.refCount(id) === 0)) this.#numCovered = 0;
     if (stepId < 0) {
-      this.#pace.rested();
+      if (numInFlight === 0) this.#pace.rested();
       return;
     }
     this.#pace.observe(numScheduledTokens, this.#context.now());

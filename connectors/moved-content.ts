@@ -29,7 +29,7 @@ export class MovedContent implements HostContent {
     const { view, host, below, store } = this.#parts;
     const blocks: BlockId[] = [];
     const missing: BlockKey[] = [];
-    const coming: BlockKey[] = [];
+    let coming: BlockKey[] = [];
     for (const key of keys) {
       const id = view.blockOfHash(key);
       if (id !== undefined && !host.cache.has(key)) blocks.push(id);
@@ -37,7 +37,7 @@ export class MovedContent implements HostContent {
       else missing.push(key);
     }
     store(blocks);
-    if (missing.length > 0 && below !== undefined) coming.push(...below.fetch(missing));
+    if (missing.length > 0 && below !== undefined) coming = coming.concat(below.fetch(missing));
     return coming.filter((key) => host.cache.ready(key) === undefined);
   }
 

@@ -43,8 +43,8 @@ export const TIER_OPTIONS: ConnectorOptions = {
     default: 5,
     min: 1,
     max: 1000,
-    unit: "calls",
-    help: "Failures in a row after which the tier is left alone: for a second, then for twice as long each time, up to a minute",
+    unit: "pages",
+    help: "Pages in a row that failed, after which the tier is left alone: for a second, then for twice as long each time, up to a minute",
   },
 };
 

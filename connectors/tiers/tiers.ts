@@ -117,13 +117,23 @@ export class Tiers implements LowerTiers {
   }
 
   async shutdown(deadline: number): Promise<void> {
-    for (const level of this.#levels) if (level.port.isDurable) level.storeRest();
+    const durable = this.#levels.filter(({ port }) => port.isDurable);
+    for (const level of durable) level.storeRest();
+    const expired = Promise.withResolvers<"expired">();
+    const ms = Math.max(0, deadline - this.#context.now());
+    const timer = setTimeout(() => expired.resolve("expired"), ms);
     while (this.#context.now() < deadline) {
-      this.work();
-      const storing = this.#levels.filter(({ isStoring }) => isStoring);
+      for (const level of this.#levels) this.#takeResults(level);
+      for (const level of durable) level.storeSome();
+      const storing = durable.filter(({ isStoring }) => isStoring);
       if (storing.length === 0) break;
-      await Promise.race(storing.map(({ port }) => port.ended()));
+      const next = await Promise.race([
+        ...storing.map(({ port }) => port.ended()),
+        expired.promise,
+      ]);
+      if (next === "expired") break;
     }
+    clearTimeout(timer);
     await Promise.all(this.#levels.map(({ port }) => port.shutdown(deadline)));
   }
 

@@ -39,7 +39,7 @@ export class Loads {
   /** Times that a sequence joined a load that was under way for another. */
   numJoined = 0;
   /** Blocks that connectors cannot bring after all, until `settle`. */
-  #declined: LoadingBlock[] = [];
+  #declined = new Set<LoadingBlock>();
   /** Blocks of flights that ended without them, and blocks that were given up before. */
   numFailed = 0;
   numGivenUp = 0;
@@ -186,9 +186,7 @@ export class Loads {
   isAwaited(connector: number, id: number, key: BlockKey): boolean {
     const loading = this.blocks.get(id);
     if (loading === undefined || loading.flight !== undefined) return false;
-    return (
-      loading.connector === connector && loading.key === key && !this.#declined.includes(loading)
-    );
+    return loading.connector === connector && loading.key === key && !this.#declined.has(loading);
   }
 
   /** A connector cannot bring these blocks of its open plans. Throws `notHeld`, and changes nothing, for one that is in none. */
@@ -198,14 +196,14 @@ export class Loads {
       if (loading !== undefined && this.isAwaited(connector, id, loading.key)) return loading;
       throw new RefusedError("notHeld", `block ${id} is in no open plan of the connector`);
     });
-    this.#declined.push(...blocks);
+    for (const loading of blocks) this.#declined.add(loading);
   }
 
   /** Outside of any hook: what was declined is computed. Answers whether there was any. */
   dropDeclined(): boolean {
-    if (this.#declined.length === 0) return false;
-    const declined = new Set(this.#declined);
-    this.#declined = [];
+    if (this.#declined.size === 0) return false;
+    const declined = this.#declined;
+    this.#declined = new Set();
     this.drop((loading) => declined.has(loading));
     return true;
   }

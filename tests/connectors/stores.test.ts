@@ -237,6 +237,32 @@ test("auto, idle, with room for many more blocks: all content is stored, and tho
   await world.stop();
 });
 
+test("auto, idle: what was cancelled is stored again, and what finds no page is stored when the pool has grown", async () => {
+  const { serving, connector } = await offload("auto", { numBlocks: 5_000 });
+  const { world } = serving;
+  const desk = world.desk!;
+  let numReady = 8;
+  Object.defineProperties(desk, {
+    numReady: { get: () => numReady },
+    isGrowing: { get: () => true },
+  });
+  for (const salt of [1, 2, 3, 4]) await serving.untilEnded(serving.add(salt, 24, 4));
+  expect(world.submit()).toBe(false);
+  const { flights } = world.connectors!;
+  for (const flight of flights.all()) expect(flights.cancel(flight)).toBe(true);
+  await desk.settled();
+  world.submit();
+  for (let flight = desk.next; flight !== undefined; flight = desk.next) await desk.run(flight);
+  world.submit();
+  expect(connector.stats()["pages"]).toBe(8);
+  expect(world.scheduler.msToDeadline()).toBeLessThan(Infinity);
+  numReady = 2_000;
+  world.idleMs += world.scheduler.msToDeadline();
+  await world.drain();
+  expect(connector.stats()["pages"]).toBe(world.scheduler.pool.numHashed);
+  await world.stop();
+});
+
 test.each(["auto", "lazy"] as const)(
   "%s: an engine with nothing more to schedule is not idle before its last step has committed",
   async (mode) => {

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { post, startServer, type TestServer } from "../support/server.ts";
+import { events, post, startServer, type TestServer } from "../support/server.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const folder = temporaryFolder();
@@ -104,6 +104,33 @@ test("a disk that is written back has at its end what was left in host pages", a
   {
     await using server = await startServer(flags);
     first = await complete(server, "tea");
+    await ended(server);
+  }
+  await using server = await startServer(flags);
+  const again = await complete(server, "tea");
+  expect(again.text).toBe(first.text);
+  expect(again.tiers["disk"]).toBeGreaterThan(100);
+}, 120_000);
+
+test("a server that is stopped while it computes, stores and writes ends in order, and what its disk has comes back right", async () => {
+  const flags = [
+    ...["--num-gpu-blocks-override=96", "--max-model-len=512", "--shutdown-timeout=0"],
+    ...["--kv-connector=cpu-offload", "--kv-offload-size=12MiB"],
+    ...["--kv-disk-path", join(folder, "busy"), "--kv-disk-size=64MiB"],
+    `--kv-connector-options=${JSON.stringify(EAGER)}`,
+  ];
+  let first: Answer;
+  {
+    await using server = await startServer(flags);
+    first = await complete(server, "tea");
+    const more = { max_tokens: 250, temperature: 0, ignore_eos: true, stream: true };
+    const streams = ["rain", "stone", "bread", "salt"].map(async (about) => {
+      const prompt = `${about} `.repeat(200);
+      const stream = events(await post(server, "/v1/completions", { ...more, prompt }));
+      await stream.next();
+    });
+    await Promise.all(streams);
+    await stored(server, 14);
     await ended(server);
   }
   await using server = await startServer(flags);

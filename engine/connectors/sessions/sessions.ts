@@ -18,6 +18,8 @@ import type { SessionTools } from "./session-tools.ts";
 
 /** Beside its pages, a file has its head. */
 const HEAD_ROOM = 128 * 2 ** 20;
+/** Blocks that are brought to the host together: what is missing of them is looked up again in each step. */
+const BROUGHT_AT_ONCE = 512;
 
 export class Sessions {
   readonly counts: SessionCounts = new SessionCounts();
@@ -115,7 +117,7 @@ export class Sessions {
     } else {
       const { content } = moves.server;
       for (const keys of chunks(frozen.keys, moves.piece)) {
-        await moves.until(() => {
+        const numMissing = await moves.until(() => {
           const has = disk.has(keys);
           const missing = keys.filter((_, i) => has[i] !== true);
           const inHost = missing.filter((key) => content.pageOf(key) !== undefined);
@@ -123,6 +125,8 @@ export class Sessions {
           const rest = missing.filter((key) => content.pageOf(key) === undefined);
           return inHost.length + content.bring(rest).length;
         });
+        // The disk takes no more: the next ones would wait as long, and in vain.
+        if (numMissing > 0) break;
       }
       await this.#pinOnDisk(frozen);
     }
@@ -136,14 +140,16 @@ export class Sessions {
     const { disk, diskPins, moves } = this.#tools;
     if (disk === undefined || diskPins === undefined) return;
     diskPins.add(pinOf(session));
+    const isWaiting = (key: BlockKey): boolean => !diskPins.isKept(key);
+    let waiting = session.keys;
     await moves.until(() => {
       const { pinnedPages, pinnablePages } = disk.stats();
       if (pinnedPages >= pinnablePages) return 0;
-      const has = disk.has(session.keys);
-      const isWaiting = (key: BlockKey): boolean => !diskPins.isKept(key);
-      const waiting = session.keys.filter((key, i) => has[i] === true && isWaiting(key));
-      diskPins.stored(waiting);
-      return waiting.filter(isWaiting).length;
+      const has = disk.has(waiting);
+      const there = waiting.filter((key, i) => has[i] === true && isWaiting(key));
+      diskPins.stored(there);
+      waiting = there.filter(isWaiting);
+      return waiting.length;
     });
   }
 
@@ -151,9 +157,12 @@ export class Sessions {
   async #bring(keys: readonly BlockKey[]): Promise<void> {
     const { moves } = this.#tools;
     const { content } = moves.server;
-    await moves.until(
-      () => content.bring(keys.filter((key) => content.pageOf(key) === undefined)).length,
-    );
+    for (const some of chunks(keys, BROUGHT_AT_ONCE)) {
+      const numMissing = await moves.until(
+        () => content.bring(some.filter((key) => content.pageOf(key) === undefined)).length,
+      );
+      if (numMissing > 0) return;
+    }
   }
 
   /** It is kept no longer than anything else. */
@@ -195,7 +204,6 @@ export class Sessions {
     this.#known.checkRoom(session);
     const endsAt = now() + query.ttlMs;
     const pin = pinOf({ ...session, endsAt });
-    retained.remove(pin.id, pin.owner);
     // What a disk keeps need not stay in host pages.
     if (disk === undefined) retained.add(pin);
     try {

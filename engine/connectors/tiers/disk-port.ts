@@ -170,6 +170,8 @@ export class DiskPort implements TierPort {
 
   clear(): void {
     this.#weights.clear();
+    for (const [id, { kind }] of this.#moves)
+      if (kind === "store") this.#tools.transfers.cancel(id);
     this.#try("clear", () => this.#tools.disk.clear());
   }
 
@@ -233,8 +235,12 @@ export class DiskPort implements TierPort {
     if (kind === "store") {
       host.endRead(pages);
       const stored = keys.filter((_, i) => !failed.has(i));
-      this.#weights.stored(stored);
-      this.#tools.onStored?.(stored);
+      // What was being written when the cache was reset is there since, and counts no more.
+      if (epoch !== host.epoch) this.remove(stored);
+      else {
+        this.#weights.stored(stored);
+        this.#tools.onStored?.(stored);
+      }
     } else host.endFlight(Int32Array.from(pages));
     if (!move.isLate) this.#tell(move, outcomeOf, result?.error?.message);
   }

@@ -10,9 +10,11 @@ const NICE: i32 = 10;
 pub(crate) fn give_way() {
     // SAFETY: all zeros are a valid `sched_param`: the only priority that there is for this policy.
     let param: libc::sched_param = unsafe { std::mem::zeroed() };
-    // SAFETY: both change nothing but how the calling thread is scheduled; `param` outlives the call.
+    // SAFETY: all ask about or change nothing but how the calling thread is scheduled; `param` outlives the call.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+        // A process that was started with less gives way already.
+        let now = libc::getpriority(libc::PRIO_PROCESS, 0);
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE.max(now));
         libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const param);
     }
 }

@@ -308,9 +308,7 @@ impl DiskStore {
 
     /// Gives pages a weight (new ones have 0): they go behind those of a lower one, as the module says. Says of each whether it is there.
     pub fn weigh(&self, keys: &[Key], weight: u8) -> Vec<bool> {
-        let weighed = self.shared.store.weigh(keys, weight);
-        self.wake();
-        weighed
+        self.shared.store.weigh(keys, weight)
     }
 
     /// All pages: by weight, the least recently used of each first, and behind them those that are pinned.

@@ -131,6 +131,7 @@ impl HostPool {
         let mut left = 0;
         let step = match self.device {
             None => TOUCHED.div_ceil(page_bytes),
+            Some(_) if stride(page_bytes).is_multiple_of(SMALL_PAGE) => PINNED.div_ceil(page_bytes),
             // So many pages begin and end where pages of the system do: each of those is pinned once.
             Some(_) => PINNED.div_ceil(page_bytes).next_multiple_of(SMALL_PAGE / ALIGNMENT),
         };

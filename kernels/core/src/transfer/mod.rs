@@ -263,8 +263,14 @@ impl Transfers {
         if started || !self.shared.lock().queue.is_open() {
             return Ok(());
         }
-        self.start(self.file_threads, "kv-read", |shared| shared.work(Kind::Read))?;
-        self.start(self.file_threads, "kv-write", |shared| shared.work(Kind::Write))
+        let started = self
+            .start(self.file_threads, "kv-read", |shared| shared.work(Kind::Read))
+            .and_then(|()| self.start(self.file_threads, "kv-write", |shared| shared.work(Kind::Write)));
+        if started.is_err() {
+            // The next flight tries again.
+            self.threads.lock().unwrap_or_else(PoisonError::into_inner).files_started = false;
+        }
+        started
     }
 
     fn submit(&self, plan: Plan, after: i64) -> Result<()> {

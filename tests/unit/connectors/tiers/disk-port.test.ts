@@ -42,6 +42,7 @@ let onEnded: (result: FlightResult) => void;
 let refuses: Error | undefined;
 let weighed: string[];
 let stored: string[];
+let removed: string[];
 let disk: DiskStore;
 
 beforeEach(() => {
@@ -51,6 +52,7 @@ beforeEach(() => {
   lines = [];
   weighed = [];
   stored = [];
+  removed = [];
   refuses = undefined;
   pages = new HostPages(512, () => 512);
   const move =
@@ -64,7 +66,10 @@ beforeEach(() => {
     has: (keys) => keys.map((key) => key !== "b:0"),
     store: move("store"),
     load: move("load"),
-    remove: (keys) => keys.length,
+    remove: (keys) => {
+      removed.push(...keys);
+      return keys.length;
+    },
     clear: () => begun.push("clear"),
     pin: (keys) => keys.map(() => false),
     unpin: () => 0,
@@ -231,6 +236,17 @@ describe("a move", () => {
     end();
     expect(outcomes()).toEqual(["older", "older", "older"]);
     expect(pages.keyOf(some[0]!)).toBeUndefined();
+  });
+
+  test("that stores what is of before a reset is given up, or taken away again where it had begun", () => {
+    const some = pages.alloc(0, 3)!;
+    for (const [i, page] of some.entries()) pages.setKey(page, KEYS[i]);
+    port.move("store", [...KEYS], some);
+    pages.forgetContents();
+    port.clear();
+    expect(cancelled).toEqual([7]);
+    end({ ok: false, failedPages: Int32Array.of(1), error: { code: "full", message: "full" } });
+    expect([removed, stored]).toEqual([[KEYS[0]!, KEYS[2]!], []]);
   });
 
   test("is refused for pages that hold other content, and is over when the store refuses it", () => {
