@@ -149,8 +149,8 @@ export const SESSION_FAULTS: readonly Fault[] = [
     name: "freeze-that-does-not-wait",
     breaks: "a freeze has ended while pages are still being written, and says that they are kept",
     file: "engine/connectors/sessions/sessions.ts",
-    from: "      diskPins.stored(waiting);\n      return waiting.filter(isWaiting).length;",
-    to: "      return waiting.length - waiting.length;",
+    from: "      diskPins.stored(there);\n      waiting = there.filter(isWaiting);\n",
+    to: "      waiting = there.slice(there.length);\n",
     tests: [RESTARTS],
   },
   {
