@@ -62,7 +62,7 @@ export default class CpuOffload extends KvConnector {
   #loads!: HostLoads;
   /** Complete blocks that are not stored yet, in eager mode. */
   readonly #backlog = new Backlog();
-  /** Until it is over. */
+  /** While the device has room for many more blocks. */
   #roomy: RoomyContent | undefined = new RoomyContent();
   #host!: HostLevel;
   #view!: GpuBlockPoolView;
@@ -73,6 +73,8 @@ export default class CpuOffload extends KvConnector {
   #window = 0;
   /** Nothing is computed, and nothing was to be. */
   #isIdle = true;
+  /** A store was cancelled since the last step: somebody lacks blocks, and would cancel the next one too. */
+  #yields = false;
   /** Of the view, when it was looked at last. */
   #numLost = 0;
   /** Blocks from the head of the free queue of which none is left to store: they are stored, on their way, or have no content. */
@@ -144,6 +146,7 @@ export default class CpuOffload extends KvConnector {
     else if (this.#mode === "eager") this.#backlog.add(output.completed);
     this.#storeFirst(this.#backlog, true);
     this.#isIdle = output.numInFlight === 0;
+    if (output.stepId >= 0) this.#yields = false;
     if (this.#mode === "lazy") this.#storeNearEviction(this.#isIdle);
     this.#below?.work();
   }
@@ -267,6 +270,7 @@ export default class CpuOffload extends KvConnector {
   }
 
   #storeNearEviction(isIdle: boolean): void {
+    if (isIdle && this.#yields) return;
     // When nothing runs, what is left is stored as far as nothing else has to be forgotten for it.
     if (isIdle && this.#roomy !== undefined) {
       // Not by way of the free queue, where those that never held content come first.
@@ -338,7 +342,10 @@ export default class CpuOffload extends KvConnector {
     if (moving === undefined) return;
     this.#stores.delete(id);
     const { keys, blocks } = moving;
-    if (cancelled) this.#roomy?.unstored.add(blocks);
+    if (cancelled) {
+      this.#yields = true;
+      this.#roomy?.unstored.add(blocks);
+    }
     const failed = new Set(failedBlockIds);
     const stored: BlockKey[] = [];
     for (const [i, key] of keys.entries()) {

@@ -237,7 +237,7 @@ test("auto, idle, with room for many more blocks: all content is stored, and tho
   await world.stop();
 });
 
-test("auto, idle: what was cancelled is stored again, and what finds no page is stored when the pool has grown", async () => {
+test("auto, idle: what was cancelled is stored again after the next step, and what finds no page is stored when the pool has grown", async () => {
   const { serving, connector } = await offload("auto", { numBlocks: 5_000 });
   const { world } = serving;
   const desk = world.desk!;
@@ -251,6 +251,11 @@ test("auto, idle: what was cancelled is stored again, and what finds no page is 
   const { flights } = world.connectors!;
   for (const flight of flights.all()) expect(flights.cancel(flight)).toBe(true);
   await desk.settled();
+  const { numStores } = desk;
+  world.submit();
+  world.submit();
+  expect(desk.numStores).toBe(numStores);
+  await serving.untilEnded(serving.add(5, 24, 4));
   world.submit();
   for (let flight = desk.next; flight !== undefined; flight = desk.next) await desk.run(flight);
   world.submit();

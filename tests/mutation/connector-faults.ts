@@ -63,8 +63,17 @@ export const CONNECTOR_FAULTS: readonly Fault[] = [
     name: "cancelled-store-forgotten",
     breaks: "what was cancelled is not stored in the next idle time",
     file: "connectors/cpu-offload.ts",
-    from: "if (cancelled) this.#roomy",
-    to: "if (cancelled && blocks.length === 0) this.#roomy",
+    from: "      this.#roomy?.unstored.add(blocks);\n",
+    to: "",
+    tests: ["tests/connectors/stores.test.ts"],
+  },
+  {
+    name: "cancelled-store-at-once",
+    breaks:
+      "a store that was cancelled for want of blocks is begun again, and cancelled again, for ever",
+    file: "connectors/cpu-offload.ts",
+    from: "if (isIdle && this.#yields) return;",
+    to: "",
     tests: ["tests/connectors/stores.test.ts"],
   },
   {
