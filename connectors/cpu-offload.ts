@@ -40,8 +40,6 @@ const WINDOWS_OF_LOOK = 4;
 const IDLE_WINDOW = 65_536;
 /** Blocks of a backlog that are looked at together. */
 const LOOKED_AT_ONCE = 256;
-/** Milliseconds after which to look whether the host's pages have become more. */
-const GROWING_MS = 50;
 
 export default class CpuOffload extends KvConnector {
   static readonly connectorName: string = "cpu-offload";
@@ -274,12 +272,7 @@ export default class CpuOffload extends KvConnector {
     // When nothing runs, what is left is stored as far as nothing else has to be forgotten for it.
     if (isIdle && this.#roomy !== undefined) {
       // Not by way of the free queue, where those that never held content come first.
-      const { unstored } = this.#roomy;
-      this.#storeFirst(unstored, false);
-      const { pages } = this.#context;
-      // No flight of ours ends when there are more pages.
-      if (unstored.size > 0 && pages.numFree === 0 && pages.isGrowing)
-        this.#context.wake(this.#context.now() + GROWING_MS);
+      this.#storeFirst(this.#roomy.unstored, false);
       return;
     }
     const { numFreeBlocks } = this.#view;
