@@ -53,7 +53,11 @@ describe("bench kv", () => {
     const [off, host] = kv.sides;
     // Each of 18 questions is computed, of the second and third ones about a document the question alone.
     expect(off).toMatchObject({ tokens: { computed: 18 * 72 } });
-    expect(host).toMatchObject({ tokens: { computed: 18 * 72 - 12 * 64, host: 12 * 64 } });
+    const { computed, host: loaded } = host!["tokens"] as Record<string, number>;
+    // Some of that is computed again where it costs less than a load: how much depends on the machine.
+    expect(computed! + loaded!).toBe(18 * 72);
+    expect(loaded).toBeGreaterThan(0);
+    expect(loaded).toBeLessThanOrEqual(12 * 64);
   }, 60_000);
 
   test("gives no verdict, and fails, when nothing was evicted", async () => {
