@@ -47,17 +47,15 @@ describe("bench kv", () => {
 
   test("finds in host memory what the device had to give away", async () => {
     const sides = ["--side", "off:", "--side", "host: --kv-connector cpu-offload"];
-    const result = await bench("--ab-rounds", "1", "--json", ...sides);
+    // So slow that a load costs less on any machine.
+    const slow = ["--backend", "reference", "--threads", "1"];
+    const result = await bench("--ab-rounds", "1", "--json", ...slow, ...sides);
     const { kv } = JSON.parse(result.stdout) as Report;
     expect([result.code, kv.refusals]).toEqual([0, []]);
     const [off, host] = kv.sides;
     // Each of 18 questions is computed, of the second and third ones about a document the question alone.
     expect(off).toMatchObject({ tokens: { computed: 18 * 72 } });
-    const { computed, host: loaded } = host!["tokens"] as Record<string, number>;
-    // Some of that is computed again where it costs less than a load: how much depends on the machine.
-    expect(computed! + loaded!).toBe(18 * 72);
-    expect(loaded).toBeGreaterThan(0);
-    expect(loaded).toBeLessThanOrEqual(12 * 64);
+    expect(host).toMatchObject({ tokens: { computed: 18 * 72 - 12 * 64, host: 12 * 64 } });
   }, 60_000);
 
   test("gives no verdict, and fails, when nothing was evicted", async () => {
