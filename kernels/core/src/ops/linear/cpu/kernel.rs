@@ -17,7 +17,7 @@ pub(super) struct Call {
     pub(super) scales: *const f32,
     /// Rows of the group, 1 to the kernel's most.
     pub(super) rows: usize,
-    /// What is read after this panel, of which each block asks the second-level cache for so many lines.
+    /// What is read later, of which each block asks the second-level cache for so many lines; any address.
     pub(super) ahead: *const u8,
     pub(super) lines: usize,
     /// Where the sums of the first row go, as many as the panel has rows.

@@ -76,14 +76,19 @@ struct Panel<'a> {
 }
 
 impl Panel<'_> {
-    /// Where in the next panel a group of `rows` rows, the `turn`th of `turns`, asks for lines, and for how many with each of its
-    /// `blocks` blocks: so many that all of the panel has been asked for when the last group has been there.
-    fn ahead(&self, rows: usize, [turn, turns]: [usize; 2], blocks: usize) -> (&[u8], usize) {
-        if !self.matrix.format.asks(rows) {
-            return (&[], 0);
+    /// From where on a group of `rows` rows, the `turn`th of `turns`, asks for lines, and for how many with each of its `blocks`
+    /// blocks: near what it reads, or in the next panel, of which all has been asked for when the last group has been there.
+    fn ahead(&self, rows: usize, [turn, turns]: [usize; 2], blocks: usize) -> (*const u8, usize) {
+        let format = self.matrix.format;
+        if let Some(near) = format.asks_near(rows) {
+            let lines = (self.bytes.len() / LINE).div_ceil(blocks);
+            return (self.bytes.as_ptr().wrapping_add(near), lines);
         }
         let lines = (self.next.len() / LINE).div_ceil(turns * blocks);
-        self.next.get(turn * lines * blocks * LINE..).map_or((&[], 0), |next| (next, lines))
+        match self.next.get(turn * lines * blocks * LINE..) {
+            Some(next) if format.asks(rows) => (next.as_ptr(), lines),
+            _ => (std::ptr::null(), 0),
+        }
     }
 }
 
@@ -304,7 +309,7 @@ impl Linear {
             numbers: activations.numbers(group),
             scales: activations.scales(group),
             rows: group.len,
-            ahead: ahead.as_ptr(),
+            ahead,
             lines,
             out,
             apart,
