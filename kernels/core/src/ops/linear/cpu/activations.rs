@@ -42,6 +42,7 @@ pub(super) struct Activations {
     most: usize,
     rows: usize,
     cols: usize,
+    groups: Vec<Group>,
     numbers: Vec<u32>,
     scales: Vec<f32>,
 }
@@ -58,7 +59,7 @@ pub(super) struct Group {
 impl Activations {
     /// Empty; a group has at most `most` rows.
     pub(super) fn new(form: Form, most: usize) -> Self {
-        Self { form, most, rows: 0, cols: 0, numbers: Vec::new(), scales: Vec::new() }
+        Self { form, most, rows: 0, cols: 0, groups: Vec::new(), numbers: Vec::new(), scales: Vec::new() }
     }
 
     /// Form of the numbers.
@@ -66,21 +67,14 @@ impl Activations {
         self.form
     }
 
-    /// Number of rows.
-    pub(super) fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// Number of groups.
     pub(super) fn groups(&self) -> usize {
-        self.rows.div_ceil(self.most)
+        self.groups.len()
     }
 
     /// Group `index`: sizes differ by one at most.
     pub(super) fn group(&self, index: usize) -> Group {
-        let count = self.groups();
-        let first = self.rows * index / count;
-        Group { first, len: self.rows * (index + 1) / count - first }
+        self.groups[index]
     }
 
     /// Numbers of a group.
@@ -97,6 +91,12 @@ impl Activations {
     /// Makes room for `rows` rows of `cols` columns; `cols` is a multiple of 32 unless the form is floats.
     pub(super) fn begin(&mut self, rows: usize, cols: usize) {
         (self.rows, self.cols) = (rows, cols);
+        let count = rows.div_ceil(self.most);
+        let first = |index: usize| rows * index / count;
+        self.groups.clear();
+        self.groups.extend(
+            (0..count).map(|index| Group { first: first(index), len: first(index + 1) - first(index) }),
+        );
         let words = (rows * cols * size(self.form)).div_ceil(4);
         if self.numbers.len() < words {
             self.numbers.resize(words, 0);

@@ -237,7 +237,7 @@ unsafe fn dots_of_eight<const T: usize>(weights: *const u8, numbers: *const u8) 
 /// As [`Kernel`], on a CPU with AVX2, FMA and F16C; activations as words for 8 bits, else as bytes.
 unsafe fn integers<const AT: usize>(call: &Call) {
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn sums<const AT: usize, const T: usize>(call: &Call) -> Sums<T> {
+    unsafe fn sums<const AT: usize, const T: usize>(call: &Call) {
         let packing = const { PACKINGS[AT] };
         let mut sums = [[_mm256_setzero_ps(); 2]; T];
         let (mut weights, mut numbers, mut scales) = (call.weights, call.numbers, call.scales);
@@ -290,7 +290,8 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                 }
             }
         }
-        sums
+        // SAFETY: the caller's duty.
+        unsafe { store(call, sums) }
     }
     by_rows!(call, sums::<AT>, 1 2 3 4);
 }
@@ -301,7 +302,7 @@ unsafe fn integers<const AT: usize>(call: &Call) {
 /// As [`Kernel`], on a CPU with AVX2, FMA and F16C; activations as floats.
 unsafe fn floats<const KIND: u8>(call: &Call) {
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn sums<const KIND: u8, const T: usize>(call: &Call) -> Sums<T> {
+    unsafe fn sums<const KIND: u8, const T: usize>(call: &Call) {
         let mut sums = [[_mm256_setzero_ps(); 2]; T];
         let (mut weights, mut numbers) = (call.weights, call.numbers.cast::<f32>());
         let bytes = if KIND == 0 { 4 } else { 2 };
@@ -329,7 +330,8 @@ unsafe fn floats<const KIND: u8>(call: &Call) {
                 numbers = numbers.add(T);
             }
         }
-        sums
+        // SAFETY: the caller's duty.
+        unsafe { store(call, sums) }
     }
     by_rows!(call, sums::<KIND>, 1 2 3 4);
 }

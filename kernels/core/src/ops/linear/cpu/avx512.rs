@@ -156,7 +156,7 @@ unsafe fn start_at(zero: i32, halves: bool, part: usize, sums: *const f32, apart
 /// As [`Kernel`], on a CPU with AVX-512 F, BW, DQ, VL and VNNI.
 unsafe fn integers<const AT: usize>(call: &Call) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
-    unsafe fn sums<const AT: usize, const T: usize>(call: &Call) -> Sums<T> {
+    unsafe fn sums<const AT: usize, const T: usize>(call: &Call) {
         let packing = const { PACKINGS[AT] };
         let zero = if packing.bits == 8 { i32::from(BIAS) } else { packing.zero };
         let mut sums = [[_mm512_setzero_ps(); 2]; T];
@@ -216,7 +216,8 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                 }
             }
         }
-        sums
+        // SAFETY: the caller's duty.
+        unsafe { store(call, sums) }
     }
     by_rows!(call, sums::<AT>, 1 2 3 4 5 6);
 }
@@ -227,7 +228,7 @@ unsafe fn integers<const AT: usize>(call: &Call) {
 /// As [`Kernel`], on a CPU with AVX-512 F, BW, DQ, VL; activations as floats.
 unsafe fn floats<const KIND: u8>(call: &Call) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
-    unsafe fn sums<const KIND: u8, const T: usize>(call: &Call) -> Sums<T> {
+    unsafe fn sums<const KIND: u8, const T: usize>(call: &Call) {
         let mut sums = [[_mm512_setzero_ps(); 2]; T];
         let (mut weights, mut numbers) = (call.weights, call.numbers.cast::<f32>());
         let bytes = if KIND == 0 { 4 } else { 2 };
@@ -255,7 +256,8 @@ unsafe fn floats<const KIND: u8>(call: &Call) {
                 numbers = numbers.add(T);
             }
         }
-        sums
+        // SAFETY: the caller's duty.
+        unsafe { store(call, sums) }
     }
     by_rows!(call, sums::<KIND>, 1 2 3 4 5 6);
 }

@@ -42,13 +42,14 @@ impl Linear {
                     // Those of the gate, then those of what it gates: as many as a block of columns has.
                     let mut rooms = rooms.iter_mut();
                     let places = [(gate, 0), (gate, 1), (up, 0), (up, 1)];
+                    let rows = to.to.group(groups.start).len;
                     let panels = places.map(|(matrix, panel)| {
                         let room = rooms.next().filter(|_| panel < each)?;
-                        Some(self.panel(matrix, block * each + panel, rows, room))
+                        Some(self.panel(matrix, block * each + panel, [rows, groups.len()], room))
                     });
                     let mut sums = [[[0.0; MOST_HEIGHT]; MOST_ROWS]; 2];
-                    for index in groups.clone() {
-                        let (group, turn) = (to.to.group(index), [index - groups.start, groups.len()]);
+                    for (turn, index) in groups.enumerate() {
+                        let group = to.to.group(index);
                         for (i, panel) in panels.iter().flatten().enumerate() {
                             let activations = &forms[panel.matrix.form as usize];
                             let out = sums[i / each].as_flattened_mut()[i % each * height..].as_mut_ptr();

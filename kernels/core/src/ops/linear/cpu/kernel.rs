@@ -76,14 +76,14 @@ macro_rules! for_each_packing {
 }
 pub(super) use for_each_packing;
 
-/// Calls `$kernel` with the number of rows, one of those named, as a constant, then stores the sums.
+/// Calls `$kernel` with the number of rows, one of those named, as a constant.
 macro_rules! by_rows {
     ($call:expr, $kernel:ident::<$constant:ident>, $($rows:literal)*) => {{
         let call: &Call = $call;
         // SAFETY: the caller's duties are the kernel's.
         unsafe {
             match call.rows {
-                $($rows => store(call, $kernel::<$constant, $rows>(call)),)*
+                $($rows => $kernel::<$constant, $rows>(call),)*
                 rows => unreachable!("a group of {rows} rows"),
             }
         }

@@ -71,24 +71,37 @@ struct Panel<'a> {
     matrix: &'a Matrix,
     bytes: &'a [u8],
     factors: &'a [f32],
-    /// The panel behind it in memory; empty for the last one.
-    next: &'a [u8],
+    ahead: Ahead,
 }
 
-impl Panel<'_> {
-    /// From where on a group of `rows` rows, the `turn`th of `turns`, asks for lines, and for how many with each of its `blocks`
-    /// blocks: near what it reads, or in the next panel, of which all has been asked for when the last group has been there.
-    fn ahead(&self, rows: usize, [turn, turns]: [usize; 2], blocks: usize) -> (*const u8, usize) {
-        let format = self.matrix.format;
-        if let Some(near) = format.asks_near(rows) {
-            let lines = (self.bytes.len() / LINE).div_ceil(blocks);
-            return (self.bytes.as_ptr().wrapping_add(near), lines);
-        }
-        let lines = (self.next.len() / LINE).div_ceil(turns * blocks);
-        match self.next.get(turn * lines * blocks * LINE..) {
-            Some(next) if format.asks(rows) => (next.as_ptr(), lines),
-            _ => (std::ptr::null(), 0),
-        }
+/// What the groups of a panel ask the caches for.
+struct Ahead {
+    from: *const u8,
+    len: usize,
+    /// Bytes that each group asks for, so many lines with each block.
+    each: usize,
+    lines: usize,
+}
+
+impl Ahead {
+    const NOTHING: Self = Self { from: std::ptr::null(), len: 0, each: 0, lines: 0 };
+
+    /// A group of one row asks near what it reads; `turns` groups of `rows` rows ask for the `next` panel, for all of it when the last
+    /// one has been there.
+    fn new(panel: &[u8], next: &[u8], format: Format, blocks: usize, [rows, turns]: [usize; 2]) -> Self {
+        let (from, len) = match format.asks_near(rows) {
+            Some(near) => (panel.as_ptr().wrapping_add(near), panel.len()),
+            None if format.asks(rows) => (next.as_ptr(), next.len()),
+            None => return Self::NOTHING,
+        };
+        let lines = (len / LINE).div_ceil(turns * blocks);
+        Self { from, len, each: lines * blocks * LINE, lines }
+    }
+
+    /// From where on the `turn`th group asks, and for how many lines with each block.
+    fn of(&self, turn: usize) -> (*const u8, usize) {
+        let at = turn * self.each;
+        (self.from.wrapping_add(at), if at < self.len { self.lines } else { 0 })
     }
 }
 
@@ -270,12 +283,12 @@ impl Linear {
         });
     }
 
-    /// A panel as kernels read it, for so many rows of activations; `room` is for what is made of it first.
+    /// A panel as kernels read it, for `turns` groups of `rows` rows; `room` is for what is made of it first.
     fn panel<'a>(
         &'a self,
         matrix: &'a Matrix,
         panel: usize,
-        rows: usize,
+        [rows, turns]: [usize; 2],
         room: &'a mut Vec<f32>,
     ) -> Panel<'a> {
         let behind = &matrix.panels.bytes()[matrix.start + panel * matrix.stride..];
@@ -285,10 +298,11 @@ impl Linear {
         if rows > 1 {
             factors::multiply(self.isa, matrix.format, 2 * lanes(self.isa), self.cols, bytes, room);
         }
-        Panel { matrix, bytes, factors: room, next }
+        let ahead = Ahead::new(bytes, next, matrix.format, self.cols.div_ceil(BLOCK), [rows, turns]);
+        Panel { matrix, bytes, factors: room, ahead }
     }
 
-    /// Writes the sums of one panel and one group, `turn` of so many, to `out`, the rows `apart` floats from each other.
+    /// Writes the sums of one panel and one group, the `turn`th there, to `out`, the rows `apart` floats from each other.
     ///
     /// # Safety
     /// There is room for as many floats as a panel has rows, of each row of the group, and it is the caller's alone.
@@ -298,10 +312,10 @@ impl Linear {
         panel: &Panel<'_>,
         activations: &Activations,
         group: Group,
-        turn: [usize; 2],
+        turn: usize,
         (out, apart): (*mut f32, usize),
     ) {
-        let (ahead, lines) = panel.ahead(group.len, turn, self.cols.div_ceil(BLOCK));
+        let (ahead, lines) = panel.ahead.of(turn);
         let call = Call {
             weights: panel.bytes.as_ptr(),
             factors: panel.factors.as_ptr(),
@@ -339,9 +353,10 @@ impl Linear {
         let column = matrix.column + index * height;
         let place = |row: usize| row * self.width + column;
         ROOM.with_borrow_mut(|[room, ..]| {
-            let panel = self.panel(matrix, index, activations.rows(), room);
-            for index in groups.clone() {
-                let (group, turn) = (activations.group(index), [index - groups.start, groups.len()]);
+            let rows = activations.group(groups.start).len;
+            let panel = self.panel(matrix, index, [rows, groups.len()], room);
+            for (turn, index) in groups.enumerate() {
+                let group = activations.group(index);
                 if len == height && self.bias.is_empty() {
                     let last = place(group.first + group.len - 1);
                     // SAFETY: a panel's columns of a row are written by one task, once; the last ones are inside.

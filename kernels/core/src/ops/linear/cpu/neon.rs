@@ -146,7 +146,7 @@ unsafe fn quad_at(bits: usize, block: *const u8, quad: usize, quarter: usize) ->
 /// As [`Kernel`], on a CPU with NEON and dot products of bytes.
 unsafe fn integers<const AT: usize>(call: &Call) {
     #[target_feature(enable = "neon,dotprod")]
-    unsafe fn sums<const AT: usize, const T: usize>(call: &Call) -> Sums<T> {
+    unsafe fn sums<const AT: usize, const T: usize>(call: &Call) {
         let packing = const { PACKINGS[AT] };
         let mut sums = [[vdupq_n_f32(0.0); QUARTERS]; T];
         let (mut weights, mut numbers, mut scales) = (call.weights, call.numbers.cast::<i8>(), call.scales);
@@ -210,7 +210,8 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                 }
             }
         }
-        sums
+        // SAFETY: the caller's duty.
+        unsafe { store(call, sums) }
     }
     by_rows!(call, sums::<AT>, 1 2 3 4);
 }
@@ -221,7 +222,7 @@ unsafe fn integers<const AT: usize>(call: &Call) {
 /// As [`Kernel`], on a CPU with NEON; activations as floats.
 unsafe fn floats<const KIND: u8>(call: &Call) {
     #[target_feature(enable = "neon")]
-    unsafe fn sums<const KIND: u8, const T: usize>(call: &Call) -> Sums<T> {
+    unsafe fn sums<const KIND: u8, const T: usize>(call: &Call) {
         let mut sums = [[vdupq_n_f32(0.0); QUARTERS]; T];
         let (mut weights, mut numbers) = (call.weights, call.numbers.cast::<f32>());
         let bytes = if KIND == 0 { 4 } else { 2 };
@@ -243,7 +244,8 @@ unsafe fn floats<const KIND: u8>(call: &Call) {
                 numbers = numbers.add(T);
             }
         }
-        sums
+        // SAFETY: the caller's duty.
+        unsafe { store(call, sums) }
     }
     by_rows!(call, sums::<KIND>, 1 2 3 4);
 }
