@@ -34,8 +34,9 @@ use format::{BLOCK, Format};
 use isa::{lanes, most_rows};
 use kernel::{Call, Kernel, LINE};
 
-/// Rows of the input that are worked on together, so that their numbers stay in the second-level cache.
-const ROWS_TOGETHER: usize = 128;
+/// Rows of the input that are worked on together, so that their numbers stay in the second-level cache: whole groups of 6 and of 4.
+/// With twice as many prompts are 3 to 7 % slower (measured on Zen 4).
+const ROWS_TOGETHER: usize = 60;
 /// Of each thread, where a linear has one group of rows.
 const PARTS: usize = 2;
 
