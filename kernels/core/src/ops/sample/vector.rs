@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use crate::simd::{Isa, with_wide_simd};
+use crate::simd::{Isa, Simd, WIDE as LANES, with_wide_simd};
 
-const LANES: usize = 16;
 /// Elements of a part with a maximum of its own.
 pub(super) const PART: usize = 32;
 
@@ -19,16 +18,10 @@ fn widest() -> Isa {
     Isa::detect("auto").unwrap_or(Isa::Portable)
 }
 
-#[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
-}
-
 impl Peaks {
     pub(super) fn of(row: &[f32]) -> Self {
         let mut parts = vec![f32::NEG_INFINITY; row.len().div_ceil(PART)];
-        with_wide_simd!(widest(), _s => maxima_into(row, &mut parts));
-        let max = parts.iter().copied().fold(f32::NEG_INFINITY, larger);
+        let max = with_wide_simd!(widest(), s => maxima_into(s, row, &mut parts));
         Self { max, parts }
     }
 
@@ -55,37 +48,23 @@ impl Peaks {
     }
 }
 
+/// Writes the maximum of each part; answers that of all.
 #[inline(always)]
-fn maxima_into(row: &[f32], parts: &mut [f32]) {
+fn maxima_into<S: Simd<LANES>>(s: S, row: &[f32], parts: &mut [f32]) -> f32 {
     let (whole, rest) = row.as_chunks::<PART>();
-    for (part, to) in whole.iter().zip(parts.iter_mut()) {
-        *to = part_max(part);
-    }
-    if let Some(last) = parts.last_mut()
-        && !rest.is_empty()
-    {
-        *last = part_max(rest);
-    }
-}
-
-#[inline(always)]
-fn part_max(part: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = part.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane = larger(*lane, *x);
+    let mut last = [f32::NEG_INFINITY; PART];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut all = s.splat(f32::NEG_INFINITY);
+    for (part, to) in whole.iter().chain([&last]).zip(parts) {
+        let mut lanes = s.splat(f32::NEG_INFINITY);
+        for x in part.as_chunks().0 {
+            // What is NaN is not taken: the second is where the first is not larger.
+            lanes = s.max(s.load(x), lanes);
         }
+        *to = s.largest(lanes);
+        all = s.max(lanes, all);
     }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane = larger(*lane, *x);
-    }
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] = larger(lanes[i], lanes[i + half]);
-        }
-    }
-    lanes[0]
+    s.largest(all)
 }
 
 /// `e^x` for x up to 0, relative error below 2e-7; exactly 1 at 0, and 0 below -87 and for NaN. Range reduction by
