@@ -40,7 +40,6 @@ const SERIAL: usize = 8192;
 pub(super) struct Activations {
     form: Form,
     most: usize,
-    rows: usize,
     cols: usize,
     groups: Vec<Group>,
     numbers: Vec<u32>,
@@ -59,7 +58,7 @@ pub(super) struct Group {
 impl Activations {
     /// Empty; a group has at most `most` rows.
     pub(super) fn new(form: Form, most: usize) -> Self {
-        Self { form, most, rows: 0, cols: 0, groups: Vec::new(), numbers: Vec::new(), scales: Vec::new() }
+        Self { form, most, cols: 0, groups: Vec::new(), numbers: Vec::new(), scales: Vec::new() }
     }
 
     /// Form of the numbers.
@@ -90,7 +89,7 @@ impl Activations {
 
     /// Makes room for `rows` rows of `cols` columns; `cols` is a multiple of 32 unless the form is floats.
     pub(super) fn begin(&mut self, rows: usize, cols: usize) {
-        (self.rows, self.cols) = (rows, cols);
+        self.cols = cols;
         let count = rows.div_ceil(self.most);
         let first = |index: usize| rows * index / count;
         self.groups.clear();
