@@ -13,6 +13,11 @@ import { root, run, say } from "./tools.mjs";
 /** One line of the summary: what ran, how long, with which counts. */
 const suites = [];
 
+/** What failed tests of TypeScript printed: said once more at the end, because long logs lose their middle. */
+const failures = [];
+/** Lines of each, at most. */
+const FAILURE_LINES = 60;
+
 async function suite(name, body) {
   say(`\n── ${name}`);
   const start = performance.now();
@@ -101,12 +106,10 @@ async function testBun(bun, path) {
   const folder = mkdtempSync(join(tmpdir(), "kvengine-test-"));
   try {
     const report = join(folder, "junit.xml");
-    const result = await run(bun, [
-      "test",
-      `./tests/${path}`,
-      "--reporter=junit",
-      `--reporter-outfile=${report}`,
-    ]);
+    const args = ["test", `./tests/${path}`, "--reporter=junit", `--reporter-outfile=${report}`];
+    // On a terminal the colours stay, and what failed can be scrolled to.
+    const result = await run(bun, args, { capture: !process.stderr.isTTY });
+    if (result.code !== 0) failures.push(...failedTests(result.output));
     const xml = existsSync(report) ? readFileSync(report, "utf8") : "";
     const head = /<testsuites\b[^>]*>/.exec(xml)?.[0] ?? "";
     const number = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(head)?.[1] ?? 0);
@@ -117,6 +120,26 @@ async function testBun(bun, path) {
   } finally {
     rmSync(folder, { recursive: true });
   }
+}
+
+/**
+ * Of what `bun test` printed: each line `(fail) …` with what stands between it and the test before. Where there is none,
+ * as after a crash, the end of all.
+ */
+function failedTests(output) {
+  const failed = [];
+  const lines = output.trimEnd().split("\n");
+  let start = 0;
+  for (const [i, line] of lines.entries()) {
+    if (!/^\((?:pass|fail|skip|todo)\)/.test(line)) continue;
+    if (line.startsWith("(fail)")) {
+      const end = lines[i + 1]?.startsWith("  ^") ? i + 2 : i + 1; // "this test timed out"
+      failed.push(lines.slice(Math.max(start, i - FAILURE_LINES), end));
+    }
+    start = i + 1;
+  }
+  if (failed.length === 0) failed.push(lines.slice(-FAILURE_LINES));
+  return failed.map((one) => one.join("\n"));
 }
 
 /** Folders and files directly under tests/ that hold tests. */
@@ -210,6 +233,7 @@ async function main(ci, only) {
 function report() {
   const sum = (field) => suites.reduce((total, one) => total + one[field], 0);
   const width = Math.max(...suites.map((one) => one.name.length));
+  for (const failure of failures) process.stdout.write(`\n${failure.trim()}\n`);
   process.stdout.write("\n");
   for (const one of suites) {
     process.stdout.write(

@@ -148,7 +148,13 @@ describe.skipIf(!CAN_EMULATE)("kvengine serve --device cuda on the emulated driv
         const together = Promise.all(PROMPTS.map((prompt) => ask(server, prompt, 24)));
         gone.abort();
         expect(await together).toEqual(alone);
-        expect(await metric(server, PREEMPTIONS)).toBeGreaterThan(0);
+        // Whether one is preempted depends on when each of them comes: again until one was.
+        while ((await metric(server, PREEMPTIONS)) === 0) {
+          await post(server, "/reset_prefix_cache", {});
+          expect(await Promise.all(PROMPTS.map((prompt) => ask(server, prompt, 24)))).toEqual(
+            alone,
+          );
+        }
         const hits = await metric(server, "vllm:prefix_cache_hits_total");
         expect(await Promise.all(PROMPTS.map((prompt) => ask(server, prompt, 24)))).toEqual(alone);
         expect(await metric(server, "vllm:prefix_cache_hits_total")).toBeGreaterThan(hits);

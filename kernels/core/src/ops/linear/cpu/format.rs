@@ -39,25 +39,26 @@ pub(super) enum Format {
 }
 
 impl Format {
+    fn packing(self) -> Option<Packing> {
+        match self {
+            Self::Quantised(at) => Some(PACKINGS[at]),
+            Self::F32 | Self::F16 | Self::BF16 => None,
+        }
+    }
+
     /// What has super-blocks.
     pub(super) fn with_supers(self) -> Option<Packing> {
-        match self {
-            Self::Quantised(at) if PACKINGS[at].by_super => Some(PACKINGS[at]),
-            _ => None,
-        }
+        self.packing().filter(|packing| packing.by_super)
     }
 
     /// Whether groups of so many rows ask for the next panel.
     pub(super) fn asks(self, rows: usize) -> bool {
-        matches!(self, Self::Quantised(at) if rows >= PACKINGS[at].asks_from)
+        self.packing().is_some_and(|packing| rows >= packing.asks_from)
     }
 
     /// [`Packing::near`], which is what a group of one row asks by.
     pub(super) fn asks_near(self, rows: usize) -> Option<usize> {
-        match self {
-            Self::Quantised(at) if rows == 1 => PACKINGS[at].near,
-            _ => None,
-        }
+        self.packing().filter(|_| rows == 1)?.near
     }
 
     /// The panels of a checkpoint type.
