@@ -5,12 +5,15 @@
 //! Bytes   [group][block][row of the group][32] i8
 //! Words   the same as i16; inside four columns the order is 0, 2, 1, 3 (even and odd bytes of a weight lane)
 //! Floats  [group][column][row of the group] f32
-//! scales  [group][block][d | d * sum | -8 * sum as i32 | the same of the first 16 columns][row of the group], for Bytes and
-//!         Words
+//! scales  [group][block][d | d * sum | start | start of the first half | start of the second][row of the group], for Bytes
+//!         and Words
 //! ```
 //!
 //! A block's numbers are `round(x * 127 / amax)`, ties to even, `d = amax / 127`. They depend on that row and that block
 //! only. A block of tiny numbers is zero; one with an infinity or NaN has `d = NaN`, which shows in all outputs.
+//!
+//! A *start*, an i32, is what a product with stored weights is added to: what they are too large by is in it. It is `-8 * sum`
+//! of a block, `-32 * sum` of a half of 16 columns.
 
 use super::format::BLOCK;
 use crate::pool::{Disjoint, Pool};
@@ -28,9 +31,11 @@ pub(super) enum Form {
 }
 
 /// Scales of a block of a row.
-pub(super) const SCALES: usize = 4;
+pub(super) const SCALES: usize = 5;
 /// A multiple of it is what stored weights are too large by.
 pub(super) const ZERO_UNIT: i32 = 8;
+/// The same of those with a scale for each half of a block.
+pub(super) const HALVES_ZERO_UNIT: i32 = 32;
 /// Blocks whose largest magnitude is below this are taken as zero: `127 / amax` must stay finite.
 const TINY: f32 = 1e-30;
 /// Below this many numbers threads cost more than they bring.
@@ -261,8 +266,10 @@ fn put<S: Simd, const WORDS: bool>(
     }
     scales[t] = d;
     scales[rows + t] = d * sum as f32;
-    scales[2 * rows + t] = f32::from_bits((-ZERO_UNIT * sum) as u32);
-    scales[3 * rows + t] = f32::from_bits((-ZERO_UNIT * first) as u32);
+    let starts = [-ZERO_UNIT * sum, -HALVES_ZERO_UNIT * first, -HALVES_ZERO_UNIT * second];
+    for (i, start) in starts.into_iter().enumerate() {
+        scales[(2 + i) * rows + t] = f32::from_bits(start as u32);
+    }
 }
 
 fn pair(low: i8, high: i8) -> u32 {

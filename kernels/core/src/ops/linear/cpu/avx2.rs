@@ -259,9 +259,10 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                         _ => dots_of_eight(weights, numbers),
                     };
                     let d = factor_at::<AT, T>(head, in_block, factors, [part, 0]);
+                    let (place, times) = packing.start(part);
                     for t in 0..T {
                         let dx = _mm256_set1_ps(*scales.add(t));
-                        let start = packing.start(part, *scales.add(2 * T + t), *scales.add(3 * T + t));
+                        let start = times * (*scales.add(place * T + t)).to_bits() as i32;
                         for h in 0..2 {
                             let dot = if packing.zero == 0 {
                                 dots[t][h]

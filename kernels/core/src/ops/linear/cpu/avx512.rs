@@ -14,8 +14,8 @@
 
 use std::arch::x86_64::*;
 
-use super::activations::{SCALES, ZERO_UNIT};
-use super::format::{BLOCK, Format, PACKINGS, SUPER};
+use super::activations::SCALES;
+use super::format::{BLOCK, Format, PACKINGS, Packing, SUPER};
 use super::kernel::{Call, Kernel, Kernels, ask, by_rows, for_each_packing};
 
 /// Lanes of a half panel.
@@ -25,6 +25,11 @@ const HEIGHT: usize = 2 * LANES;
 pub(super) const MOST_ROWS: usize = 6;
 /// What 8-bit weights are moved by to be unsigned.
 pub(super) const BIAS: u8 = 0x80;
+
+/// As the weights are here.
+const fn moved(packing: Packing) -> Packing {
+    if packing.bits == 8 { Packing { zero: BIAS as i32, ..packing } } else { packing }
+}
 
 type Sums<const T: usize> = [[__m512; 2]; T];
 
@@ -131,24 +136,16 @@ unsafe fn quad_at(bits: usize, block: *const u8, quad: usize, half: usize) -> __
     }
 }
 
-/// [`Packing::start`] for weights that are too large by `zero`: `sums` leads to the first sum, the second is `apart` behind.
+/// A start, `times` what activations have.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
 #[inline]
-unsafe fn start_at(zero: i32, halves: bool, part: usize, sums: *const f32, apart: usize) -> __m512i {
-    // SAFETY: the caller points at scales.
-    unsafe {
-        let sums = sums.cast::<i32>();
-        let sum = match (halves, part) {
-            (false, _) => _mm512_set1_epi32(*sums),
-            (true, 0) => _mm512_set1_epi32(*sums.add(apart)),
-            (true, _) => _mm512_sub_epi32(_mm512_set1_epi32(*sums), _mm512_set1_epi32(*sums.add(apart))),
-        };
-        match zero / ZERO_UNIT {
-            16 => _mm512_slli_epi32::<4>(sum),
-            4 => _mm512_slli_epi32::<2>(sum),
-            2 => _mm512_slli_epi32::<1>(sum),
-            _ => sum,
-        }
+unsafe fn start_at(start: *const f32, times: i32) -> __m512i {
+    // SAFETY: the caller points at a start.
+    let start = _mm512_set1_epi32(unsafe { *start.cast::<i32>() });
+    match times {
+        16 => _mm512_slli_epi32::<4>(start),
+        2 => _mm512_slli_epi32::<1>(start),
+        _ => start,
     }
 }
 
@@ -157,8 +154,7 @@ unsafe fn start_at(zero: i32, halves: bool, part: usize, sums: *const f32, apart
 unsafe fn integers<const AT: usize>(call: &Call) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
     unsafe fn sums<const AT: usize, const T: usize>(call: &Call) {
-        let packing = const { PACKINGS[AT] };
-        let zero = if packing.bits == 8 { i32::from(BIAS) } else { packing.zero };
+        let packing = const { moved(PACKINGS[AT]) };
         let mut sums = [[_mm512_setzero_ps(); 2]; T];
         let (mut weights, mut numbers, mut scales) = (call.weights, call.numbers, call.scales);
         let mut factors = call.factors;
@@ -173,9 +169,10 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                 let head = call.weights.add(block / (SUPER / BLOCK) * packing.half_bytes(HEIGHT));
                 for part in 0..packing.parts() {
                     let mut dots = [[_mm512_setzero_si512(); 2]; T];
-                    if zero != 0 {
+                    if packing.zero != 0 {
+                        let (place, times) = packing.start(part);
                         for t in 0..T {
-                            dots[t] = [start_at(zero, packing.halves, part, scales.add(2 * T + t), T); 2];
+                            dots[t] = [start_at(scales.add(place * T + t), times); 2];
                         }
                     }
                     let quads = 8 / packing.parts();

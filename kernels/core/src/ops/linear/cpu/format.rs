@@ -18,7 +18,7 @@
 //!
 //! The value of a weight is `scale * (stored - zero) + minimum`. Float formats keep `[column][row of the panel]`.
 
-use super::activations::ZERO_UNIT;
+use super::activations::{HALVES_ZERO_UNIT, ZERO_UNIT};
 use crate::dtype::DType;
 pub(super) use crate::ops::linear::blocks::BLOCK;
 
@@ -89,7 +89,7 @@ pub(super) struct Packing {
     pub(super) dtype: DType,
     /// 4, 6 or 8 bits a weight.
     pub(super) bits: usize,
-    /// What is taken off a stored number: a multiple of [`ZERO_UNIT`].
+    /// What is taken off a stored number: a multiple of [`ZERO_UNIT`], with halves of [`HALVES_ZERO_UNIT`].
     pub(super) zero: i32,
     /// Has a minimum.
     pub(super) minimum: bool,
@@ -174,14 +174,8 @@ impl Packing {
         if self.by_super { self.half_bytes(rows) * (cols / SUPER) } else { 0 }
     }
 
-    /// What a part's product of stored numbers is added to, of the sums that activations have: of the block, of its first half.
-    pub(super) const fn start(self, part: usize, block: f32, first: f32) -> i32 {
-        let (block, first) = (block.to_bits() as i32, first.to_bits() as i32);
-        self.zero / ZERO_UNIT
-            * match (self.halves, part) {
-                (false, _) => block,
-                (true, 0) => first,
-                (true, _) => block - first,
-            }
+    /// Which of the scales of activations is the start of a part's product of stored numbers, and what it is times.
+    pub(super) const fn start(self, part: usize) -> (usize, i32) {
+        if self.halves { (3 + part, self.zero / HALVES_ZERO_UNIT) } else { (2, self.zero / ZERO_UNIT) }
     }
 }

@@ -165,9 +165,10 @@ unsafe fn integers<const AT: usize>(call: &Call) {
                     for part in 0..packing.parts() {
                         let mut dots = [[vdupq_n_s32(0); 2]; T];
                         if packing.zero != 0 {
+                            let (place, times) = packing.start(part);
                             for t in 0..T {
-                                let sums = [*scales.add(2 * T + t), *scales.add(3 * T + t)];
-                                dots[t] = [vdupq_n_s32(packing.start(part, sums[0], sums[1])); 2];
+                                let start = times * (*scales.add(place * T + t)).to_bits() as i32;
+                                dots[t] = [vdupq_n_s32(start); 2];
                             }
                         }
                         let quads = 8 / packing.parts();

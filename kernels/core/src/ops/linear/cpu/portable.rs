@@ -73,7 +73,8 @@ fn quantised(
                     let columns = BLOCK / packing.parts();
                     let product = |k: usize| number(packing, block, r, k) * i32::from(x[k]);
                     let dot: i32 = (part * columns..(part + 1) * columns).map(product).sum();
-                    let dot = dot + packing.start(part, scale(2), scale(3));
+                    let (place, times) = packing.start(part);
+                    let dot = dot + times * scale(place).to_bits() as i32;
                     *out = (dot as f32 * factor(part, 0)).mul_add(d, *out);
                 }
                 if packing.minimum {
