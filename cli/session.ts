@@ -52,33 +52,42 @@ export async function openModel(
   values: OptionValues,
   log: ConsolaInstance,
 ): Promise<OpenModel> {
-  const model = await loadModel(await findModel(spec, values, log));
-  const chatTemplate =
-    values.chatTemplate === ""
-      ? model.vocabulary.chatTemplate
-      : await readTemplate(values.chatTemplate);
+  return await readModel(await findModel(spec, values, log), await ownTemplate(values));
+}
+
+async function readModel(path: string, ownTemplate: string | undefined): Promise<OpenModel> {
+  const model = await loadModel(path);
+  const chatTemplate = ownTemplate ?? model.vocabulary.chatTemplate;
   const tokenizer = createTokenizer(model.vocabulary);
   return { model, tokenizer, special: specialTokens(model), chatTemplate };
 }
 
-/** Opens the model here and starts the engine on it. */
+/** Starts the engine on the model and meanwhile opens it here. */
 export async function openSession(
   spec: string,
   values: OptionValues,
   log: ConsolaInstance,
 ): Promise<Session> {
   checkConnectorFlags(values, process.cwd());
-  const open = await openModel(spec, values, log);
-  const { path, tensors } = open.model;
-  const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+  const path = await findModel(spec, values, log);
+  const config = engineConfig(path, values);
+  const template = await ownTemplate(values);
+  const starting = createEngineClient(config, (level, message) => log[level](message));
+  const opening = readModel(path, template);
   const slow = setTimeout(
-    () => log.info(`loading ${formatBytes(bytes)} of weights …`),
+    () => log.info(`loading ${formatBytes(Bun.file(path).size)} of weights …`),
     SLOW_LOAD_MS,
   );
   try {
-    const config = engineConfig(path, values);
-    const client = await createEngineClient(config, (level, message) => log[level](message));
+    const [open, client] = await Promise.all([opening, starting]);
     return { ...open, client };
+  } catch (error) {
+    // Whichever failed first is told; an engine that can start is not left behind.
+    void starting.then(
+      (client) => client.shutdown(0),
+      () => undefined,
+    );
+    throw error;
   } finally {
     clearTimeout(slow);
   }
@@ -87,7 +96,8 @@ export async function openSession(
 /** Loading that takes longer is announced. */
 const SLOW_LOAD_MS = 2000;
 
-async function readTemplate(path: string): Promise<string> {
+async function ownTemplate({ chatTemplate: path }: OptionValues): Promise<string | undefined> {
+  if (path === "") return undefined;
   try {
     return await Bun.file(path).text();
   } catch (cause) {
