@@ -55,9 +55,9 @@ export async function openModel(
   return await readModel(await findModel(spec, values, log), await ownTemplate(values));
 }
 
-async function readModel(path: string, ownTemplate: string | undefined): Promise<OpenModel> {
+async function readModel(path: string, template: string | undefined): Promise<OpenModel> {
   const model = await loadModel(path);
-  const chatTemplate = ownTemplate ?? model.vocabulary.chatTemplate;
+  const chatTemplate = template ?? model.vocabulary.chatTemplate;
   const tokenizer = createTokenizer(model.vocabulary);
   return { model, tokenizer, special: specialTokens(model), chatTemplate };
 }

@@ -2,6 +2,7 @@
 //! depend neither on the number of threads nor on what else is in the step.
 
 mod ahead;
+mod errands;
 mod gated;
 pub mod memory;
 mod stored;
@@ -24,6 +25,7 @@ use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, LANES, with_simd, with_wide_simd};
 use crate::step::Limits;
 use ahead::Ahead;
+use errands::Errands;
 use gated::Gated;
 use memory::{Memory, Region};
 use std::collections::HashSet;
@@ -59,6 +61,7 @@ pub struct CpuBackend {
     read_once: HashSet<ValueId>,
     linear: linear::Scratch,
     attention: attention::Scratch,
+    errands: Errands,
     angles: rope::Angles,
     sampler: sample::pooled::Scratch,
 }
@@ -82,6 +85,7 @@ impl CpuBackend {
             read_once: HashSet::new(),
             linear: linear::Scratch::new(isa),
             attention: attention::Scratch::default(),
+            errands: Errands::default(),
             angles: rope::Angles::default(),
             sampler: sample::pooled::Scratch::default(),
         })
@@ -149,6 +153,7 @@ impl CpuBackend {
             qkv,
         };
         attention.run(self.isa, &mut self.pool, &mut self.attention, out);
+        self.errands.after(op, self.kv_dtype, launch, &mut self.linear.errand);
         Ok(())
     }
 
@@ -262,6 +267,16 @@ struct AttentionOp {
     place: KvPlace,
     scale: f32,
     window: Option<u32>,
+}
+
+impl AttentionOp {
+    fn of(op: &Op) -> Option<Self> {
+        let Op::Attention { group, layer, num_heads, num_kv_heads, head_dim, scale, window, .. } = op else {
+            return None;
+        };
+        let place = place(*group, *layer, *num_heads, *num_kv_heads, *head_dim);
+        Some(Self { place, scale: *scale as f32, window: *window })
+    }
 }
 
 fn place(group: u32, layer: u32, num_heads: u32, num_kv_heads: u32, head_dim: u32) -> KvPlace {
@@ -378,6 +393,7 @@ impl Backend for CpuBackend {
         _limits: &Limits,
     ) -> Result<()> {
         self.read_once = gated::read_once(instructions);
+        self.errands = Errands::new(instructions);
         Ok(())
     }
 
@@ -427,13 +443,14 @@ impl Backend for CpuBackend {
     fn launch(&mut self, instruction: &Instruction, launch: &mut Launch<'_>) -> Result<()> {
         match &instruction.op {
             Op::StoreKv { .. } => self.store(None, instruction, launch),
-            Op::Attention { group, layer, num_heads, num_kv_heads, head_dim, scale, window, .. } => {
-                let op = AttentionOp {
-                    place: place(*group, *layer, *num_heads, *num_kv_heads, *head_dim),
-                    scale: *scale as f32,
-                    window: *window,
-                };
+            Op::Attention { .. } => {
+                let op = AttentionOp::of(&instruction.op)
+                    .ok_or_else(|| Failure::internal("this op attends to nothing"))?;
                 self.attend(&op, instruction, launch)
+            }
+            Op::Embed { .. } => {
+                self.errands.first(self.kv_dtype, launch, &mut self.linear.errand);
+                self.rows(instruction, launch)
             }
             Op::Linear { .. } => {
                 let Prepared::Linear(linear) = &self.prepared[instruction.prepared.0] else {

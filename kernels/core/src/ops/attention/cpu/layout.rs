@@ -94,6 +94,11 @@ impl KvDType {
         Ok(((most / LINE) | 1) * LINE)
     }
 
+    /// Bytes of a layer of a block; they lie together.
+    pub fn layer_bytes(self, arena: &Arena, place: &KvPlace) -> usize {
+        place.num_kv_heads * (arena.block_size / RUN) * self.parts(place.head_dim).end
+    }
+
     /// Place in the pages of a run of a head; `run` counts inside the block.
     pub fn run(self, arena: &Arena, place: &KvPlace, block: usize, head: usize, run: usize) -> usize {
         debug_assert!(block < arena.pages.num_pages() && head < place.num_kv_heads);

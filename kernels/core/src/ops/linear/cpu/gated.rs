@@ -30,7 +30,7 @@ impl Linear {
     )]
     pub fn gate(&self, next: &Self, pool: &mut Pool, scratch: &mut Scratch, x: &[f32]) {
         let (rows, [gate, up]) = (x.len() / self.cols, [&self.matrices[0], &self.matrices[1]]);
-        let Scratch { forms, gated } = scratch;
+        let Scratch { forms, gated, errand } = scratch;
         self.read(pool, forms, x);
         let gated = &mut gated[next.form() as usize];
         gated.begin(rows, next.cols);
@@ -45,7 +45,7 @@ impl Linear {
                     let rows = to.to.group(groups.start).len;
                     let panels = places.map(|(matrix, panel)| {
                         let room = rooms.next().filter(|_| panel < each)?;
-                        Some(self.panel(matrix, block * each + panel, [rows, groups.len()], room))
+                        Some(self.panel(matrix, block * each + panel, [rows, groups.len()], errand, room))
                     });
                     let mut sums = [[[0.0; MOST_HEIGHT]; MOST_ROWS]; 2];
                     for (turn, index) in groups.enumerate() {
@@ -70,6 +70,6 @@ impl Linear {
 
     /// `out = x · Wᵀ + bias` of the `rows` rows that [`Self::gate`] has left.
     pub fn run_gated(&self, pool: &mut Pool, scratch: &Scratch, rows: usize, out: &mut [f32]) {
-        self.multiply(pool, &scratch.gated, rows, out);
+        self.multiply(pool, &scratch.gated, &scratch.errand, rows, out);
     }
 }

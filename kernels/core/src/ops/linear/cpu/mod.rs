@@ -10,6 +10,7 @@ mod activations;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod errand;
 mod factors;
 mod format;
 mod gated;
@@ -30,6 +31,7 @@ use crate::error::Result;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::Isa;
 use activations::{Activations, Form, Group};
+use errand::{Errand, Parts};
 use format::{BLOCK, Format};
 use isa::{lanes, most_rows};
 use kernel::{Call, Kernel, LINE};
@@ -39,6 +41,9 @@ use kernel::{Call, Kernel, LINE};
 const ROWS_TOGETHER: usize = 60;
 /// Of each thread, where a linear has one group of rows.
 const PARTS: usize = 2;
+
+/// Lines of the next panel that a group asks for with each block, at least, where others have an errand.
+const DENSE: usize = 4;
 
 /// Rows of the largest panel, and of the largest group.
 const MOST_HEIGHT: usize = 32;
@@ -72,37 +77,52 @@ struct Panel<'a> {
     matrix: &'a Matrix,
     bytes: &'a [u8],
     factors: &'a [f32],
-    ahead: Ahead,
+    ahead: Ahead<'a>,
 }
 
-/// What the groups of a panel ask the caches for.
-struct Ahead {
+/// What the groups of a panel ask the caches for: the first ones for what the same linear reads, the others for parts of an errand.
+struct Ahead<'a> {
     from: *const u8,
-    len: usize,
-    /// Bytes that each group asks for, so many lines with each block.
+    /// Groups that ask from there on, the bytes that each asks for, and so many lines with each block.
+    turns: usize,
     each: usize,
     lines: usize,
+    errand: Parts<'a>,
+    blocks: usize,
 }
 
-impl Ahead {
-    const NOTHING: Self = Self { from: std::ptr::null(), len: 0, each: 0, lines: 0 };
-
+impl<'a> Ahead<'a> {
     /// A group of one row asks near what it reads; `turns` groups of `rows` rows ask for the `next` panel, for all of it when the last
     /// one has been there.
-    fn new(panel: &[u8], next: &[u8], format: Format, blocks: usize, [rows, turns]: [usize; 2]) -> Self {
+    fn new(
+        panel: &[u8],
+        next: &[u8],
+        format: Format,
+        blocks: usize,
+        [rows, turns]: [usize; 2],
+        errand: &'a Errand,
+    ) -> Self {
         let (from, len) = match format.asks_near(rows) {
             Some(near) => (panel.as_ptr().wrapping_add(near), panel.len()),
             None if format.asks(rows) => (next.as_ptr(), next.len()),
-            None => return Self::NOTHING,
+            None => (next.as_ptr(), 0),
         };
-        let lines = (len / LINE).div_ceil(turns * blocks);
-        Self { from, len, each: lines * blocks * LINE, lines }
+        // One group alone reads longer than it computes: it has no time for errands.
+        let least = if turns > 1 && errand.is_open() { DENSE } else { 1 };
+        let all = len / LINE;
+        let lines = all.div_ceil(turns * blocks).max(least);
+        let own = all.div_ceil(lines * blocks);
+        let errand = errand.take(if turns > 1 { turns - own } else { 0 });
+        Self { from, turns: own, each: lines * blocks * LINE, lines, errand, blocks }
     }
 
     /// From where on the `turn`th group asks, and for how many lines with each block.
     fn of(&self, turn: usize) -> (*const u8, usize) {
-        let at = turn * self.each;
-        (self.from.wrapping_add(at), if at < self.len { self.lines } else { 0 })
+        if turn < self.turns {
+            return (self.from.wrapping_add(turn * self.each), self.lines);
+        }
+        let part = self.errand.get(turn - self.turns);
+        part.map_or((self.from, 0), |(from, lines)| (from, lines.div_ceil(self.blocks)))
     }
 }
 
@@ -139,6 +159,8 @@ pub struct Scratch {
     forms: Forms,
     /// What a gate leaves for the linear behind it.
     gated: Forms,
+    /// What linears do beside their work.
+    pub errand: Errand,
 }
 
 impl Scratch {
@@ -146,7 +168,7 @@ impl Scratch {
     pub fn new(isa: Isa) -> Self {
         let most = most_rows(isa);
         let forms = || [Form::Bytes, Form::Words, Form::Floats].map(|form| Activations::new(form, most));
-        Self { forms: forms(), gated: forms() }
+        Self { forms: forms(), gated: forms(), errand: Errand::default() }
     }
 }
 
@@ -226,7 +248,7 @@ impl Linear {
             return;
         }
         self.read(pool, &mut scratch.forms, x);
-        self.multiply(pool, &scratch.forms, rows, out);
+        self.multiply(pool, &scratch.forms, &scratch.errand, rows, out);
     }
 
     /// Brings `x` into the forms that the matrices need.
@@ -276,11 +298,11 @@ impl Linear {
     }
 
     /// `out = x · Wᵀ + bias`, `x` in the forms that the matrices need.
-    fn multiply(&self, pool: &mut Pool, forms: &Forms, rows: usize, out: &mut [f32]) {
+    fn multiply(&self, pool: &mut Pool, forms: &Forms, errand: &Errand, rows: usize, out: &mut [f32]) {
         let out = Disjoint::new(out);
         self.by_panels(pool, self.panels, rows, |panel, groups| {
             let (matrix, panel) = self.place(panel);
-            self.product(matrix, panel, &forms[matrix.form as usize], groups, &out);
+            self.product(matrix, panel, &forms[matrix.form as usize], groups, errand, &out);
         });
     }
 
@@ -290,6 +312,7 @@ impl Linear {
         matrix: &'a Matrix,
         panel: usize,
         [rows, turns]: [usize; 2],
+        errand: &'a Errand,
         room: &'a mut Vec<f32>,
     ) -> Panel<'a> {
         let behind = &matrix.panels.bytes()[matrix.start + panel * matrix.stride..];
@@ -299,7 +322,8 @@ impl Linear {
         if rows > 1 {
             factors::multiply(self.isa, matrix.format, 2 * lanes(self.isa), self.cols, bytes, room);
         }
-        let ahead = Ahead::new(bytes, next, matrix.format, self.cols.div_ceil(BLOCK), [rows, turns]);
+        let blocks = self.cols.div_ceil(BLOCK);
+        let ahead = Ahead::new(bytes, next, matrix.format, blocks, [rows, turns], errand);
         Panel { matrix, bytes, factors: room, ahead }
     }
 
@@ -347,6 +371,7 @@ impl Linear {
         index: usize,
         activations: &Activations,
         groups: Range<usize>,
+        errand: &Errand,
         out: &Disjoint<'_, f32>,
     ) {
         let height = 2 * lanes(self.isa);
@@ -355,7 +380,7 @@ impl Linear {
         let place = |row: usize| row * self.width + column;
         ROOM.with_borrow_mut(|[room, ..]| {
             let rows = activations.group(groups.start).len;
-            let panel = self.panel(matrix, index, [rows, groups.len()], room);
+            let panel = self.panel(matrix, index, [rows, groups.len()], errand, room);
             for (turn, index) in groups.enumerate() {
                 let group = activations.group(index);
                 if len == height && self.bias.is_empty() {
