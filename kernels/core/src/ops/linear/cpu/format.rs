@@ -51,6 +51,11 @@ impl Format {
         self.packing().filter(|packing| packing.by_super)
     }
 
+    /// Whether kernels multiply integers; only those ask for anything.
+    pub(super) fn is_quantised(self) -> bool {
+        self.packing().is_some()
+    }
+
     /// Whether groups of so many rows ask for the next panel.
     pub(super) fn asks(self, rows: usize) -> bool {
         self.packing().is_some_and(|packing| rows >= packing.asks_from)

@@ -108,11 +108,12 @@ impl<'a> Ahead<'a> {
             None => (next.as_ptr(), 0),
         };
         // One group alone reads longer than it computes: it has no time for errands.
-        let least = if turns > 1 && errand.is_open() { DENSE } else { 1 };
+        let free = turns > 1 && format.is_quantised();
+        let least = if free && errand.is_open() { DENSE } else { 1 };
         let all = len / LINE;
         let lines = all.div_ceil(turns * blocks).max(least);
         let own = all.div_ceil(lines * blocks);
-        let errand = errand.take(if turns > 1 { turns - own } else { 0 });
+        let errand = errand.take(if free { turns - own } else { 0 });
         Self { from, turns: own, each: lines * blocks * LINE, lines, errand, blocks }
     }
 

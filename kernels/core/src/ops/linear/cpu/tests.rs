@@ -1,7 +1,11 @@
+use std::collections::HashSet;
+
 use half::{bf16, f16};
 
+use super::errand::Errand;
 use super::format::{Format, PACKINGS};
-use super::{Linear, Scratch};
+use super::kernel::LINE;
+use super::{Ahead, Linear, Scratch};
 use crate::backend::Tensor;
 use crate::backend::cpu::memory::Memory;
 use crate::dequant::dequantize;
@@ -294,4 +298,55 @@ fn every_quantised_type_has_a_packing_of_its_own() {
             Format::F32 | Format::F16 | Format::BF16 => assert_eq!(dtype.block_len(), 1),
         }
     }
+}
+
+/// The lines that so many groups ask for with `blocks` blocks each, and how many times in all.
+fn asked(ahead: &Ahead<'_>, turns: usize, blocks: usize) -> (HashSet<usize>, usize) {
+    let turns = (0..turns).map(|turn| ahead.of(turn));
+    let lines: Vec<usize> = turns
+        .flat_map(|(from, lines)| (0..lines * blocks).map(move |line| from.addr() / LINE + line))
+        .collect();
+    (lines.iter().copied().collect(), lines.len())
+}
+
+#[test]
+fn groups_ask_for_the_whole_next_panel_and_those_that_are_left_for_parts_of_an_errand() {
+    const FAR: usize = 1 << 60;
+    let memory = vec![0_u8; 64 * 1024];
+    let (panel, next) = memory.split_at(memory.len() / 2);
+    let of_next: HashSet<usize> = next.chunks_exact(LINE).map(|line| line.as_ptr().addr() / LINE).collect();
+    for (blocks, turns) in [(18, 1), (18, 2), (18, 6), (48, 10), (1, 7)] {
+        let mut errand = Errand::default();
+        errand.fill(LINE, (0..100).map(|line| line * LINE));
+        let ask = |errand: &Errand| {
+            asked(
+                &Ahead::new(panel, next, Format::of(DType::Q4_0), blocks, [5, turns], errand),
+                turns,
+                blocks,
+            )
+        };
+        let (lines, times) = ask(&errand);
+        assert!(lines.is_superset(&of_next), "{blocks} blocks, {turns} groups");
+        assert!(times < of_next.len() + turns * blocks, "as few lines with each block as do");
+
+        errand.begin(FAR);
+        let (lines, _) = ask(&errand);
+        assert!(lines.is_superset(&of_next), "{blocks} blocks, {turns} groups with an errand");
+        let far = lines.iter().filter(|&&line| line >= FAR / LINE).count();
+        let own = (of_next.len()).div_ceil(blocks * of_next.len().div_ceil(turns * blocks).max(super::DENSE));
+        assert_eq!(far > 0, turns > own, "{blocks} blocks, {turns} groups: {far}");
+    }
+
+    let mut errand = Errand::default();
+    errand.fill(LINE, [0].into_iter());
+    errand.begin(FAR);
+    let floats = Ahead::new(panel, next, Format::of(DType::F16), 18, [5, 6], &errand);
+    assert_eq!(asked(&floats, 6, 18).1, 0, "kernels over floats ask for nothing");
+    assert!(errand.is_open(), "so they leave errands to others");
+    let last = Ahead::new(panel, &[], Format::of(DType::Q4_0), 1, [5, 2], &errand);
+    assert_eq!(
+        asked(&last, 2, 1).0,
+        HashSet::from([FAR / LINE]),
+        "behind the last panel all groups are free"
+    );
 }

@@ -1,0 +1,50 @@
+/**
+ * How far apart two processors are: nanoseconds that a line of the caches takes from one thread to another and back.
+ *
+ *   bun tests/measure/round-trip.ts [SECONDS=10]
+ *
+ * One figure each quarter of a second, the best of some hundred thousand trips; both threads use a processor whole. On a virtual machine
+ * the figure tells where its processors are at that moment: about 25 when they are two threads of one core, which compute half as much
+ * together, about 60 when they have a cache in common, over 300 when they have not. All rates change with it, those of steps that share
+ * small results among threads most, so rates are compared in turns only.
+ */
+
+const PAUSE_MS = 250;
+const BATCHES = 20;
+const TRIPS = 2000;
+
+const answering = `self.onmessage = ({ data }) => {
+  const words = new Int32Array(data);
+  self.postMessage("ready");
+  while (true) {
+    const word = Atomics.load(words, 0);
+    if (word === 1) Atomics.store(words, 0, 0);
+    if (word === 2) break;
+  }
+};`;
+
+function batch(words: Int32Array): number {
+  const start = performance.now();
+  for (let trip = 0; trip < TRIPS; trip++) {
+    Atomics.store(words, 0, 1);
+    while (Atomics.load(words, 0) === 1);
+  }
+  return ((performance.now() - start) / TRIPS) * 1e6;
+}
+
+const seconds = Number(process.argv[2] ?? 10);
+if (!(seconds > 0)) throw new Error(`SECONDS is ${process.argv[2]}, allowed is a number above 0`);
+const memory = new SharedArrayBuffer(256);
+const words = new Int32Array(memory);
+const worker = new Worker(URL.createObjectURL(new Blob([answering])));
+const ready = new Promise((resolve) => worker.addEventListener("message", resolve, { once: true }));
+worker.postMessage(memory);
+await ready;
+for (let at = 0; at < seconds * 1000; at += PAUSE_MS) {
+  const best = Math.min(...Array.from({ length: BATCHES }, () => batch(words)));
+  process.stdout.write(`${best.toFixed(0)} `);
+  await Bun.sleep(PAUSE_MS);
+}
+process.stdout.write("\n");
+Atomics.store(words, 0, 2);
+worker.terminate();
