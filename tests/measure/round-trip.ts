@@ -9,19 +9,20 @@
  * small results among threads most, so rates are compared in turns only.
  */
 
+import { Worker } from "node:worker_threads";
+
 const PAUSE_MS = 250;
 const BATCHES = 20;
 const TRIPS = 2000;
 
-const answering = `self.onmessage = ({ data }) => {
-  const words = new Int32Array(data);
-  self.postMessage("ready");
-  while (true) {
-    const word = Atomics.load(words, 0);
-    if (word === 1) Atomics.store(words, 0, 0);
-    if (word === 2) break;
-  }
-};`;
+const answering = `const { parentPort, workerData } = require("node:worker_threads");
+const words = new Int32Array(workerData);
+parentPort.postMessage("ready");
+while (true) {
+  const word = Atomics.load(words, 0);
+  if (word === 1) Atomics.store(words, 0, 0);
+  if (word === 2) break;
+}`;
 
 function batch(words: Int32Array): number {
   const start = performance.now();
@@ -32,19 +33,25 @@ function batch(words: Int32Array): number {
   return ((performance.now() - start) / TRIPS) * 1e6;
 }
 
-const seconds = Number(process.argv[2] ?? 10);
-if (!(seconds > 0)) throw new Error(`SECONDS is ${process.argv[2]}, allowed is a number above 0`);
-const memory = new SharedArrayBuffer(256);
-const words = new Int32Array(memory);
-const worker = new Worker(URL.createObjectURL(new Blob([answering])));
-const ready = new Promise((resolve) => worker.addEventListener("message", resolve, { once: true }));
-worker.postMessage(memory);
-await ready;
-for (let at = 0; at < seconds * 1000; at += PAUSE_MS) {
-  const best = Math.min(...Array.from({ length: BATCHES }, () => batch(words)));
-  process.stdout.write(`${best.toFixed(0)} `);
-  await Bun.sleep(PAUSE_MS);
+async function measure(seconds: number): Promise<void> {
+  const memory = new SharedArrayBuffer(256);
+  const words = new Int32Array(memory);
+  const worker = new Worker(answering, { eval: true, workerData: memory });
+  await new Promise((resolve) => worker.once("message", resolve));
+  for (let at = 0; at < seconds * 1000; at += PAUSE_MS) {
+    const best = Math.min(...Array.from({ length: BATCHES }, () => batch(words)));
+    process.stdout.write(`${best.toFixed(0)} `);
+    await Bun.sleep(PAUSE_MS);
+  }
+  process.stdout.write("\n");
+  Atomics.store(words, 0, 2);
+  await worker.terminate();
 }
-process.stdout.write("\n");
-Atomics.store(words, 0, 2);
-worker.terminate();
+
+if (import.meta.main) {
+  const seconds = Number(process.argv[2] ?? 10);
+  if (!(seconds > 0)) {
+    throw new Error(`SECONDS is ${process.argv[2]}, allowed is a number above 0`);
+  }
+  await measure(seconds);
+}
