@@ -5,6 +5,7 @@ use super::AttentionOp;
 use crate::arena::Arena;
 use crate::backend::{Instruction, Launch};
 use crate::ops::attention::cpu::layout::KvDType;
+use crate::ops::attention::cpu::seen;
 use crate::ops::linear::cpu::errand::Errand;
 use crate::step::Step;
 
@@ -77,9 +78,8 @@ fn blocks<'a>(
     known.resize(arena.pages.num_pages(), false);
     let rows = step.rows.iter().enumerate().filter(|(_, row)| row.len == 1);
     let all = rows.flat_map(move |(index, row)| {
-        let end = row.start + 1;
-        let start = window.map_or(0, |window| end.saturating_sub(window as usize));
-        &step.table(group, index)[start / size..end.div_ceil(size)]
+        let seen = seen(row.start, window);
+        &step.table(group, index)[seen.start / size..seen.end.div_ceil(size)]
     });
     all.map(|&block| block as usize).filter(|&block| !std::mem::replace(&mut known[block], true))
 }

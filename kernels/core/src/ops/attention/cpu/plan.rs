@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::SPLIT;
 use super::rows::CHUNK;
+use super::seen;
 use crate::ops::store_kv::KvPlace;
 use crate::step::Step;
 
@@ -79,8 +80,7 @@ pub(super) fn splits(span: &Range<usize>) -> Range<usize> {
 impl Cut<'_> {
     /// Positions that a token sees.
     pub(super) fn seen(&self, token: usize) -> Range<usize> {
-        let end = self.step.positions[token] as usize + 1;
-        self.window.map_or(0, |window| end.saturating_sub(window as usize))..end
+        seen(self.step.positions[token] as usize, self.window)
     }
 
     /// Prompts first, as long as they are many tasks: each with all its splits, late tokens, which see most, before early
