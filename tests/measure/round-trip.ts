@@ -9,6 +9,7 @@
  * small results among threads most, so rates are compared in turns only.
  */
 
+import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 
 const PAUSE_MS = 250;
@@ -37,15 +38,16 @@ async function measure(seconds: number): Promise<void> {
   const memory = new SharedArrayBuffer(256);
   const words = new Int32Array(memory);
   const worker = new Worker(answering, { eval: true, workerData: memory });
-  await new Promise((resolve) => worker.once("message", resolve));
+  await once(worker, "message");
   for (let at = 0; at < seconds * 1000; at += PAUSE_MS) {
     const best = Math.min(...Array.from({ length: BATCHES }, () => batch(words)));
     process.stdout.write(`${best.toFixed(0)} `);
     await Bun.sleep(PAUSE_MS);
   }
   process.stdout.write("\n");
+  const ended = once(worker, "exit");
   Atomics.store(words, 0, 2);
-  await worker.terminate();
+  await ended;
 }
 
 if (import.meta.main) {
