@@ -5,7 +5,7 @@
  *
  * One figure each quarter of a second, the best of twenty batches of 2,000 trips; both threads use a processor whole. On a virtual machine
  * the figure tells where its processors are at that moment: about 25 when they are two threads of one core, which compute half as much
- * together, about 60 when they have a cache in common, over 300 when they have not. All rates change with it, those of steps that share
+ * together, about 60 when they have a cache in common, 200 and more when they have not. All rates change with it, those of steps that share
  * small results among threads most, so rates are compared in turns only.
  */
 
