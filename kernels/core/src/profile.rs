@@ -6,6 +6,7 @@ use crate::backend::{Backend, Instruction, Launch, Tensor};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::op::Op;
+use crate::ops::attention::seen;
 use crate::step::Step;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -137,7 +138,7 @@ impl Profiler {
                     profile.fp32 += (rows * weights.fp32) as f64;
                 }
                 Op::Attention { num_heads, num_kv_heads, head_dim, window, .. } => {
-                    let seen = seen(step, window.map_or(usize::MAX, |window| window as usize));
+                    let seen = Seen::of(step, *window);
                     let pair = 2 * *head_dim as usize;
                     profile.bytes += (seen.keys * *num_kv_heads as usize * pair * arena.element_bytes) as f64;
                     profile.fp32 += (seen.scores * *num_heads as usize * pair) as f64;
@@ -173,11 +174,16 @@ struct Seen {
     scores: usize,
 }
 
-fn seen(step: &Step, window: usize) -> Seen {
-    step.rows.iter().fold(Seen { keys: 0, scores: 0 }, |sum, row| Seen {
-        keys: sum.keys + (row.start + row.len).min(window.saturating_add(row.len - 1)),
-        scores: sum.scores + (row.start..row.start + row.len).map(|p| (p + 1).min(window)).sum::<usize>(),
-    })
+impl Seen {
+    fn of(step: &Step, window: Option<u32>) -> Self {
+        step.rows.iter().fold(Self { keys: 0, scores: 0 }, |sum, row| {
+            let end = row.start + row.len;
+            Self {
+                keys: sum.keys + end - seen(row.start, window).start,
+                scores: sum.scores + (row.start..end).map(|p| seen(p, window).len()).sum::<usize>(),
+            }
+        })
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::AttentionOp;
 use crate::arena::Arena;
 use crate::backend::{Instruction, Launch};
 use crate::ops::attention::cpu::layout::KvDType;
-use crate::ops::attention::cpu::seen;
+use crate::ops::attention::seen;
 use crate::ops::linear::cpu::errand::Errand;
 use crate::step::Step;
 

@@ -2,11 +2,19 @@
 
 pub mod cpu;
 
+use std::ops::Range;
+
 use crate::arena::{Arena, KeyOrValue};
 use crate::ops::linear::dot;
 use crate::ops::store_kv::KvPlace;
 use crate::pages::PagesView;
 use crate::step::Step;
+
+/// Positions that a token at `position` sees. [`reference`] says it for itself, so that comparisons with it test this.
+pub fn seen(position: usize, window: Option<u32>) -> Range<usize> {
+    let end = position + 1;
+    window.map_or(0, |window| end.saturating_sub(window as usize))..end
+}
 
 /// `softmax(scale * q·k) · v` of each token's query heads over its sequence's positions up to and with its own, the last
 /// `window` of them if given; with a `soft_cap` c a score s becomes `c * tanh(s / c)`. `out` is `[tokens, num_heads * head_dim]`; query heads share a KV head in runs.

@@ -13,8 +13,6 @@ pub(crate) mod quantize;
 mod rows;
 mod state;
 
-use std::ops::Range;
-
 use crate::arena::Arena;
 use crate::ops::store_kv::KvPlace;
 use crate::pages::PagesView;
@@ -31,12 +29,6 @@ use state::{State, merge};
 const SPLIT: usize = 256;
 /// Rows of a task: enough to use a loaded key often, few enough to stay in the first-level cache.
 const ROWS: usize = 48;
-
-/// Positions that a token at `position` sees.
-pub fn seen(position: usize, window: Option<u32>) -> Range<usize> {
-    let end = position + 1;
-    window.map_or(0, |window| end.saturating_sub(window as usize))..end
-}
 
 /// Of the runs of a chunk.
 type Places = [usize; CHUNK / RUN];

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::SPLIT;
 use super::rows::CHUNK;
-use super::seen;
+use crate::ops::attention::seen;
 use crate::ops::store_kv::KvPlace;
 use crate::step::Step;
 
