@@ -115,7 +115,10 @@ export type FinishReason = "stop" | "length" | "abort" | "error";
 export interface TokenEvent {
   /** Tokens that belong to the text (a stop id that ended the sequence is not among them, but counts in usage). */
   readonly tokenIds: readonly number[];
-  /** Natural log-probability of each of `tokenIds` under the model, before temperature, penalties and filters. */
+  /**
+   * Natural log-probability of each of `tokenIds` under the model, before temperature, penalties and filters; 0 where the
+   * request did not ask.
+   */
   readonly logprobs: readonly number[];
   /** One for each of `tokenIds`, where the request asked for them. */
   readonly tops?: readonly TopLogprobs[];

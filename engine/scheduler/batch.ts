@@ -25,7 +25,7 @@ export interface StepResult {
   readonly tokens: Int32Array;
   /** Why the seat ended with this token: 0 it did not, 1 a stop id, 2 `maxTokens`. */
   readonly finish: Uint8Array;
-  /** Of the picked token, or of the sample's target. */
+  /** Of the picked token, 0 where its seat did not ask; or of the sample's target. */
   readonly logprobs: Float32Array;
   /** Place of that token among all by probability, from 1; 0 where its seat did not ask. Empty when no seat did. */
   readonly ranks: Int32Array;

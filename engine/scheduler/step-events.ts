@@ -8,7 +8,7 @@ export interface StepEvents {
   /** Request `i` owns tokens `tokenStart[i]..tokenStart[i + 1]`, none for one that only ends. */
   readonly tokenStart: Int32Array;
   readonly tokenIds: Int32Array;
-  /** Natural log-probability of each token. */
+  /** Natural log-probability of each token; 0 where its request did not ask. */
   readonly logprobs: Float32Array;
   /** Of tokens whose request asked for it, by index into `tokenIds`, ascending. */
   readonly tops: readonly TokenTops[];

@@ -157,7 +157,7 @@ class Play {
   }
 }
 
-const sampling = fc.record({
+const anySampling = fc.record({
   maxTokens: fc.integer({ min: 1, max: 24 }),
   temperature: fc.constantFrom(0, 0.8),
   topK: fc.constantFrom(0, 12),
@@ -169,8 +169,26 @@ const sampling = fc.record({
   frequencyPenalty: fc.constantFrom(0, 0, -0.5),
   logitBias: fc.constantFrom([], [[40, 3] as const, [41, -100] as const]),
   badWords: fc.constantFrom([], [[60], [61, 62]]),
-  topLogprobs: fc.constantFrom(-1, -1, 3),
+  topLogprobs: fc.constantFrom(-1, 0, 3),
 });
+
+/** Of whose rows the largest logit is enough: no logits are written. */
+const greedySampling = anySampling.map((one) => ({
+  ...one,
+  temperature: 0,
+  minTokens: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: [],
+  badWords: [],
+  topLogprobs: -1,
+}));
+
+const sampling = fc.oneof(
+  { weight: 3, arbitrary: anySampling },
+  { weight: 1, arbitrary: greedySampling },
+);
 
 const arrival = fc.record({
   kind: fc.constant("arrive" as const),

@@ -148,7 +148,7 @@ class Served {
 }
 
 function samplingOf(sampling: Partial<SamplingParams>): SamplingParams {
-  return { ...DEFAULT_SAMPLING, ...sampling };
+  return { ...DEFAULT_SAMPLING, topLogprobs: 0, ...sampling };
 }
 
 interface Laboratory {

@@ -35,7 +35,8 @@ pub struct StepResult {
     pub tokens: Int32Array,
     /// Why the seat froze with the token: 0 it did not, 1 a stop id, 2 `maxTokens`.
     pub finish: Uint8Array,
-    /// Natural log of the probability of each picked token or target, before anything that acts on picks.
+    /// Natural log of the probability of each picked token or target, before anything that acts on picks; 0 where
+    /// the seat of a pick did not ask.
     pub logprobs: Float32Array,
     /// Place of that token among all by probability, from 1; 0 where its seat did not ask. Empty when no seat did.
     pub ranks: Int32Array,

@@ -34,17 +34,39 @@ pub enum Want<'a> {
     },
 }
 
+impl Want<'_> {
+    /// How many of the most probable tokens are wanted; `None`: not even the token's rank.
+    pub fn top(&self) -> Option<usize> {
+        match *self {
+            Self::Pick(seat) => usize::try_from(seat.params.top_logprobs).ok(),
+            Self::Score { top, .. } => top,
+        }
+    }
+
+    /// Whether the token's log-probability is wanted.
+    pub fn wants_logprob(&self) -> bool {
+        matches!(self, Self::Score { .. }) || self.top().is_some()
+    }
+}
+
 /// The answer: of the raw distribution, before anything that acts on picks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
     /// The picked token, or the one that was asked for.
     pub token: i32,
-    /// Natural log of its probability.
+    /// Natural log of its probability; 0 = not asked.
     pub logprob: f32,
     /// Its place among all by probability, from 1, lower ids first among equals; 0 = not asked.
     pub rank: u32,
     /// As many of the most probable tokens as were asked for.
     pub top: Vec<Top>,
+}
+
+impl Choice {
+    /// A token of which nothing was asked.
+    pub fn only(token: i32) -> Self {
+        Self { token, logprob: 0.0, rank: 0, top: Vec::new() }
+    }
 }
 
 impl Sampled {

@@ -105,7 +105,7 @@ pub struct Sampled {
     /// Why the seat froze with this token: 0 not frozen, 1 a stop id, 2 `max_tokens`; without one: 3 its grammar gave up.
     pub finish: u8,
     /// Natural log of the probability of the token, or of the sample's target, under the model (before anything that acts
-    /// on picks).
+    /// on picks); 0 where the seat did not ask.
     pub logprob: f32,
     /// Place of that token by probability, from 1; 0 where the seat did not ask.
     pub rank: u32,

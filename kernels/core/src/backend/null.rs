@@ -33,13 +33,11 @@ impl Rule for Null {
         let vocab_size = limits.vocab_size;
         let logprob = -(vocab_size as f32).ln();
         picks::take_all(step, seats, sampled, |_, want| {
-            let (token, top) = match want {
-                Want::Pick(seat) => {
-                    (token_of(seat, vocab_size), usize::try_from(seat.params.top_logprobs).ok())
-                }
-                Want::Score { token, top } => (token, top),
+            let token = match want {
+                Want::Pick(seat) => token_of(seat, vocab_size),
+                Want::Score { token, .. } => token,
             };
-            listed(token, logprob, top, vocab_size)
+            listed(token, logprob, want, vocab_size)
         });
     }
 }
@@ -137,12 +135,13 @@ mod tests {
         let step = words.parse(&limits);
         let sampled = run(&step, &limits, &mut seats(&SeatParams::default()));
         let uniform = -(limits.vocab_size as f32).ln();
-        assert!(sampled.iter().all(|s| s.logprob == uniform && s.rank == 0 && s.top.is_empty()));
+        assert_eq!(sampled.iter().map(|s| s.logprob).collect::<Vec<_>>(), [uniform, uniform, 0.0]);
+        assert!(sampled.iter().all(|s| s.rank == 0 && s.top.is_empty()));
         assert!(sampled[0].token == -1 && sampled[1].token == -1 && sampled[2].token >= 0);
         let params = SeatParams { top_logprobs: 2, prompt_logprobs: 0, ..SeatParams::default() };
         let sampled = run(&step, &limits, &mut seats(&params));
         assert_eq!(sampled.iter().map(|s| s.top.len()).collect::<Vec<_>>(), [0, 0, 2]);
-        assert!(sampled.iter().all(|s| s.rank == 1));
+        assert!(sampled.iter().all(|s| s.logprob == uniform && s.rank == 1));
         assert_eq!(sampled[2].top[0].token, sampled[2].token);
     }
 }

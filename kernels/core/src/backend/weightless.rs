@@ -6,7 +6,7 @@ use crate::arena::{GroupKind, KvGroup};
 use crate::error::{Failure, Result};
 use crate::op::Op;
 use crate::pages::PagesView;
-use crate::picks::{Choice, Top};
+use crate::picks::{Choice, Top, Want};
 use crate::seats::Seats;
 use crate::step::{Limits, Step};
 
@@ -36,9 +36,12 @@ pub struct Weightless<R> {
 }
 
 /// A token with the tokens after it, all equally probable: the lists are as long as real ones, no more.
-pub(super) fn listed(token: i32, logprob: f32, top: Option<usize>, vocab_size: usize) -> Choice {
+pub(super) fn listed(token: i32, logprob: f32, want: Want<'_>, vocab_size: usize) -> Choice {
+    if !want.wants_logprob() {
+        return Choice::only(token);
+    }
     let entry = |i: usize| Top { token: ((token as usize + i) % vocab_size) as i32, logprob };
-    let top: Option<Vec<Top>> = top.map(|count| (0..count.min(vocab_size)).map(entry).collect());
+    let top: Option<Vec<Top>> = want.top().map(|count| (0..count.min(vocab_size)).map(entry).collect());
     Choice { token, logprob, rank: u32::from(top.is_some()), top: top.unwrap_or_default() }
 }
 

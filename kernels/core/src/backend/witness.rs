@@ -69,7 +69,7 @@ impl Rule for Witness {
         let mut kv = Slots { pages: kv, block_size: limits.block_size };
         self.store(step, &mut kv, limits);
         picks::take_all(step, seats, sampled, |sample, want| {
-            answer(self.seen(step, &kv, limits, sample), &want, limits.vocab_size)
+            answer(self.seen(step, &kv, limits, sample), want, limits.vocab_size)
         });
     }
 }
@@ -178,14 +178,14 @@ impl Witness {
     }
 }
 
-fn answer(seen: Chain, want: &Want<'_>, vocab_size: usize) -> Choice {
-    let (token, top) = match *want {
-        Want::Pick(seat) => (pick(seen, seat, vocab_size), usize::try_from(seat.params.top_logprobs).ok()),
-        Want::Score { token, top } => (token, top),
+fn answer(seen: Chain, want: Want<'_>, vocab_size: usize) -> Choice {
+    let token = match want {
+        Want::Pick(seat) => pick(seen, seat, vocab_size),
+        Want::Score { token, .. } => token,
     };
     // 24 bits are exact in f32.
     let logprob = -((mix(seen, token as u32)[0] >> 8) as f32) / (1 << 24) as f32;
-    listed(token, logprob, top, vocab_size)
+    listed(token, logprob, want, vocab_size)
 }
 
 fn pick(seen: Chain, seat: &Seat, vocab_size: usize) -> i32 {

@@ -214,7 +214,8 @@ fn a_pick_is_that_of_a_row_in_which_nothing_else_is_possible() {
     for seed_low in 0..40 {
         let logits = random.normals(width);
         for (temperature, top_p, top_k) in [(0.0, 1.0, 0), (1.0, 1.0, 0), (1.5, 0.7, 0), (1.0, 1.0, 3)] {
-            let params = SeatParams { temperature, top_k, top_p, seed_low, ..SeatParams::default() };
+            let params =
+                SeatParams { temperature, top_k, top_p, seed_low, top_logprobs: 0, ..SeatParams::default() };
             let seat = seat_in(&grammar, params.clone());
             let choice = sample_row(&logits, Want::Pick(&seat), &mut Vec::new());
             assert!(seat.mask().unwrap().allows(choice.token as usize));

@@ -99,8 +99,8 @@ fn logits_of_more_positions_than_planned_are_those_of_each_alone() {
 #[test]
 fn right_drafts_pick_what_single_steps_pick_and_their_scores_agree() {
     for backend in computing() {
-        for temperature in [0.0, 1.0] {
-            let seat = || Seat::new(SeatParams { temperature, top_logprobs: 2, ..greedy() }, &[]);
+        for (temperature, top_logprobs) in [(0.0, 2), (1.0, 2), (0.0, -1)] {
+            let seat = || Seat::new(SeatParams { temperature, top_logprobs, ..greedy() }, &[]);
             let mut program = compiled(backend, DType::Q4_1, 2);
             let mut seats = Seats::new(4);
             let prompt = tokens(9);

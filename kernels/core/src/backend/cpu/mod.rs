@@ -4,6 +4,7 @@
 mod ahead;
 mod errands;
 mod gated;
+mod head;
 pub mod memory;
 mod stored;
 mod views;
@@ -17,7 +18,9 @@ use crate::op::{Op, ValueId};
 use crate::ops::attention::cpu::layout::{KvDType, MOST_HEAD_DIM, RUN};
 use crate::ops::attention::cpu::{self as attention, Attention};
 use crate::ops::linear::cpu as linear;
+use crate::ops::linear::cpu::largest::Largest;
 use crate::ops::rope::cpu as rope;
+use crate::ops::sample::pooled::Logits;
 use crate::ops::store_kv::KvPlace;
 use crate::ops::{rms_norm, sample, silu_mul};
 use crate::pages::Pages;
@@ -27,6 +30,7 @@ use crate::step::Limits;
 use ahead::Ahead;
 use errands::Errands;
 use gated::Gated;
+use head::Head;
 use memory::{Memory, Region};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -64,6 +68,8 @@ pub struct CpuBackend {
     errands: Errands,
     angles: rope::Angles,
     sampler: sample::pooled::Scratch,
+    /// Of rows of logits that are not written.
+    largest: Largest,
 }
 
 impl CpuBackend {
@@ -88,6 +94,7 @@ impl CpuBackend {
             errands: Errands::default(),
             angles: rope::Angles::default(),
             sampler: sample::pooled::Scratch::default(),
+            largest: Largest::default(),
         })
     }
 
@@ -164,8 +171,7 @@ impl CpuBackend {
         sample::pooled::sample_rows(
             &mut self.pool,
             &mut self.sampler,
-            views.input(0),
-            width,
+            &Logits { rows: views.input(0), width, largest: &Largest::default() },
             launch.step,
             launch.seats,
             launch.sampled,
@@ -401,7 +407,9 @@ impl Backend for CpuBackend {
         if let Some(both) = rotated(instructions) {
             return both.len();
         }
-        Gated::find(instructions, &self.prepared, &self.read_once).map_or(1, |gated| gated.len())
+        let gated = || Gated::find(instructions, &self.prepared, &self.read_once).map(|gated| gated.len());
+        let head = || Head::find(instructions, &self.prepared, &self.read_once).map(|head| head.len());
+        gated().or_else(head).unwrap_or(1)
     }
 
     fn launch_together(&mut self, instructions: &[Instruction], launch: &mut Launch<'_>) -> Result<()> {
@@ -412,6 +420,17 @@ impl Backend for CpuBackend {
             let buffer = self.buffers[launch.activations.0].floats_mut();
             gated.run(&mut self.pool, &mut self.linear, buffer, launch.step);
             return Ok(());
+        }
+        if let Some(head) = Head::find(instructions, &self.prepared, &self.read_once) {
+            let buffer = self.buffers[launch.activations.0].floats_mut();
+            return head.run(
+                &mut self.pool,
+                &mut self.linear,
+                &mut self.sampler,
+                &mut self.largest,
+                buffer,
+                launch,
+            );
         }
         instructions.iter().try_for_each(|instruction| self.launch(instruction, launch))
     }

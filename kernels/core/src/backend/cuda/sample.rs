@@ -9,8 +9,9 @@ use super::kernels::SAMPLE_THREADS;
 use super::memory::{DeviceMemory, Pinned};
 use crate::backend::{Instruction, Launch};
 use crate::error::{Failure, Result};
+use crate::ops::linear::cpu::largest::Largest;
 use crate::ops::sample::asked::{Answer, Asked, Edit, Wish};
-use crate::ops::sample::pooled;
+use crate::ops::sample::pooled::{self, Logits};
 use crate::picks::take_all;
 use crate::step::Limits;
 use std::sync::Arc;
@@ -122,9 +123,9 @@ impl CudaBackend {
         let (buffer, offset) = (&self.buffers[launch.activations.0], instruction.inputs[0].offset);
         if !can_be_asked {
             sampling.logits.receive(&self.stream, buffer, offset, samples * width * FLOAT)?;
-            let logits = sampling.logits.floats()?;
+            let logits = Logits { rows: sampling.logits.floats()?, width, largest: &Largest::default() };
             let (pool, host) = (&mut self.pool, &mut sampling.host);
-            pooled::sample_rows(pool, host, logits, width, launch.step, launch.seats, launch.sampled);
+            pooled::sample_rows(pool, host, &logits, launch.step, launch.seats, launch.sampled);
             return Ok(());
         }
         if width.next_power_of_two() * size_of::<u64>() > sampling.scratch.len() {

@@ -50,6 +50,14 @@ pub(super) fn adjust(logits: &[f32], seat: &Seat, to: &mut Vec<f32>) -> bool {
     true
 }
 
+/// Whether a seat with these parameters, without a grammar, never changes a row, whatever it has picked.
+pub(super) fn never_adjusts(params: &SeatParams) -> bool {
+    let short = params.min_tokens > 0 && !params.stop_ids.is_empty();
+    let ids =
+        params.allowed_ids.is_empty() && params.bad_words.is_empty() && params.logit_bias_ids.is_empty();
+    ids && !short && !params.penalizes()
+}
+
 /// Repetition, then frequency, then presence.
 fn penalized(logit: f32, seen: Seen, params: &SeatParams) -> f32 {
     let repetition = params.repetition_penalty as f32;

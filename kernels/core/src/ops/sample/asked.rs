@@ -1,6 +1,7 @@
 //! The sampler where a device picks: what it is asked of each sample, and what its answers come to. The structs are those of
 //! `kernel.cu` beside this file; the picks are those of [`super::sample_row`], to the bit.
 
+use super::adjust::never_adjusts;
 use super::philox;
 use crate::picks::{Choice, Top, Want};
 use crate::seats::{Seat, Seats};
@@ -108,7 +109,7 @@ impl Asked {
             if seat.is_none() {
                 self.no_edits(1);
             }
-            if picks.len > 1 && (edited || seat.is_some_and(|seat| !is_plain(seat))) {
+            if picks.len > 1 && (edited || seat.is_some_and(|seat| !never_adjusts(&seat.params))) {
                 return false;
             }
             self.no_edits(picks.len - 1);
@@ -167,15 +168,6 @@ fn word(bytes: [u8; 4]) -> u32 {
     u32::from_le_bytes(bytes)
 }
 
-/// Whether a seat's rows are never changed, whatever it has picked.
-fn is_plain(seat: &Seat) -> bool {
-    let params = &seat.params;
-    let short = params.min_tokens > 0 && !params.stop_ids.is_empty();
-    let ids =
-        params.allowed_ids.is_empty() && params.bad_words.is_empty() && params.logit_bias_ids.is_empty();
-    ids && !short && !params.penalizes()
-}
-
 /// The wish for the pick after `ahead` more.
 fn wish_of(seat: &Seat, ahead: u32) -> Wish {
     let params = &seat.params;
@@ -212,10 +204,10 @@ impl Answer {
 
     /// What the sample came to; `tops` are the most probable tokens with their logits.
     pub(crate) fn choice(&self, want: Want<'_>, tops: &[(u32, f32)]) -> Choice {
-        let top = match want {
-            Want::Score { top, .. } => top,
-            Want::Pick(seat) => usize::try_from(seat.params.top_logprobs).ok(),
-        };
+        if !want.wants_logprob() {
+            return Choice::only(self.token);
+        }
+        let top = want.top();
         let tops = &tops[..top.unwrap_or(0).min(tops.len())];
         Choice {
             token: self.token,

@@ -19,7 +19,7 @@ use crate::grammar::Mask;
 use crate::picks::{Choice, Want, take_all};
 use crate::seats::{Seat, SeatParams, Seats};
 use crate::step::Step;
-use adjust::adjust;
+use adjust::{adjust, never_adjusts};
 use raw::Raw;
 use vector::{Peaks, exp_into};
 
@@ -32,26 +32,41 @@ pub fn sample_rows(logits: &[f32], width: usize, step: &Step, seats: &mut Seats,
 /// Answers one row. `scratch` is memory for a changed copy of the row, kept between calls.
 pub fn sample_row(logits: &[f32], want: Want<'_>, scratch: &mut Vec<f32>) -> Choice {
     let peaks = Peaks::of(logits);
-    let (token, top) = match want {
-        Want::Score { token, top } => (token as usize, top),
+    let token = match want {
+        Want::Score { token, .. } => token as usize,
         Want::Pick(seat) => {
-            let token = if let Some(forced) = seat.mask().and_then(Mask::only) {
+            if let Some(forced) = seat.mask().and_then(Mask::only) {
                 forced
             } else if adjust(logits, seat, scratch) {
                 pick_token(scratch, &Peaks::of(scratch), seat)
             } else {
                 pick_token(logits, &peaks, seat)
-            };
-            (token, usize::try_from(seat.params.top_logprobs).ok())
+            }
         }
     };
+    if !want.wants_logprob() {
+        return Choice::only(token as i32);
+    }
     let raw = Raw::new(logits, &peaks);
     Choice {
         token: token as i32,
         logprob: raw.logprob(token),
-        rank: if top.is_some() { raw.rank(token) } else { 0 },
-        top: top.map_or_else(Vec::new, |count| raw.top(count)),
+        rank: if want.top().is_some() { raw.rank(token) } else { 0 },
+        top: want.top().map_or_else(Vec::new, |count| raw.top(count)),
     }
+}
+
+/// Whether each pick of a seat is its largest logit, of equals the lowest, and nothing else of the row is asked for: with what
+/// [`sample_row`] answers then, whatever the seat has picked before.
+pub(crate) fn takes_largest(seat: &Seat) -> bool {
+    let params = &seat.params;
+    let greedy = params.temperature == 0.0 || !scale_of(params).is_finite();
+    greedy && seat.matching.is_none() && never_adjusts(params) && params.top_logprobs < 0
+}
+
+/// One by the temperature.
+fn scale_of(params: &SeatParams) -> f32 {
+    (1.0 / params.temperature) as f32
 }
 
 /// Greedy takes the lowest id among equals; otherwise the token is a function of the seed, the choice and the output
@@ -71,15 +86,15 @@ fn pick_token(logits: &[f32], peaks: &Peaks, seat: &Seat) -> usize {
 
 /// The token at which the running sum of the kept tokens' weights passes `uniform` of their total.
 fn draw(logits: &[f32], peaks: &Peaks, params: &SeatParams, uniform: f64) -> usize {
-    let scale = 1.0 / params.temperature;
+    let scale = scale_of(params);
     // So cold that only the maximum has weight.
-    if !(scale as f32).is_finite() {
+    if !scale.is_finite() {
         return peaks.first_max(logits);
     }
-    let kept = filter::keep(logits, peaks, params, scale as f32);
+    let kept = filter::keep(logits, peaks, params, scale);
     let Some(kept) = kept else {
         let mut weights = vec![0.0; logits.len()];
-        exp_into(logits, peaks.max, scale as f32, &mut weights);
+        exp_into(logits, peaks.max, scale, &mut weights);
         return pick(&weights, uniform);
     };
     kept.ids[pick(&kept.weights, uniform)] as usize

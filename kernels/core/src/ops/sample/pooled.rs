@@ -1,9 +1,10 @@
 //! A step's samples on the threads of a pool: the same answers as [`super::sample_rows`].
 #![expect(unsafe_code, reason = "samples and seats are written by different threads")]
 
-use super::sample_row;
+use super::{sample_row, takes_largest};
 use crate::backend::Sampled;
-use crate::picks::{Want, score_target, take_picks};
+use crate::ops::linear::cpu::largest::Largest;
+use crate::picks::{Choice, Want, score_target, take_picks};
 use crate::pool::{Disjoint, Pool};
 use crate::seats::Seats;
 use crate::step::{PICK, Step};
@@ -14,23 +15,42 @@ pub(crate) struct Scratch {
     changed_rows: Vec<Vec<f32>>,
 }
 
-/// Answers each row of `logits`, `[step.samples.len(), width]`, behind what `sampled` holds, and advances the seats. Targets are
-/// scored side by side, then rows pick side by side: a row's picks follow each other.
+/// Logits of a step's samples.
+pub(crate) struct Logits<'a> {
+    /// `[samples, width]`; those that `largest` knows of have not been written.
+    pub(crate) rows: &'a [f32],
+    pub(crate) width: usize,
+    pub(crate) largest: &'a Largest,
+}
+
+/// Of each sample, whether its largest logit is all that is asked for.
+pub(crate) fn only_largest(step: &Step, seats: &Seats) -> impl Iterator<Item = bool> {
+    step.targets[..step.samples.len()].iter().enumerate().map(|(i, &target)| {
+        let seat = seats.get(step.row_of_sample(i).seat);
+        target == PICK && seat.is_none_or(|seat| seat.frozen || takes_largest(seat))
+    })
+}
+
+/// Answers each row of the logits behind what `sampled` holds, and advances the seats. Targets are scored side by side, then rows
+/// pick side by side: a row's picks follow each other.
 pub(crate) fn sample_rows(
     pool: &mut Pool,
     scratch: &mut Scratch,
-    logits: &[f32],
-    width: usize,
+    logits: &Logits<'_>,
     step: &Step,
     seats: &mut Seats,
     sampled: &mut Vec<Sampled>,
 ) {
     scratch.changed_rows.resize_with(pool.threads(), Vec::new);
     let scratch = Disjoint::new(&mut scratch.changed_rows);
+    let &Logits { rows, width, largest } = logits;
     let look = |i: usize, want: Want<'_>, thread: usize| {
+        if let Some(token) = largest.column(i) {
+            return Choice::only(token as i32);
+        }
         // SAFETY: each thread has its own element.
         let scratch = unsafe { &mut scratch.part(thread, 1)[0] };
-        sample_row(&logits[i * width..][..width], want, scratch)
+        sample_row(&rows[i * width..][..width], want, scratch)
     };
     let before = sampled.len();
     sampled.resize(before + step.samples.len(), Sampled::NONE);

@@ -3,7 +3,7 @@ use crate::testing::Random;
 use proptest::prelude::*;
 
 fn params() -> SeatParams {
-    SeatParams { temperature: 1.0, seed_low: 1, seed_high: 2, ..SeatParams::default() }
+    SeatParams { temperature: 1.0, seed_low: 1, seed_high: 2, top_logprobs: 0, ..SeatParams::default() }
 }
 
 /// A pick of a seat with these parameters at an output index.

@@ -3,9 +3,10 @@
 
 use super::activations::Form;
 use super::format::BLOCK;
-use super::{Linear, MOST_HEIGHT, MOST_ROWS, ROOM, Scratch, lanes};
+use super::largest::Largest;
+use super::{Linear, MOST_HEIGHT, MOST_ROWS, Output, ROOM, Scratch, lanes};
 use crate::ops::silu_mul::cpu as silu_mul;
-use crate::pool::Pool;
+use crate::pool::{Disjoint, Pool};
 use crate::simd::with_wide_simd;
 
 impl Linear {
@@ -70,6 +71,7 @@ impl Linear {
 
     /// `out = x · Wᵀ + bias` of the `rows` rows that [`Self::gate`] has left.
     pub fn run_gated(&self, pool: &mut Pool, scratch: &Scratch, rows: usize, out: &mut [f32]) {
-        self.multiply(pool, &scratch.gated, &scratch.errand, rows, out);
+        let to = Output { rows: Disjoint::new(out), largest: &Largest::default() };
+        self.multiply(pool, &scratch.gated, &scratch.errand, rows, &to);
     }
 }

@@ -16,6 +16,7 @@ mod format;
 mod gated;
 mod isa;
 mod kernel;
+pub mod largest;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
@@ -35,6 +36,7 @@ use errand::{Errand, Parts};
 use format::{BLOCK, Format};
 use isa::{lanes, most_rows};
 use kernel::{Call, Kernel, LINE};
+use largest::Largest;
 
 /// Rows of the input that are worked on together, so that their numbers stay in the second-level cache: whole groups of 6 and of 4.
 /// With twice as many prompts are 3 to 7 % slower (measured on Zen 4).
@@ -152,6 +154,13 @@ pub struct Linear {
     bias: Vec<f32>,
 }
 
+/// Where the sums of a linear go.
+struct Output<'a> {
+    /// `[rows, width]`.
+    rows: Disjoint<'a, f32>,
+    largest: &'a Largest,
+}
+
 /// Input in each form.
 type Forms = [Activations; 3];
 
@@ -243,13 +252,26 @@ impl Linear {
 
     /// `out = x · Wᵀ + bias` for all rows of `x`.
     pub fn run(&self, pool: &mut Pool, scratch: &mut Scratch, x: &[f32], out: &mut [f32]) {
+        self.run_with(pool, scratch, x, &Largest::default(), out);
+    }
+
+    /// As [`Self::run`], but what `largest` wants of rows goes there, and those are not written.
+    pub fn run_with(
+        &self,
+        pool: &mut Pool,
+        scratch: &mut Scratch,
+        x: &[f32],
+        largest: &Largest,
+        out: &mut [f32],
+    ) {
         let rows = x.len() / self.cols;
         debug_assert_eq!(out.len(), rows * self.width);
         if rows == 0 {
             return;
         }
         self.read(pool, &mut scratch.forms, x);
-        self.multiply(pool, &scratch.forms, &scratch.errand, rows, out);
+        let to = Output { rows: Disjoint::new(out), largest };
+        self.multiply(pool, &scratch.forms, &scratch.errand, rows, &to);
     }
 
     /// Brings `x` into the forms that the matrices need.
@@ -299,11 +321,10 @@ impl Linear {
     }
 
     /// `out = x · Wᵀ + bias`, `x` in the forms that the matrices need.
-    fn multiply(&self, pool: &mut Pool, forms: &Forms, errand: &Errand, rows: usize, out: &mut [f32]) {
-        let out = Disjoint::new(out);
+    fn multiply(&self, pool: &mut Pool, forms: &Forms, errand: &Errand, rows: usize, to: &Output<'_>) {
         self.by_panels(pool, self.panels, rows, |panel, groups| {
             let (matrix, panel) = self.place(panel);
-            self.product(matrix, panel, &forms[matrix.form as usize], groups, errand, &out);
+            self.product(matrix, panel, &forms[matrix.form as usize], groups, errand, to);
         });
     }
 
@@ -373,8 +394,9 @@ impl Linear {
         activations: &Activations,
         groups: Range<usize>,
         errand: &Errand,
-        out: &Disjoint<'_, f32>,
+        to: &Output<'_>,
     ) {
+        let Output { rows: out, largest } = to;
         let height = 2 * lanes(self.isa);
         let len = height.min(matrix.rows - index * height);
         let column = matrix.column + index * height;
@@ -384,7 +406,8 @@ impl Linear {
             let panel = self.panel(matrix, index, [rows, groups.len()], errand, room);
             for (turn, index) in groups.enumerate() {
                 let group = activations.group(index);
-                if len == height && self.bias.is_empty() {
+                let written = (group.first..group.first + group.len).all(|row| !largest.has(row));
+                if len == height && self.bias.is_empty() && written {
                     let last = place(group.first + group.len - 1);
                     // SAFETY: a panel's columns of a row are written by one task, once; the last ones are inside.
                     unsafe {
@@ -398,13 +421,18 @@ impl Linear {
                 unsafe {
                     self.sums(&panel, activations, group, turn, (tile.as_mut_ptr().cast(), MOST_HEIGHT));
                 }
-                for (t, sums) in tile[..group.len].iter().enumerate() {
-                    // SAFETY: a panel's columns of a row are written by one task, once.
-                    let out = unsafe { out.part(place(group.first + t), len) };
-                    out.copy_from_slice(&sums[..len]);
+                for (t, sums) in tile[..group.len].iter_mut().enumerate() {
+                    let row = group.first + t;
                     if !self.bias.is_empty() {
-                        out.iter_mut().zip(&self.bias[column..]).for_each(|(out, bias)| *out += bias);
+                        sums.iter_mut().zip(&self.bias[column..]).for_each(|(sum, bias)| *sum += bias);
                     }
+                    if largest.has(row) {
+                        sums[len..].fill(f32::NEG_INFINITY);
+                        largest.take(self.isa, row, column, sums);
+                        continue;
+                    }
+                    // SAFETY: a panel's columns of a row are written by one task, once.
+                    unsafe { out.part(place(row), len) }.copy_from_slice(&sums[..len]);
                 }
             }
         });
