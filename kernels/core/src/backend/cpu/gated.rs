@@ -57,11 +57,10 @@ impl<'a> Gated<'a> {
         self.ops.len()
     }
 
-    /// Runs them; `buffer` is that of the activations. The input and the output may share memory.
+    /// Runs them over the rows that the first linear has taken; `buffer` is that of the activations.
     pub(super) fn run(&self, pool: &mut Pool, scratch: &mut Scratch, buffer: &mut [f32], step: &Step) {
-        let (input, output) = (place(&self.ops[0].inputs[0], step), place(&self.ops[2].outputs[0], step));
-        let rows = step.rows_of(self.ops[0].inputs[0].rows);
-        self.gate.gate(self.next, pool, scratch, &buffer[input]);
-        self.next.run_gated(pool, scratch, rows, &mut buffer[output]);
+        let rows = step.rows_of(self.ops[0].rows());
+        self.gate.gate(self.next, pool, scratch, rows);
+        self.next.run_gated(pool, scratch, rows, &mut buffer[place(&self.ops[2].outputs[0], step)]);
     }
 }

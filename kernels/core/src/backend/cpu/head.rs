@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 
 use super::Prepared;
-use super::views::Views;
 use crate::backend::{Instruction, Launch};
-use crate::error::Result;
 use crate::op::{Op, ValueId};
 use crate::ops::linear::cpu::largest::Largest;
 use crate::ops::linear::cpu::{self as linear, Linear};
@@ -42,24 +40,21 @@ impl<'a> Head<'a> {
         self.ops.len()
     }
 
-    /// Runs them; `buffer` is that of the activations.
+    /// Runs them over the rows that the linear has taken.
     pub(super) fn run(
         &self,
         pool: &mut Pool,
-        linear: &mut linear::Scratch,
+        linear: &linear::Scratch,
         sampler: &mut pooled::Scratch,
         largest: &mut Largest,
-        buffer: &mut [f32],
+        logits: &mut [f32],
         launch: &mut Launch<'_>,
-    ) -> Result<()> {
+    ) {
         let Launch { step, seats, sampled, .. } = launch;
-        let mut views = Views::new(buffer, step, &self.ops[0])?;
-        let (x, out) = views.one_to_one()?;
         largest.begin(pooled::only_largest(step, seats));
-        self.linear.run_with(pool, linear, x, largest, out);
-        let logits = Logits { rows: out, width: self.ops[1].inputs[0].width, largest };
+        self.linear.run_with(pool, linear, step.samples.len(), largest, logits);
+        let logits = Logits { rows: logits, width: self.ops[1].inputs[0].width, largest };
         pooled::sample_rows(pool, sampler, &logits, step, seats, sampled);
-        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ mod errands;
 mod gated;
 mod head;
 pub mod memory;
+mod normed;
 mod stored;
 mod views;
 
@@ -32,6 +33,7 @@ use errands::Errands;
 use gated::Gated;
 use head::Head;
 use memory::{Memory, Region};
+use normed::Normed;
 use std::collections::HashSet;
 use std::time::Duration;
 use stored::{rope_of, rotated};
@@ -131,15 +133,33 @@ impl CpuBackend {
         Self::by_rows(pool, rows, width, |rows| {
             let mut added = vec![0.0; width];
             for row in rows {
-                // SAFETY: tasks have disjoint rows; `parts` are disjoint, and one borrow ends before the next.
-                let at = |place: usize| unsafe { parts[place].part(row * width, width) };
-                added.copy_from_slice(at(x));
-                let y = &*at(y);
-                with_simd!(isa, _s => added.iter_mut().zip(y).for_each(|(sum, y)| *sum += y));
-                at(sum).copy_from_slice(&added);
+                // SAFETY: tasks have disjoint rows.
+                unsafe { Self::add_row(isa, &parts, row, [x, y], sum, &mut added) };
                 then(&added, &parts, row * width);
             }
         });
+    }
+
+    /// Writes the sum of two values' rows to a third, which may be one of them, and to `added`; values are places in `parts`.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes this row of theirs meanwhile.
+    #[expect(unsafe_code, reason = "rows are written by different threads")]
+    unsafe fn add_row(
+        isa: Isa,
+        parts: &[Disjoint<'_, f32>],
+        row: usize,
+        [x, y]: [usize; 2],
+        sum: usize,
+        added: &mut [f32],
+    ) {
+        let width = added.len();
+        // SAFETY: the row is the caller's; `parts` are disjoint, and one borrow ends before the next.
+        let at = |place: usize| unsafe { parts[place].part(row * width, width) };
+        added.copy_from_slice(at(x));
+        let y = &*at(y);
+        with_simd!(isa, _s => added.iter_mut().zip(y).for_each(|(sum, y)| *sum += y));
+        at(sum).copy_from_slice(added);
     }
 
     #[expect(unsafe_code, reason = "other threads may reach other pages")]
@@ -265,6 +285,13 @@ impl CpuBackend {
             (op, _) => return Err(Failure::internal(format!("{} was prepared as another op", op.name()))),
         }
         Ok(())
+    }
+}
+
+fn linear_of<'a>(instruction: &Instruction, prepared: &'a [Prepared]) -> Result<&'a linear::Linear> {
+    match &prepared[instruction.prepared.0] {
+        Prepared::Linear(linear) => Ok(linear),
+        _ => Err(Failure::internal("linear was prepared as another op")),
     }
 }
 
@@ -407,32 +434,42 @@ impl Backend for CpuBackend {
         if let Some(both) = rotated(instructions) {
             return both.len();
         }
-        let gated = || Gated::find(instructions, &self.prepared, &self.read_once).map(|gated| gated.len());
-        let head = || Head::find(instructions, &self.prepared, &self.read_once).map(|head| head.len());
-        gated().or_else(head).unwrap_or(1)
+        let norms = usize::from(Normed::find(instructions, &self.prepared, &self.read_once).is_some());
+        let behind = &instructions[norms..];
+        let gated = || Gated::find(behind, &self.prepared, &self.read_once).map(|gated| gated.len());
+        let head = || Head::find(behind, &self.prepared, &self.read_once).map(|head| head.len());
+        norms + gated().or_else(head).unwrap_or(1)
     }
 
     fn launch_together(&mut self, instructions: &[Instruction], launch: &mut Launch<'_>) -> Result<()> {
         if let Some([rotation, store]) = rotated(instructions) {
             return self.store(Some(rotation), store, launch);
         }
-        if let Some(gated) = Gated::find(instructions, &self.prepared, &self.read_once) {
-            let buffer = self.buffers[launch.activations.0].floats_mut();
-            gated.run(&mut self.pool, &mut self.linear, buffer, launch.step);
-            return Ok(());
+        let normed = Normed::find(instructions, &self.prepared, &self.read_once);
+        let behind = &instructions[usize::from(normed.is_some())..];
+        let gated = Gated::find(behind, &self.prepared, &self.read_once);
+        let head = Head::find(behind, &self.prepared, &self.read_once);
+        if normed.is_none() && gated.is_none() && head.is_none() {
+            return instructions.iter().try_for_each(|instruction| self.launch(instruction, launch));
         }
-        if let Some(head) = Head::find(instructions, &self.prepared, &self.read_once) {
-            let buffer = self.buffers[launch.activations.0].floats_mut();
-            return head.run(
-                &mut self.pool,
-                &mut self.linear,
-                &mut self.sampler,
-                &mut self.largest,
-                buffer,
-                launch,
-            );
+        let (first, step) = (&behind[0], launch.step);
+        let (input, output) = (views::place(&first.inputs[0], step), views::place(&first.outputs[0], step));
+        let (pool, scratch) = (&mut self.pool, &mut self.linear);
+        let buffer = self.buffers[launch.activations.0].floats_mut();
+        let linear = linear_of(first, &self.prepared)?;
+        match normed {
+            Some(normed) => normed.take(self.isa, pool, scratch, buffer, step)?,
+            None => linear.take(pool, scratch, &buffer[input]),
         }
-        instructions.iter().try_for_each(|instruction| self.launch(instruction, launch))
+        if let Some(gated) = gated {
+            gated.run(pool, scratch, buffer, step);
+        } else if let Some(head) = head {
+            let logits = &mut buffer[output];
+            head.run(pool, scratch, &mut self.sampler, &mut self.largest, logits, launch);
+        } else {
+            linear.run(pool, scratch, step.rows_of(first.rows()), &mut buffer[output]);
+        }
+        Ok(())
     }
 
     fn count_waits(&mut self, on: bool) {
@@ -472,13 +509,12 @@ impl Backend for CpuBackend {
                 self.rows(instruction, launch)
             }
             Op::Linear { .. } => {
-                let Prepared::Linear(linear) = &self.prepared[instruction.prepared.0] else {
-                    return Err(Failure::internal("linear was prepared as another op"));
-                };
+                let linear = linear_of(instruction, &self.prepared)?;
                 let buffer = self.buffers[launch.activations.0].floats_mut();
                 let mut views = Views::new(buffer, launch.step, instruction)?;
                 let (x, out) = views.one_to_one()?;
-                linear.run(&mut self.pool, &mut self.linear, x, out);
+                linear.take(&mut self.pool, &mut self.linear, x);
+                linear.run(&mut self.pool, &self.linear, launch.step.rows_of(instruction.rows()), out);
                 Ok(())
             }
             Op::Sample { .. } => self.sample(instruction, launch),

@@ -15,6 +15,9 @@
 //! A *start*, an i32, is what a product with stored weights is added to: what they are too large by is in it. It is `-8 * sum`
 //! of a block, `-32 * sum` of a half of 16 columns.
 
+use std::ops::Range;
+
+use super::ROOM;
 use super::format::BLOCK;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::{Isa, Simd, with_simd};
@@ -49,6 +52,14 @@ pub(super) struct Activations {
     groups: Vec<Group>,
     numbers: Vec<u32>,
     scales: Vec<f32>,
+}
+
+/// Where rows come from.
+pub(super) enum Rows<'a> {
+    /// `[rows, cols]`.
+    Given(&'a [f32]),
+    /// These rows are written to memory for as many, where they are wanted.
+    Made(&'a (dyn Fn(Range<usize>, &mut [f32]) + Sync)),
 }
 
 /// A group of rows.
@@ -116,16 +127,13 @@ impl Activations {
         if self.form == Form::Floats { 0 } else { self.cols / BLOCK }
     }
 
-    /// Takes `x`, of `rows` rows and `cols` columns.
+    /// Takes `rows` rows of `cols` columns.
     #[expect(unsafe_code, reason = "groups are written by different threads")]
-    pub(super) fn fill(&mut self, isa: Isa, pool: &mut Pool, x: &[f32], rows: usize, cols: usize) {
-        debug_assert_eq!(x.len(), rows * cols);
+    pub(super) fn fill(&mut self, isa: Isa, pool: &mut Pool, from: &Rows<'_>, rows: usize, cols: usize) {
         self.begin(rows, cols);
         self.written(|this, numbers, scales| {
             let blocks = this.blocks();
-            let fill = |index: usize| {
-                let group = this.group(index);
-                let x = &x[group.first * cols..][..group.len * cols];
+            let put = |group: Group, x: &[f32]| {
                 let start = group.first * cols * size(this.form) / 4;
                 let len = group.len * cols * size(this.form) / 4;
                 // SAFETY: groups are disjoint ranges of rows, and each is filled by one task.
@@ -141,6 +149,18 @@ impl Activations {
                     Form::Words => {
                         with_simd!(isa, s => quantise::<_, true>(s, x, cols, group.len, numbers, scales));
                     }
+                }
+            };
+            let fill = |index: usize| {
+                let group = this.group(index);
+                let rows = group.first..group.first + group.len;
+                match from {
+                    Rows::Given(x) => put(group, &x[rows.start * cols..rows.end * cols]),
+                    Rows::Made(make) => ROOM.with_borrow_mut(|[room, ..]| {
+                        room.resize(group.len * cols, 0.0);
+                        make(rows, room);
+                        put(group, room);
+                    }),
                 }
             };
             if rows * cols <= SERIAL {

@@ -17,22 +17,21 @@ impl Linear {
             && gate.rows == next.cols
             && next.cols.is_multiple_of(BLOCK)
             && self.bias.is_empty()
-            && next.matrices.iter().all(|matrix| matrix.form == next.form())
+            && next.takes_made()
     }
 
     fn form(&self) -> Form {
         self.matrices[0].form
     }
 
-    /// Leaves the gated `x` for [`Self::run_gated`] of `next`.
+    /// Leaves what becomes of the `rows` rows that were taken for [`Self::run_gated`] of `next`.
     #[expect(
         unsafe_code,
         reason = "calls kernels; blocks of the gated rows are written by different threads"
     )]
-    pub fn gate(&self, next: &Self, pool: &mut Pool, scratch: &mut Scratch, x: &[f32]) {
-        let (rows, [gate, up]) = (x.len() / self.cols, [&self.matrices[0], &self.matrices[1]]);
+    pub fn gate(&self, next: &Self, pool: &mut Pool, scratch: &mut Scratch, rows: usize) {
+        let [gate, up] = [&self.matrices[0], &self.matrices[1]];
         let Scratch { forms, gated, errand } = scratch;
-        self.read(pool, forms, x);
         let gated = &mut gated[next.form() as usize];
         gated.begin(rows, next.cols);
         let height = 2 * lanes(self.isa);

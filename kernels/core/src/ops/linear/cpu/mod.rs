@@ -31,7 +31,7 @@ use crate::backend::cpu::memory::{Memory, Region};
 use crate::error::Result;
 use crate::pool::{Disjoint, Pool};
 use crate::simd::Isa;
-use activations::{Activations, Form, Group};
+use activations::{Activations, Form, Group, Rows};
 use errand::{Errand, Parts};
 use format::{BLOCK, Format};
 use isa::{lanes, most_rows};
@@ -52,7 +52,7 @@ const MOST_HEIGHT: usize = 32;
 const MOST_ROWS: usize = 6;
 
 thread_local! {
-    /// What a thread makes of the panels that it works on: of a gate and what it gates, two each.
+    /// What a thread makes of the panels that it works on: of a gate and what it gates, two each; or rows of an input.
     static ROOM: RefCell<[Vec<f32>; 4]> = const { RefCell::new([const { Vec::new() }; 4]) };
 }
 
@@ -250,37 +250,51 @@ impl Linear {
         Ok(Self { isa, cols: tensors[0].cols, width, matrices, panels, paired, bias: biases.concat() })
     }
 
-    /// `out = x · Wᵀ + bias` for all rows of `x`.
-    pub fn run(&self, pool: &mut Pool, scratch: &mut Scratch, x: &[f32], out: &mut [f32]) {
-        self.run_with(pool, scratch, x, &Largest::default(), out);
+    /// Takes `x`, `[rows, cols]`, as the input of what is run next.
+    pub fn take(&self, pool: &mut Pool, scratch: &mut Scratch, x: &[f32]) {
+        self.take_rows(pool, scratch, &Rows::Given(x), x.len() / self.cols);
+    }
+
+    /// As [`Self::take`], of rows that `make` writes, each once, to memory for as many; for those that [`Self::takes_made`].
+    pub fn take_made(
+        &self,
+        pool: &mut Pool,
+        scratch: &mut Scratch,
+        rows: usize,
+        make: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+    ) {
+        self.take_rows(pool, scratch, &Rows::Made(make), rows);
+    }
+
+    /// Whether the input is brought into one form only.
+    pub fn takes_made(&self) -> bool {
+        self.matrices.iter().all(|matrix| matrix.form == self.matrices[0].form)
+    }
+
+    fn take_rows(&self, pool: &mut Pool, scratch: &mut Scratch, from: &Rows<'_>, rows: usize) {
+        for activations in &mut scratch.forms {
+            if self.matrices.iter().any(|m| m.form == activations.form()) {
+                activations.fill(self.isa, pool, from, rows, self.cols);
+            }
+        }
+    }
+
+    /// `out = x · Wᵀ + bias` for the `rows` rows that were taken.
+    pub fn run(&self, pool: &mut Pool, scratch: &Scratch, rows: usize, out: &mut [f32]) {
+        self.run_with(pool, scratch, rows, &Largest::default(), out);
     }
 
     /// As [`Self::run`], but what `largest` wants of rows goes there, and those are not written.
     pub fn run_with(
         &self,
         pool: &mut Pool,
-        scratch: &mut Scratch,
-        x: &[f32],
+        scratch: &Scratch,
+        rows: usize,
         largest: &Largest,
         out: &mut [f32],
     ) {
-        let rows = x.len() / self.cols;
-        debug_assert_eq!(out.len(), rows * self.width);
-        if rows == 0 {
-            return;
-        }
-        self.read(pool, &mut scratch.forms, x);
         let to = Output { rows: Disjoint::new(out), largest };
         self.multiply(pool, &scratch.forms, &scratch.errand, rows, &to);
-    }
-
-    /// Brings `x` into the forms that the matrices need.
-    fn read(&self, pool: &mut Pool, forms: &mut Forms, x: &[f32]) {
-        for activations in forms {
-            if self.matrices.iter().any(|m| m.form == activations.form()) {
-                activations.fill(self.isa, pool, x, x.len() / self.cols, self.cols);
-            }
-        }
     }
 
     /// Runs `job(panel, groups)` for each of so many panels (or blocks) and all groups of `rows` rows. Groups that are worked on
@@ -322,6 +336,9 @@ impl Linear {
 
     /// `out = x · Wᵀ + bias`, `x` in the forms that the matrices need.
     fn multiply(&self, pool: &mut Pool, forms: &Forms, errand: &Errand, rows: usize, to: &Output<'_>) {
+        if rows == 0 {
+            return;
+        }
         self.by_panels(pool, self.panels, rows, |panel, groups| {
             let (matrix, panel) = self.place(panel);
             self.product(matrix, panel, &forms[matrix.form as usize], groups, errand, to);

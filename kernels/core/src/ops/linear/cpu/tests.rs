@@ -68,8 +68,11 @@ fn linear(isa: Isa, threads: usize, cases: &[Case], biases: &[Vec<f32>], x: &[f3
     let tensors: Vec<Tensor<'_>> = cases.iter().map(Case::tensor).collect();
     let linear = Linear::pack(isa, &mut pool, &mut memory, &tensors, biases).expect("memory");
     let width: usize = cases.iter().map(|c| c.rows).sum();
-    let mut out = vec![f32::MAX; x.len() / cases[0].cols * width];
-    linear.run(&mut pool, &mut Scratch::new(isa), x, &mut out);
+    let rows = x.len() / cases[0].cols;
+    let mut out = vec![f32::MAX; rows * width];
+    let mut scratch = Scratch::new(isa);
+    linear.take(&mut pool, &mut scratch, x);
+    linear.run(&mut pool, &scratch, rows, &mut out);
     out
 }
 
@@ -265,7 +268,8 @@ fn a_gate_leaves_to_the_next_linear_what_the_ops_alone_would() {
                 let (wide, narrow) = (pack(&wide), pack(std::slice::from_ref(&narrow)));
                 assert!(wide.is_gate_of(&narrow) && !narrow.is_gate_of(&wide));
                 let mut out = vec![f32::MAX; rows * 70];
-                wide.gate(&narrow, &mut pool, &mut scratch, &x[..rows * cols]);
+                wide.take(&mut pool, &mut scratch, &x[..rows * cols]);
+                wide.gate(&narrow, &mut pool, &mut scratch, rows);
                 narrow.run_gated(&mut pool, &scratch, rows, &mut out);
                 let what = format!("{gate:?} {up:?} {down:?} {} {rows} rows", isa.name());
                 assert_eq!(bits(&out), bits(&expected[..rows * 70]), "{what}");
