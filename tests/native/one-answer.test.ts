@@ -18,6 +18,7 @@ import { Scheduler, type SchedulerOptions } from "../../engine/scheduler/schedul
 import type { StepEvents } from "../../engine/scheduler/step-events.ts";
 import { ENGINE_CONFIG } from "../support/engine-config.ts";
 import { FEW_PROPERTY_RUNS, PROPERTY_LIMIT_MS, propertyRuns } from "../support/property-runs.ts";
+import { randomSampling } from "../support/random-sampling.ts";
 import {
   createStopChecker,
   makeRequest,
@@ -157,39 +158,6 @@ class Play {
   }
 }
 
-const anySampling = fc.record({
-  maxTokens: fc.integer({ min: 1, max: 24 }),
-  temperature: fc.constantFrom(0, 0.8),
-  topK: fc.constantFrom(0, 12),
-  seed: fc.nat(100).map((low) => [low, 5] as const),
-  stopTokenIds: fc.uniqueArray(fc.nat(TINY.vocabSize - 1), { maxLength: 3 }),
-  minTokens: fc.constantFrom(0, 0, 4),
-  repetitionPenalty: fc.constantFrom(1, 1, 1.3),
-  presencePenalty: fc.constantFrom(0, 0, 0.7),
-  frequencyPenalty: fc.constantFrom(0, 0, -0.5),
-  logitBias: fc.constantFrom([], [[40, 3] as const, [41, -100] as const]),
-  badWords: fc.constantFrom([], [[60], [61, 62]]),
-  topLogprobs: fc.constantFrom(-1, 0, 3),
-});
-
-/** Of whose rows the largest logit is enough: no logits are written. */
-const greedySampling = anySampling.map((one) => ({
-  ...one,
-  temperature: 0,
-  minTokens: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-  badWords: [],
-  topLogprobs: -1,
-}));
-
-const sampling = fc.oneof(
-  { weight: 3, arbitrary: anySampling },
-  { weight: 1, arbitrary: greedySampling },
-);
-
 const arrival = fc.record({
   kind: fc.constant("arrive" as const),
   promptTokens: fc.integer({ min: 1, max: 90 }),
@@ -202,7 +170,7 @@ const arrival = fc.record({
   stopStringAt: fc.option(fc.integer({ min: 1, max: 20 }), { freq: 3, nil: undefined }),
   n: fc.constantFrom(1, 1, 1, 3),
   promptLogprobs: fc.constantFrom(-1, -1, -1, 2),
-  sampling,
+  sampling: randomSampling,
 });
 
 const step = fc.oneof(
