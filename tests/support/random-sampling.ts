@@ -1,9 +1,26 @@
 /** Sampling parameters of requests to the tiny model. */
 
 import * as fc from "fast-check";
+import type { SamplingParams } from "../../engine/request.ts";
 import { TINY } from "./tiny-model.ts";
 
-const anySampling = fc.record({
+type Sampling = Pick<
+  SamplingParams,
+  | "maxTokens"
+  | "temperature"
+  | "topK"
+  | "seed"
+  | "stopTokenIds"
+  | "minTokens"
+  | "repetitionPenalty"
+  | "presencePenalty"
+  | "frequencyPenalty"
+  | "logitBias"
+  | "badWords"
+  | "topLogprobs"
+>;
+
+const anySampling: fc.Arbitrary<Sampling> = fc.record({
   maxTokens: fc.integer({ min: 1, max: 24 }),
   temperature: fc.constantFrom(0, 0.8),
   topK: fc.constantFrom(0, 12),
@@ -19,7 +36,7 @@ const anySampling = fc.record({
 });
 
 /** Of whose rows the largest logit is enough: no logits are written. */
-const greedySampling = anySampling.map((one) => ({
+const greedySampling: fc.Arbitrary<Sampling> = anySampling.map((one) => ({
   ...one,
   temperature: 0,
   minTokens: 0,
@@ -32,7 +49,7 @@ const greedySampling = anySampling.map((one) => ({
 }));
 
 /** Every fourth is greedy and asks for nothing more. */
-export const randomSampling = fc.oneof(
+export const randomSampling: fc.Arbitrary<Sampling> = fc.oneof(
   { weight: 3, arbitrary: anySampling },
   { weight: 1, arbitrary: greedySampling },
 );
