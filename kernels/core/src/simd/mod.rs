@@ -118,6 +118,17 @@ pub trait Simd<const N: usize = LANES>: Copy + Send + Sync + 'static {
     fn sum_halves(self, block: &[i8; 32]) -> [i32; 2];
 }
 
+/// The largest elements of whole vectors, lane by lane; minus infinity where there is no number.
+#[inline(always)]
+pub fn largest_lanes<const N: usize, S: Simd<N>>(s: S, x: &[f32]) -> S::V {
+    let mut lanes = s.splat(f32::NEG_INFINITY);
+    for x in x.as_chunks().0 {
+        // What is NaN is not taken: the second is where the first is not larger.
+        lanes = s.max(s.load(x), lanes);
+    }
+    lanes
+}
+
 /// `2^x`, relative error below 3e-7. Inputs beyond -126 and 127 are taken to the bound; NaN stays NaN.
 #[inline(always)]
 pub fn exp2<const N: usize, S: Simd<N>>(s: S, x: S::V) -> S::V {

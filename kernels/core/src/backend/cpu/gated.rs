@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Prepared;
 use super::views::place;
+use super::{Prepared, linear_of};
 use crate::backend::Instruction;
 use crate::op::{Op, ValueId};
 use crate::ops::linear::cpu::{Linear, Scratch};
@@ -44,11 +44,7 @@ impl<'a> Gated<'a> {
             return None;
         };
         let follow = x == wide && inner == out && read_once.contains(x) && read_once.contains(inner);
-        let linear = |instruction: &Instruction| match &prepared[instruction.prepared.0] {
-            Prepared::Linear(linear) => Some(linear),
-            _ => None,
-        };
-        let (gate, next) = (linear(&ops[0])?, linear(&ops[2])?);
+        let (gate, next) = (linear_of(&ops[0], prepared)?, linear_of(&ops[2], prepared)?);
         (follow && gate.is_gate_of(next)).then_some(Self { ops, gate, next })
     }
 

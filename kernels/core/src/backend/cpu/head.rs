@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Prepared;
+use super::{Prepared, linear_of};
 use crate::backend::{Instruction, Launch};
 use crate::op::{Op, ValueId};
 use crate::ops::linear::cpu::largest::Largest;
@@ -25,13 +25,13 @@ impl<'a> Head<'a> {
     ) -> Option<Self> {
         let ops = instructions.first_chunk::<2>()?;
         let [
-            Instruction { op: Op::Linear { out, .. }, prepared: id, .. },
+            Instruction { op: Op::Linear { out, .. }, .. },
             Instruction { op: Op::Sample { logits, .. }, .. },
         ] = ops
         else {
             return None;
         };
-        let Prepared::Linear(linear) = &prepared[id.0] else { return None };
+        let linear = linear_of(&ops[0], prepared)?;
         (out == logits && read_once.contains(out)).then_some(Self { ops, linear })
     }
 
@@ -61,11 +61,10 @@ impl<'a> Head<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::CpuBackend;
-    use crate::arena::Arena;
-    use crate::backend::{Backend, Instruction, Launch, Operand, Sampled, Tensor};
+    use super::super::tests::run_instructions;
+    use crate::backend::{Backend, Instruction, Operand, Sampled, Tensor};
     use crate::dtype::DType;
     use crate::op::{Op, Rows};
-    use crate::pages::Pages;
     use crate::seats::{Seat, SeatParams, Seats};
     use crate::simd::Isa;
     use crate::step::{Limits, PICK, Step};
@@ -159,21 +158,8 @@ mod tests {
             inputs: vec![input],
             outputs,
         });
-        let pages = Pages::map(64, 2).unwrap();
-        let arena = Arena { pages, block_size: 16, element_bytes: 2, groups: vec![] };
-        let (mut seats, mut sampled) = (seats(), Vec::new());
-        let mut launch =
-            Launch { step, activations, arena: &arena, seats: &mut seats, sampled: &mut sampled };
-        if as_one {
-            let limits = crate::testing::limits();
-            backend.start(&instructions, activations, &arena, &limits).unwrap();
-            assert_eq!(backend.together(&instructions), 2);
-            backend.run(&instructions, &mut launch).unwrap();
-        } else {
-            for one in &instructions {
-                backend.launch(one, &mut launch).unwrap();
-            }
-        }
+        let as_one = as_one.then_some(instructions.len());
+        let sampled = run_instructions(&mut backend, &instructions, activations, step, &mut seats(), as_one);
         let mut left = vec![0; bytes.len() - offset];
         backend.download(activations, offset, &mut left).unwrap();
         let left: Vec<u32> = left.as_chunks().0.iter().map(|b| u32::from_ne_bytes(*b)).collect();

@@ -142,11 +142,16 @@ impl CpuBackend {
     }
 }
 
-fn linear_of<'a>(instruction: &Instruction, prepared: &'a [Prepared]) -> Result<&'a linear::Linear> {
+/// What an instruction was prepared as, if that is a linear.
+fn linear_of<'a>(instruction: &Instruction, prepared: &'a [Prepared]) -> Option<&'a linear::Linear> {
     match &prepared[instruction.prepared.0] {
-        Prepared::Linear(linear) => Ok(linear),
-        _ => Err(Failure::internal("linear was prepared as another op")),
+        Prepared::Linear(linear) => Some(linear),
+        _ => None,
     }
+}
+
+fn no_linear() -> Failure {
+    Failure::internal("linear was prepared as another op")
 }
 
 /// Fields of [`Op::Attention`].
@@ -310,7 +315,7 @@ impl Backend for CpuBackend {
         let (input, output) = (views::place(&first.inputs[0], step), views::place(&first.outputs[0], step));
         let (pool, scratch) = (&mut self.pool, &mut self.linear);
         let buffer = self.buffers[launch.activations.0].floats_mut();
-        let linear = linear_of(first, &self.prepared)?;
+        let linear = linear_of(first, &self.prepared).ok_or_else(no_linear)?;
         match normed {
             Some(normed) => normed.take(self.isa, pool, scratch, buffer, step)?,
             None => linear.take(pool, scratch, &buffer[input]),
@@ -363,7 +368,7 @@ impl Backend for CpuBackend {
                 self.rows(instruction, launch)
             }
             Op::Linear { .. } => {
-                let linear = linear_of(instruction, &self.prepared)?;
+                let linear = linear_of(instruction, &self.prepared).ok_or_else(no_linear)?;
                 let buffer = self.buffers[launch.activations.0].floats_mut();
                 let mut views = Views::new(buffer, launch.step, instruction)?;
                 let (x, out) = views.one_to_one()?;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::views::Views;
-use super::{CpuBackend, Prepared};
+use super::{CpuBackend, Prepared, linear_of};
 use crate::backend::Instruction;
 use crate::error::{Failure, Result};
 use crate::op::{Op, ValueId};
@@ -32,7 +32,7 @@ impl<'a> Normed<'a> {
         let (Op::RmsNorm { out, .. } | Op::AddRmsNorm { out, .. }) = &norm.op else { return None };
         let Op::Linear { x, .. } = &behind.op else { return None };
         let Prepared::Vector(weight) = &prepared[norm.prepared.0] else { return None };
-        let Prepared::Linear(linear) = &prepared[behind.prepared.0] else { return None };
+        let linear = linear_of(behind, prepared)?;
         (x == out && read_once.contains(out) && linear.takes_made()).then_some(Self { norm, weight, linear })
     }
 
@@ -54,9 +54,7 @@ impl<'a> Normed<'a> {
                 let x = views.input(0);
                 self.linear.take_made(pool, scratch, rows, &|rows, out| {
                     let x = &x[rows.start * width..rows.end * width];
-                    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                        with_simd!(isa, s => rms_norm::row(s, x, weight, *eps as f32, out));
-                    }
+                    rms_norm::rows(isa, x, weight, *eps as f32, out);
                 });
             }
             Op::AddRmsNorm { eps, .. } => {
@@ -80,11 +78,10 @@ impl<'a> Normed<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::CpuBackend;
-    use crate::arena::Arena;
-    use crate::backend::{Backend, Instruction, Launch, Operand, Tensor};
+    use super::super::tests::run_instructions;
+    use crate::backend::{Backend, Instruction, Operand, Tensor};
     use crate::dtype::DType;
     use crate::op::{Op, Rows};
-    use crate::pages::Pages;
     use crate::seats::Seats;
     use crate::simd::Isa;
     use crate::testing::{Random, limits, step_words};
@@ -135,21 +132,9 @@ mod tests {
             inputs,
             outputs,
         });
-        let pages = Pages::map(64, 2).unwrap();
-        let arena = Arena { pages, block_size: 16, element_bytes: 2, groups: vec![] };
         let tokens = [1; MOST];
         let step = step_words(0, &[(0, 0, &tokens[..rows])], &[]).parse(&limits());
-        let (seats, sampled) = (&mut Seats::new(4), &mut Vec::new());
-        let mut launch = Launch { step: &step, activations, arena: &arena, seats, sampled };
-        if let Some(count) = as_one {
-            backend.start(&instructions, activations, &arena, &limits()).unwrap();
-            assert_eq!(backend.together(&instructions), count, "{isa}");
-            backend.run(&instructions, &mut launch).unwrap();
-        } else {
-            for one in &instructions {
-                backend.launch(one, &mut launch).unwrap();
-            }
-        }
+        run_instructions(&mut backend, &instructions, activations, &step, &mut Seats::new(4), as_one);
         [(0, 2 * COLS * 4 * MOST), (3 * COLS * 4 * MOST, rows * width * 4)].map(|(from, len)| {
             let mut bytes = vec![0; len];
             backend.download(activations, from, &mut bytes).unwrap();

@@ -98,9 +98,7 @@ impl CpuBackend {
                     // SAFETY: tasks have disjoint rows.
                     let out = unsafe { shared.part(rows.start * width, rows.len() * width) };
                     let x = &x[rows.start * width..rows.end * width];
-                    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                        with_simd!(isa, s => rms_norm::cpu::row(s, x, weight, *eps as f32, out));
-                    }
+                    rms_norm::cpu::rows(isa, x, weight, *eps as f32, out);
                 });
             }
             (Op::AddRmsNorm { eps, .. }, Prepared::Vector(weight)) => {

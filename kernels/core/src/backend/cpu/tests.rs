@@ -3,14 +3,15 @@
 use super::CpuBackend;
 use crate::arena::{Arena, GroupKind, KvGroup};
 use crate::backend::reference::ReferenceBackend;
-use crate::backend::{Backend, BufferId, Instruction, Launch, Operand, Tensor};
+use crate::backend::{Backend, BufferId, Instruction, Launch, Operand, Sampled, Tensor};
 use crate::dtype::DType;
 use crate::op::{Op, RopeStyle, Rows};
 use crate::ops::attention::cpu::layout::KvDType;
+use crate::pages::Pages;
 use crate::seats::Seats;
 use crate::simd::Isa;
 use crate::step::{Limits, Step};
-use crate::testing::{Random, StepWords, full_group, targets};
+use crate::testing::{Random, StepWords, full_group, limits, targets};
 
 /// Those of this machine.
 fn isas() -> Vec<&'static str> {
@@ -33,6 +34,31 @@ fn close(got: &[f32], wanted: &[f32], tolerance: f32, what: &str) {
             "{what} [{i}]: {got}, wanted {wanted}"
         );
     }
+}
+
+/// Runs instructions on `activations`, as one where `as_one` says how many are, else one after the other. Answers what was picked.
+pub(super) fn run_instructions(
+    backend: &mut CpuBackend,
+    instructions: &[Instruction],
+    activations: BufferId,
+    step: &Step,
+    seats: &mut Seats,
+    as_one: Option<usize>,
+) -> Vec<Sampled> {
+    let pages = Pages::map(64, 2).unwrap();
+    let arena = Arena { pages, block_size: 16, element_bytes: 2, groups: vec![] };
+    let mut sampled = Vec::new();
+    let mut launch = Launch { step, activations, arena: &arena, seats, sampled: &mut sampled };
+    if let Some(count) = as_one {
+        backend.start(instructions, activations, &arena, &limits()).unwrap();
+        assert_eq!(backend.together(instructions), count, "{}", backend.name());
+        backend.run(instructions, &mut launch).unwrap();
+    } else {
+        for one in instructions {
+            backend.launch(one, &mut launch).unwrap();
+        }
+    }
+    sampled
 }
 
 const MOST_TOKENS: usize = 700;

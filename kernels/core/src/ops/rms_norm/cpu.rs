@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation of a row, alone and after an addition.
 
-use crate::simd::{LANES, Simd};
+use crate::simd::{Isa, LANES, Simd, with_simd};
 
 /// Sums run side by side, so that one need not wait for the other.
 const SUMS: usize = 4;
@@ -11,6 +11,14 @@ pub fn row<S: Simd>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) 
     let by = 1.0 / (squares(s, x) / x.len() as f32 + eps).sqrt();
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * by * weight;
+    }
+}
+
+/// [`row`] for each of several rows.
+pub fn rows(isa: Isa, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let width = weight.len();
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        with_simd!(isa, s => row(s, x, weight, eps, out));
     }
 }
 

@@ -2,7 +2,7 @@
 //! `kernel.cu` beside this file; the picks are those of [`super::sample_row`], to the bit.
 
 use super::adjust::never_adjusts;
-use super::philox;
+use super::{philox, scale_of};
 use crate::picks::{Choice, Top, Want};
 use crate::seats::{Seat, Seats};
 use crate::step::{PICK, Step};
@@ -172,12 +172,10 @@ fn word(bytes: [u8; 4]) -> u32 {
 fn wish_of(seat: &Seat, ahead: u32) -> Wish {
     let params = &seat.params;
     let seed = u64::from(params.seed_low) | u64::from(params.seed_high) << 32;
-    let scale = if params.temperature == 0.0 { 0.0 } else { (1.0 / params.temperature) as f32 };
     Wish {
         uniform: philox::uniform(seed, params.choice, seat.output_index + ahead),
         top_p: params.top_p,
-        // So cold that only the maximum has weight.
-        scale: if scale.is_finite() { scale } else { 0.0 },
+        scale: scale_of(params).unwrap_or(0.0),
         min_p: params.min_p as f32,
         top_k: i32::try_from(params.top_k).unwrap_or(0),
         fallback: params.allowed_ids.iter().copied().min().unwrap_or(0),

@@ -60,13 +60,12 @@ pub fn sample_row(logits: &[f32], want: Want<'_>, scratch: &mut Vec<f32>) -> Cho
 /// [`sample_row`] answers then, whatever the seat has picked before.
 pub(crate) fn takes_largest(seat: &Seat) -> bool {
     let params = &seat.params;
-    let greedy = params.temperature == 0.0 || !scale_of(params).is_finite();
-    greedy && seat.matching.is_none() && never_adjusts(params) && params.top_logprobs < 0
+    scale_of(params).is_none() && seat.matching.is_none() && never_adjusts(params) && params.top_logprobs < 0
 }
 
-/// One by the temperature.
-fn scale_of(params: &SeatParams) -> f32 {
-    (1.0 / params.temperature) as f32
+/// One by the temperature; `None`: 0, or so cold that only the maximum has weight.
+fn scale_of(params: &SeatParams) -> Option<f32> {
+    Some((1.0 / params.temperature) as f32).filter(|scale| scale.is_finite())
 }
 
 /// Greedy takes the lowest id among equals; otherwise the token is a function of the seed, the choice and the output
@@ -77,20 +76,15 @@ fn pick_token(logits: &[f32], peaks: &Peaks, seat: &Seat) -> usize {
         let allowed = params.allowed_ids.iter().min().map_or(0, |&id| id as usize);
         return seat.mask().map_or(allowed, Mask::lowest);
     }
-    if params.temperature == 0.0 || peaks.max == f32::INFINITY {
+    let Some(scale) = scale_of(params).filter(|_| peaks.max != f32::INFINITY) else {
         return peaks.first_max(logits);
-    }
+    };
     let seed = u64::from(params.seed_low) | u64::from(params.seed_high) << 32;
-    draw(logits, peaks, params, philox::uniform(seed, params.choice, seat.output_index))
+    draw(logits, peaks, params, scale, philox::uniform(seed, params.choice, seat.output_index))
 }
 
 /// The token at which the running sum of the kept tokens' weights passes `uniform` of their total.
-fn draw(logits: &[f32], peaks: &Peaks, params: &SeatParams, uniform: f64) -> usize {
-    let scale = scale_of(params);
-    // So cold that only the maximum has weight.
-    if !scale.is_finite() {
-        return peaks.first_max(logits);
-    }
+fn draw(logits: &[f32], peaks: &Peaks, params: &SeatParams, scale: f32, uniform: f64) -> usize {
     let kept = filter::keep(logits, peaks, params, scale);
     let Some(kept) = kept else {
         let mut weights = vec![0.0; logits.len()];

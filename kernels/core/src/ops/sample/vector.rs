@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::simd::{Isa, Simd, WIDE as LANES, with_wide_simd};
+use crate::simd::{Isa, Simd, WIDE as LANES, largest_lanes, with_wide_simd};
 
 /// Elements of a part with a maximum of its own.
 pub(super) const PART: usize = 32;
@@ -56,11 +56,7 @@ fn maxima_into<S: Simd<LANES>>(s: S, row: &[f32], parts: &mut [f32]) -> f32 {
     last[..rest.len()].copy_from_slice(rest);
     let mut all = s.splat(f32::NEG_INFINITY);
     for (part, to) in whole.iter().chain([&last]).zip(parts) {
-        let mut lanes = s.splat(f32::NEG_INFINITY);
-        for x in part.as_chunks().0 {
-            // What is NaN is not taken: the second is where the first is not larger.
-            lanes = s.max(s.load(x), lanes);
-        }
+        let lanes = largest_lanes(s, part);
         *to = s.largest(lanes);
         all = s.max(lanes, all);
     }

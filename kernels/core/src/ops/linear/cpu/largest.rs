@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::MOST_HEIGHT;
-use crate::simd::{Isa, Simd, WIDE, with_wide_simd};
+use crate::simd::{Isa, Simd, largest_lanes, with_wide_simd};
 
 /// Which rows of an output those are, and what has been found of them.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Largest {
     /// Takes the sums of a panel of one row into account, of columns from `column` on; what is behind them is minus infinity.
     pub(super) fn take(&self, isa: Isa, row: usize, column: usize, sums: &[f32; MOST_HEIGHT]) {
         let Some(key) = &self.rows[row] else { return };
-        let most = with_wide_simd!(isa, s => largest(s, sums));
+        let most = with_wide_simd!(isa, s => s.largest(largest_lanes(s, sums)));
         if most == f32::NEG_INFINITY || key_of(most, column) <= key.load(Ordering::Relaxed) {
             return;
         }
@@ -50,16 +50,6 @@ fn key_of(value: f32, column: usize) -> u64 {
     let bits = (value + 0.0).to_bits();
     let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
     u64::from(ordered) << 32 | u64::from(!(column as u32))
-}
-
-#[inline(always)]
-fn largest<S: Simd<WIDE>>(s: S, sums: &[f32; MOST_HEIGHT]) -> f32 {
-    let mut lanes = s.splat(f32::NEG_INFINITY);
-    for sums in sums.as_chunks().0 {
-        // What is NaN is not taken: the second is where the first is not larger.
-        lanes = s.max(s.load(sums), lanes);
-    }
-    s.largest(lanes)
 }
 
 #[cfg(test)]
