@@ -41,8 +41,6 @@ use largest::Largest;
 /// Rows of the input that are worked on together, so that their numbers stay in the second-level cache: whole groups of 6 and of 4.
 /// With twice as many prompts are 3 to 7 % slower (measured on Zen 4).
 const ROWS_TOGETHER: usize = 60;
-/// Of each thread, where a linear has one group of rows.
-const PARTS: usize = 2;
 
 /// Lines of the next panel that a group asks for with each block, at least, where others have an errand.
 const DENSE: usize = 4;
@@ -309,12 +307,8 @@ impl Linear {
         let groups = rows.div_ceil(most_rows(self.isa));
         let together = ROWS_TOGETHER / most_rows(self.isa);
         if groups == 1 {
-            // Memory decides, and long streams read best.
-            let parts = PARTS * pool.threads();
-            // The first ones are longer by one panel where they are not equal.
-            let start = |part: usize| part * (panels / parts) + part.min(panels % parts);
-            pool.run(parts, &|part, _| (start(part)..start(part + 1)).for_each(|panel| job(panel, 0..1)));
-            return;
+            // Memory decides.
+            return pool.stream(panels, &|panel, _| job(panel, 0..1));
         }
         pool.share(panels * groups.div_ceil(together), &|units, _| {
             for unit in units {

@@ -1,4 +1,4 @@
-//! The compute threads of the cpu backend. A job is a number of tasks; threads take them from one counter, so a thread
+//! The compute threads of the cpu backend. All of them do the same job and take its tasks from what they share, so a thread
 //! that a neighbour slows down takes fewer. Which thread runs a task must never change a result: a task writes only what
 //! no other task writes, and reads only what was there before the job.
 //!
@@ -6,6 +6,8 @@
 //! then sleep: an idle pool uses no processor time. A job does not wait for a sleeping thread: whoever comes late finds
 //! the job closed.
 #![expect(unsafe_code, reason = "a job borrowed by the caller is run by threads that outlive the call")]
+
+mod runs;
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -17,13 +19,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Result};
+use runs::Runs;
 
 /// How long a thread spins for the next job before it sleeps. Longer than the serial ops between two jobs of a step.
 const SPIN: Duration = Duration::from_micros(20);
 /// The gate's generation counts in units of this; the low half counts the threads inside the job.
 const GENERATION: u64 = 1 << 32;
 
-type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
+/// What one thread does, the worker of this number.
+type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// Keeps what different threads write in different cache lines (and their prefetched neighbours).
 #[repr(align(128))]
@@ -32,12 +36,10 @@ struct Apart<T>(T);
 struct Shared {
     /// High half: generation, odd while a job is open. Low half: helper threads inside it.
     gate: Apart<AtomicU64>,
-    /// Next task of the open job.
-    next: Apart<AtomicUsize>,
     /// Threads that sleep or are about to.
     sleepers: Apart<AtomicUsize>,
-    /// The open job and its number of tasks. Written only while the gate is closed and nobody is inside.
-    job: UnsafeCell<Option<(*const Job<'static>, usize)>>,
+    /// The open job. Written only while the gate is closed and nobody is inside.
+    job: UnsafeCell<Option<*const Job<'static>>>,
     panicked: AtomicBool,
     stopping: AtomicBool,
     bed: Mutex<()>,
@@ -51,16 +53,6 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Shared {
-    fn work(&self, job: &Job<'_>, tasks: usize, worker: usize) {
-        loop {
-            let task = self.next.0.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
-                return;
-            }
-            job(task, worker);
-        }
-    }
-
     /// Waits for an open job other than `seen`; answers its gate value, or `None` when the pool stops.
     fn wait(&self, seen: u64) -> Option<u64> {
         let fresh = |gate: u64| {
@@ -106,13 +98,10 @@ impl Shared {
                 continue; // another thread came or went, or the job was closed: look again
             }
             seen = gate / GENERATION;
-            // SAFETY: this thread is inside the open job, so the cell is not written and the caller of `run`, who owns
+            // SAFETY: this thread is inside the open job, so the cell is not written and the caller of `each`, who owns
             // the pointee, waits in `Closing::drop`.
-            let (job, tasks) = unsafe {
-                let (job, tasks) = (*self.job.get()).unwrap_unchecked();
-                (&*job, tasks)
-            };
-            if catch_unwind(AssertUnwindSafe(|| self.work(job, tasks, worker))).is_err() {
+            let job = unsafe { &*(*self.job.get()).unwrap_unchecked() };
+            if catch_unwind(AssertUnwindSafe(|| job(worker))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
             self.gate.0.fetch_sub(1, Ordering::Release);
@@ -189,6 +178,8 @@ impl<'a, T> Disjoint<'a, T> {
 pub struct Pool {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
+    /// Kept from one stream to the next.
+    runs: Runs,
     /// How long the calling thread has waited for the others at the ends of jobs, while that is counted.
     waited: Option<Duration>,
 }
@@ -219,7 +210,6 @@ impl Pool {
         }
         let shared = Arc::new(Shared {
             gate: Apart(AtomicU64::new(0)),
-            next: Apart(AtomicUsize::new(0)),
             sleepers: Apart(AtomicUsize::new(0)),
             job: UnsafeCell::new(None),
             panicked: AtomicBool::new(false),
@@ -227,7 +217,8 @@ impl Pool {
             bed: Mutex::new(()),
             alarm: Condvar::new(),
         });
-        let mut pool = Self { shared, helpers: Vec::with_capacity(threads - 1), waited: None };
+        let helpers = Vec::with_capacity(threads - 1);
+        let mut pool = Self { shared, helpers, runs: Runs::default(), waited: None };
         for worker in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let helper = std::thread::Builder::new()
@@ -254,6 +245,27 @@ impl Pool {
         self.waited.unwrap_or_default()
     }
 
+    /// Runs `job(task, worker)` once for each task of `0..tasks`, on any worker of `0..threads()`, in any order; returns
+    /// when all have ended. A worker runs one task at a time.
+    ///
+    /// # Panics
+    /// When a task panics, after the others have ended.
+    pub fn run(&mut self, tasks: usize, job: &(dyn Fn(usize, usize) + Sync)) {
+        if self.helpers.is_empty() || tasks <= 1 {
+            return (0..tasks).for_each(|task| job(task, 0));
+        }
+        let next = Apart(AtomicUsize::new(0));
+        self.each(&|worker| {
+            loop {
+                let task = next.0.fetch_add(1, Ordering::Relaxed);
+                if task >= tasks {
+                    return;
+                }
+                job(task, worker);
+            }
+        });
+    }
+
     /// Runs `job(units, worker)` over all of `0..units` in runs of neighbours, long ones first. As [`Self::run`] else.
     ///
     /// # Panics
@@ -267,25 +279,35 @@ impl Pool {
             return;
         }
         let next = Apart(AtomicUsize::new(0));
-        self.run(threads, &|_, worker| {
+        self.each(&|worker| {
             while let Some(units) = take_share(&next.0, units, threads) {
                 job(units, worker);
             }
         });
     }
 
-    /// Runs `job(task, worker)` once for each task of `0..tasks`, on any worker of `0..threads()`, in any order; returns
-    /// when all have ended. A worker runs one task at a time.
+    /// Runs `job(unit, worker)` once for each unit of `0..units`: each thread goes through neighbours from one to the next, as memory
+    /// is read best, and one that is through takes the last ones of another. As [`Self::run`] else.
     ///
     /// # Panics
-    /// When a task panics, after the others have ended.
-    pub fn run(&mut self, tasks: usize, job: &Job<'_>) {
-        if self.helpers.is_empty() || tasks <= 1 {
-            for task in 0..tasks {
-                job(task, 0);
-            }
-            return;
+    /// As [`Self::run`].
+    pub fn stream(&mut self, units: usize, job: &(dyn Fn(usize, usize) + Sync)) {
+        if self.helpers.is_empty() || units <= 1 {
+            return (0..units).for_each(|unit| job(unit, 0));
         }
+        let mut runs = std::mem::take(&mut self.runs);
+        runs.divide(self.threads(), units);
+        self.each(&|worker| {
+            while let Some(unit) = runs.take(worker) {
+                job(unit, worker);
+            }
+        });
+        self.runs = runs;
+    }
+
+    /// Runs `job(worker)` on the calling thread, which is worker 0, and on each other one that comes before it has ended; returns when
+    /// all that came have ended.
+    fn each(&mut self, job: &Job<'_>) {
         let shared = &*self.shared;
         #[expect(
             clippy::transmute_ptr_to_ptr,
@@ -294,13 +316,12 @@ impl Pool {
         // SAFETY: only the lifetime changes; `Closing` keeps this call from returning while a thread uses the job.
         let job_static = unsafe { std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) };
         // SAFETY: `&mut self` makes this the only caller; the gate is closed and the last job's threads have left.
-        unsafe { *shared.job.get() = Some((job_static, tasks)) };
-        shared.next.0.store(0, Ordering::Relaxed);
+        unsafe { *shared.job.get() = Some(job_static) };
         shared.panicked.store(false, Ordering::Relaxed);
         let closing = Closing(shared);
         shared.gate.0.fetch_add(GENERATION, Ordering::SeqCst);
         shared.wake();
-        shared.work(job, tasks, 0);
+        job(0);
         if let Some(waited) = &mut self.waited {
             let since = Instant::now();
             drop(closing);
@@ -366,6 +387,24 @@ mod tests {
     }
 
     #[test]
+    fn streams_take_each_unit_once_on_any_number_of_threads() {
+        for threads in [1, 2, 3, 5] {
+            let mut pool = Pool::new(threads).expect("threads");
+            for units in [0, 1, 2, 7, 18, 1000] {
+                let counts: Vec<AtomicUsize> = (0..units).map(|_| AtomicUsize::new(0)).collect();
+                pool.stream(units, &|unit, worker| {
+                    assert!(worker < threads);
+                    counts[unit].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(
+                    counts.iter().all(|c| c.load(Ordering::Relaxed) == 1),
+                    "{threads} threads, {units} units"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn waits_are_counted_while_asked_for() {
         let mut pool = Pool::new(2).expect("threads");
         let job = |pool: &mut Pool| {
@@ -415,6 +454,14 @@ mod tests {
             after.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(after.load(Ordering::Relaxed), 64);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            pool.stream(64, &|unit, _| assert_ne!(unit, 5, "on purpose"));
+        }));
+        assert!(outcome.is_err());
+        pool.stream(64, &|_, _| {
+            after.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(after.load(Ordering::Relaxed), 128);
     }
 
     #[test]
