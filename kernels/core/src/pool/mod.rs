@@ -348,51 +348,13 @@ impl Drop for Pool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn runs_each_task_once_on_any_number_of_threads() {
+    /// `run` says of each of so many units, once, that it was done and by which worker, on any number of threads.
+    fn done_once(amounts: &[usize], run: impl Fn(&mut Pool, usize, &(dyn Fn(usize, usize) + Sync))) {
         for threads in [1, 2, 3, 5] {
             let mut pool = Pool::new(threads).expect("threads");
-            for tasks in [0, 1, 2, 7, 1000] {
-                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
-                pool.run(tasks, &|task, worker| {
-                    assert!(worker < threads);
-                    counts[task].fetch_add(1, Ordering::Relaxed);
-                });
-                assert!(
-                    counts.iter().all(|c| c.load(Ordering::Relaxed) == 1),
-                    "{threads} threads, {tasks} tasks"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn shares_cover_each_unit_once_on_any_number_of_threads() {
-        for threads in [1, 2, 3, 5] {
-            let mut pool = Pool::new(threads).expect("threads");
-            for units in [0, 1, 2, 7, 18, 1000] {
+            for &units in amounts {
                 let counts: Vec<AtomicUsize> = (0..units).map(|_| AtomicUsize::new(0)).collect();
-                pool.share(units, &|units, worker| {
-                    assert!(worker < threads && !units.is_empty());
-                    for unit in units {
-                        counts[unit].fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-                assert!(
-                    counts.iter().all(|c| c.load(Ordering::Relaxed) == 1),
-                    "{threads} threads, {units} units"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn streams_take_each_unit_once_on_any_number_of_threads() {
-        for threads in [1, 2, 3, 5] {
-            let mut pool = Pool::new(threads).expect("threads");
-            for units in [0, 1, 2, 7, 18, 1000] {
-                let counts: Vec<AtomicUsize> = (0..units).map(|_| AtomicUsize::new(0)).collect();
-                pool.stream(units, &|unit, worker| {
+                run(&mut pool, units, &|unit, worker| {
                     assert!(worker < threads);
                     counts[unit].fetch_add(1, Ordering::Relaxed);
                 });
@@ -402,6 +364,26 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn runs_each_task_once_on_any_number_of_threads() {
+        done_once(&[0, 1, 2, 7, 1000], |pool, tasks, done| pool.run(tasks, done));
+    }
+
+    #[test]
+    fn shares_cover_each_unit_once_on_any_number_of_threads() {
+        done_once(&[0, 1, 2, 7, 18, 1000], |pool, units, done| {
+            pool.share(units, &|units, worker| {
+                assert!(!units.is_empty());
+                units.for_each(|unit| done(unit, worker));
+            });
+        });
+    }
+
+    #[test]
+    fn streams_take_each_unit_once_on_any_number_of_threads() {
+        done_once(&[0, 1, 2, 7, 18, 1000], |pool, units, done| pool.stream(units, done));
     }
 
     #[test]
