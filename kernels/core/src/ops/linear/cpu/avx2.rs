@@ -27,6 +27,9 @@ pub(super) const LANES: usize = 8;
 const HEIGHT: usize = 2 * LANES;
 /// Most activation rows of a group.
 pub(super) const MOST_ROWS: usize = 4;
+/// Bytes by which one row asks ahead of where it reads: 11 to 21 % faster than the processor's own guesses, for each type; at a page
+/// and a half 8 to 17 % (two threads, measured on Zen 3).
+pub(super) const NEAR: usize = 1024;
 
 type Sums<const T: usize> = [[__m256; 2]; T];
 

@@ -61,9 +61,9 @@ impl Format {
         self.packing().is_some_and(|packing| rows >= packing.asks_from)
     }
 
-    /// [`Packing::near`], which is what a group of one row asks by.
-    pub(super) fn asks_near(self, rows: usize) -> Option<usize> {
-        self.packing().filter(|_| rows == 1)?.near
+    /// [`Packing::near`].
+    pub(super) fn near(self) -> Option<usize> {
+        self.packing()?.near
     }
 
     /// The panels of a checkpoint type.
@@ -106,7 +106,8 @@ pub(super) struct Packing {
     /// fewer the processor's own guesses read faster, by up to a third (measured on Zen 4).
     pub(super) asks_from: usize,
     /// Bytes by which one row asks ahead of where it reads, where that reads faster than the processor's own guesses: by 5 to 15 %
-    /// with 4 and 6 bits, but 8 % slower with 8. Distances of whole pages of 4 KiB bring less (measured on Zen 4).
+    /// with 4 and 6 bits, but 8 % slower with 8. Distances of whole pages of 4 KiB bring less (measured on Zen 4). An instruction set
+    /// may have its own, see [`super::isa::near`].
     pub(super) near: Option<usize>,
 }
 

@@ -55,6 +55,15 @@ pub(super) fn form(isa: Isa, format: Format) -> Form {
     }
 }
 
+/// Bytes by which a group of one row asks ahead of where it reads, where that pays.
+pub(super) fn near(isa: Isa, format: Format) -> Option<usize> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(_) => format.is_quantised().then_some(avx2::NEAR),
+        _ => format.near(),
+    }
+}
+
 /// `None`: [`portable::run`].
 pub(super) fn kernel(isa: Isa, format: Format) -> Option<Kernel> {
     match isa {

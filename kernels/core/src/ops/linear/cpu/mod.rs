@@ -95,6 +95,7 @@ impl<'a> Ahead<'a> {
     /// A group of one row asks near what it reads; `turns` groups of `rows` rows ask for the `next` panel, for all of it when the last
     /// one has been there.
     fn new(
+        isa: Isa,
         panel: &[u8],
         next: &[u8],
         format: Format,
@@ -102,7 +103,7 @@ impl<'a> Ahead<'a> {
         [rows, turns]: [usize; 2],
         errand: &'a Errand,
     ) -> Self {
-        let (from, len) = match format.asks_near(rows) {
+        let (from, len) = match isa::near(isa, format).filter(|_| rows == 1) {
             Some(near) => (panel.as_ptr().wrapping_add(near), panel.len()),
             None if format.asks(rows) => (next.as_ptr(), next.len()),
             None => (next.as_ptr(), 0),
@@ -356,7 +357,7 @@ impl Linear {
             factors::multiply(self.isa, matrix.format, 2 * lanes(self.isa), self.cols, bytes, room);
         }
         let blocks = self.cols.div_ceil(BLOCK);
-        let ahead = Ahead::new(bytes, next, matrix.format, blocks, [rows, turns], errand);
+        let ahead = Ahead::new(self.isa, bytes, next, matrix.format, blocks, [rows, turns], errand);
         Panel { matrix, bytes, factors: room, ahead }
     }
 

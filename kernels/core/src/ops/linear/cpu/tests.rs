@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use super::errand::Errand;
 use super::format::{Format, PACKINGS};
 use super::kernel::LINE;
-use super::{Ahead, Linear, Scratch};
+use super::{Ahead, Linear, Scratch, isa};
 use crate::backend::Tensor;
 use crate::backend::cpu::memory::Memory;
 use crate::dequant::dequantize;
@@ -314,6 +314,28 @@ fn asked(ahead: &Ahead<'_>, turns: usize, blocks: usize) -> (HashSet<usize>, usi
 }
 
 #[test]
+fn one_row_asks_for_as_much_as_its_panel_has_from_within_two_pages_on_or_for_nothing() {
+    let memory = vec![0_u8; 64 * 1024];
+    let (panel, next) = memory.split_at(memory.len() / 2);
+    let errand = Errand::default();
+    for isa in isas() {
+        for dtype in DType::ALL {
+            let format = Format::of(dtype);
+            let (lines, _) = asked(&Ahead::new(isa, panel, next, format, 18, [1, 1], &errand), 1, 18);
+            let name = format!("{dtype:?} {}", isa.name());
+            if isa::near(isa, format).is_none() {
+                assert!(lines.is_empty(), "{name}");
+                continue;
+            }
+            assert!(lines.len() >= panel.len() / LINE, "{name}");
+            let first = lines.iter().min().expect("lines") * LINE;
+            let from = panel.as_ptr().addr();
+            assert!((from + LINE..from + 8192).contains(&first), "{name}");
+        }
+    }
+}
+
+#[test]
 fn groups_ask_for_the_whole_next_panel_and_those_that_are_left_for_parts_of_an_errand() {
     const FAR: usize = 1 << 60;
     let memory = vec![0_u8; 64 * 1024];
@@ -324,7 +346,7 @@ fn groups_ask_for_the_whole_next_panel_and_those_that_are_left_for_parts_of_an_e
         errand.fill(LINE, (0..100).map(|line| line * LINE));
         let ask = |errand: &Errand| {
             asked(
-                &Ahead::new(panel, next, Format::of(DType::Q4_0), blocks, [5, turns], errand),
+                &Ahead::new(Isa::Portable, panel, next, Format::of(DType::Q4_0), blocks, [5, turns], errand),
                 turns,
                 blocks,
             )
@@ -344,10 +366,10 @@ fn groups_ask_for_the_whole_next_panel_and_those_that_are_left_for_parts_of_an_e
     let mut errand = Errand::default();
     errand.fill(LINE, [0].into_iter());
     errand.begin(FAR);
-    let floats = Ahead::new(panel, next, Format::of(DType::F16), 18, [5, 6], &errand);
+    let floats = Ahead::new(Isa::Portable, panel, next, Format::of(DType::F16), 18, [5, 6], &errand);
     assert_eq!(asked(&floats, 6, 18).1, 0, "kernels over floats ask for nothing");
     assert!(errand.is_open(), "so they leave errands to others");
-    let last = Ahead::new(panel, &[], Format::of(DType::Q4_0), 1, [5, 2], &errand);
+    let last = Ahead::new(Isa::Portable, panel, &[], Format::of(DType::Q4_0), 1, [5, 2], &errand);
     assert_eq!(
         asked(&last, 2, 1).0,
         HashSet::from([FAR / LINE]),
