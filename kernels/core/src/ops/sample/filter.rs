@@ -1,6 +1,6 @@
 //! min-p, top-k and top-p without sorting the vocabulary.
 
-use super::vector::{PART, Peaks, exp_into, sum};
+use super::vector::{PART, Peaks, exp_into, weight_sums};
 use crate::seats::SeatParams;
 use std::cmp::Ordering;
 
@@ -74,7 +74,7 @@ fn bound_of(weight: f32, peaks: &Peaks, scale: f32) -> f32 {
 
 /// The nucleus of the whole row, sought among the heaviest tokens first.
 fn whole_nucleus(logits: &[f32], peaks: &Peaks, top_p: f64, scale: f32) -> Vec<Candidate> {
-    let total = total(logits, peaks, scale);
+    let total: f64 = weight_sums(logits, peaks.max, scale).iter().sum();
     // All tokens below this weigh together less than what the nucleus leaves out.
     let floor = ((1.0 - top_p) * total / logits.len() as f64) as f32;
     let mut candidates = Vec::new();
@@ -102,17 +102,6 @@ fn at_least(logits: &[f32], peaks: &Peaks, bound: f32, scale: f32) -> Vec<Candid
         }
     }
     candidates
-}
-
-fn total(logits: &[f32], peaks: &Peaks, scale: f32) -> f64 {
-    let mut weights = [0.0; 256];
-    let mut total = 0.0;
-    for chunk in logits.chunks(256) {
-        let weights = &mut weights[..chunk.len()];
-        exp_into(chunk, peaks.max, scale, weights);
-        total += sum(weights);
-    }
-    total
 }
 
 /// Keeps the fewest candidates, heaviest first, that weigh at least `wanted`; one at least.

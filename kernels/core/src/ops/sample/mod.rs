@@ -21,7 +21,7 @@ use crate::seats::{Seat, SeatParams, Seats};
 use crate::step::Step;
 use adjust::{adjust, never_adjusts};
 use raw::Raw;
-use vector::{Peaks, exp_into};
+use vector::{CHUNK, Peaks, exp_into, sums, weight_sums};
 
 /// Answers each row of `logits`, `[step.samples.len(), width]`, one after the other, and advances the seats.
 pub fn sample_rows(logits: &[f32], width: usize, step: &Step, seats: &mut Seats, sampled: &mut Vec<Sampled>) {
@@ -85,42 +85,42 @@ fn pick_token(logits: &[f32], peaks: &Peaks, seat: &Seat) -> usize {
 
 /// The token at which the running sum of the kept tokens' weights passes `uniform` of their total.
 fn draw(logits: &[f32], peaks: &Peaks, params: &SeatParams, scale: f32, uniform: f64) -> usize {
-    let kept = filter::keep(logits, peaks, params, scale);
-    let Some(kept) = kept else {
-        let mut weights = vec![0.0; logits.len()];
-        exp_into(logits, peaks.max, scale, &mut weights);
-        return pick(&weights, uniform);
+    let Some(kept) = filter::keep(logits, peaks, params, scale) else {
+        let sums = weight_sums(logits, peaks.max, scale);
+        return pick(&sums, uniform, |from| {
+            let mut weights = vec![0.0; CHUNK.min(logits.len() - from)];
+            exp_into(&logits[from..], peaks.max, scale, &mut weights);
+            weights
+        });
     };
-    kept.ids[pick(&kept.weights, uniform)] as usize
+    let sums = sums(&kept.weights);
+    let index = pick(&sums, uniform, |from| kept.weights[from..].iter().take(CHUNK).copied().collect());
+    kept.ids[index] as usize
 }
 
-/// Index at which the running sum passes `uniform` (0 up to, not with, 1) of the total: sums of chunks in f64, then the
-/// elements of the chunk. An element of weight 0 is never picked; the heaviest has weight 1.
-fn pick(weights: &[f32], uniform: f64) -> usize {
-    const CHUNK: usize = 256;
-    let sums: Vec<f64> = weights.chunks(CHUNK).map(vector::sum).collect();
+/// Index of the element at which the running sum of weights passes `uniform` (0 up to, not with, 1) of the total: first over the
+/// `sums` of chunks, then over `weights_from` where a chunk begins. An element of weight 0 is never picked; the heaviest has weight 1.
+fn pick(sums: &[f64], uniform: f64, weights_from: impl FnOnce(usize) -> Vec<f32>) -> usize {
     let target = uniform * sums.iter().sum::<f64>();
-    let mut before = 0.0;
-    let mut last = 0;
-    for (chunk, sum) in sums.iter().enumerate() {
-        if *sum > 0.0 {
-            let from = chunk * CHUNK;
-            // Rounding may leave the target at the very end of the last chunk that has weight.
-            let mut left = target - before;
-            for (i, &weight) in weights[from..].iter().take(CHUNK).enumerate() {
-                if weight > 0.0 {
-                    last = from + i;
-                    if target < before + sum && left < f64::from(weight) {
-                        return last;
-                    }
-                }
-                left -= f64::from(weight);
-            }
-            if target < before + sum {
-                return last;
-            }
+    let (mut before, mut chunk) = (0.0, 0);
+    // Rounding may leave the target behind all chunks: then it is the last element that has weight.
+    let mut left = f64::INFINITY;
+    for (i, &sum) in sums.iter().enumerate().filter(|(_, sum)| **sum > 0.0) {
+        chunk = i;
+        if target < before + sum {
+            left = target - before;
+            break;
         }
         before += sum;
+    }
+    let from = chunk * CHUNK;
+    let mut last = from;
+    for (i, weight) in (from..).zip(weights_from(from)).filter(|(_, weight)| *weight > 0.0) {
+        last = i;
+        if left < f64::from(weight) {
+            break;
+        }
+        left -= f64::from(weight);
     }
     last
 }

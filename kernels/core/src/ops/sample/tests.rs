@@ -88,6 +88,36 @@ fn frequencies_follow_the_distribution_at_the_temperature() {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_pick_is_the_element_at_which_the_running_sum_passes(
+        mut weights in proptest::collection::vec(prop_oneof![Just(0.0_f32), 1e-6_f32..1.0], 0..900),
+        at in any::<proptest::sample::Index>(),
+        uniform in prop_oneof![Just(0.0), Just(1.0 - f64::EPSILON / 2.0), 0.0_f64..1.0],
+    ) {
+        weights.insert(at.index(weights.len() + 1), 1.0);
+        let picked = pick(&sums(&weights), uniform, |from| weights[from..weights.len().min(from + CHUNK)].to_vec());
+        let sum = |to: usize| weights[..to].iter().map(|&x| f64::from(x)).sum::<f64>();
+        let target = uniform * sum(weights.len());
+        prop_assert!(weights[picked] > 0.0);
+        // Sums of chunks are rounded.
+        prop_assert!(sum(picked) <= target + 1e-4, "{} {}", sum(picked), target);
+        prop_assert!(sum(picked + 1) >= target - 1e-4, "{} {}", sum(picked + 1), target);
+    }
+}
+
+#[test]
+fn a_target_behind_all_chunks_is_the_last_element_that_has_weight() {
+    let pick_of = |sums: &[f64], uniform| {
+        pick(sums, uniform, |from| if from == CHUNK { vec![0.5, 0.25, 0.0] } else { vec![1.0] })
+    };
+    // As where the sum of chunks rounds to what the product of it and a number just below 1 rounds to.
+    assert_eq!(pick_of(&[1.0, 0.75, 0.0], 1.0), CHUNK + 1);
+    assert_eq!(pick_of(&[1.0, 0.75, 0.0], 0.9), CHUNK + 1);
+    assert_eq!(pick_of(&[1.0, 0.75, 0.0], 0.8), CHUNK);
+    assert_eq!(pick_of(&[1.0, 0.75, 0.0], 0.5), 0);
+}
+
 #[test]
 fn choices_and_seeds_draw_differently_and_repeat() {
     let logits = vec![0.0_f32; 1000];

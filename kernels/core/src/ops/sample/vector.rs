@@ -6,6 +6,8 @@ use crate::simd::{Isa, Simd, WIDE as LANES, largest_lanes, with_wide_simd};
 
 /// Elements of a part with a maximum of its own.
 pub(super) const PART: usize = 32;
+/// Weights that are summed in f32, in lanes; the sums of chunks are added in f64: the error grows with the length.
+pub(super) const CHUNK: usize = 256;
 
 /// The maxima of a row: of all, and of each part. NaN is ignored.
 pub(super) struct Peaks {
@@ -95,16 +97,47 @@ fn exp_all(row: &[f32], max: f32, scale: f32, out: &mut [f32]) {
     }
 }
 
-/// Sum in f32 lanes, then those in f64. For chunks: the error grows with the length.
+/// Of each chunk of a row the sum of its weights, `e^((row[i] - max) * scale)`.
+pub(super) fn weight_sums(row: &[f32], max: f32, scale: f32) -> Vec<f64> {
+    let mut sums = vec![0.0; row.len().div_ceil(CHUNK)];
+    with_wide_simd!(widest(), s => weigh_into(s, row, max, scale, &mut sums));
+    sums
+}
+
 #[inline(always)]
-pub(super) fn sum(chunk: &[f32]) -> f64 {
-    let mut lanes = [0.0_f32; LANES];
-    let (chunks, rest) = chunk.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += x;
-        }
+fn weigh_into<S: Simd<LANES>>(s: S, row: &[f32], max: f32, scale: f32, sums: &mut [f64]) {
+    let mut weights = [0.0; CHUNK];
+    for (chunk, to) in row.chunks(CHUNK).zip(sums) {
+        let weights = &mut weights[..chunk.len()];
+        exp_all(chunk, max, scale, weights);
+        *to = sum(s, weights);
     }
+}
+
+/// Sums of chunks.
+pub(super) fn sums(weights: &[f32]) -> Vec<f64> {
+    let mut sums = vec![0.0; weights.len().div_ceil(CHUNK)];
+    with_wide_simd!(widest(), s => sum_into(s, weights, &mut sums));
+    sums
+}
+
+#[inline(always)]
+fn sum_into<S: Simd<LANES>>(s: S, weights: &[f32], sums: &mut [f64]) {
+    for (chunk, to) in weights.chunks(CHUNK).zip(sums) {
+        *to = sum(s, chunk);
+    }
+}
+
+/// Sum in f32 lanes, then of those in f64.
+#[inline(always)]
+fn sum<S: Simd<LANES>>(s: S, chunk: &[f32]) -> f64 {
+    let (vectors, rest) = chunk.as_chunks();
+    let mut all = s.splat(0.0);
+    for x in vectors {
+        all = s.add(all, s.load(x));
+    }
+    let mut lanes = [0.0; LANES];
+    s.store(&mut lanes, all);
     for (lane, x) in lanes.iter_mut().zip(rest) {
         *lane += x;
     }
@@ -113,20 +146,7 @@ pub(super) fn sum(chunk: &[f32]) -> f64 {
 
 /// `ln(sum(e^row))` of a row whose maximum is finite.
 pub(super) fn log_sum_exp(row: &[f32], max: f32) -> f64 {
-    f64::from(max) + with_wide_simd!(widest(), _s => sum_exp(row, max)).ln()
-}
-
-#[inline(always)]
-fn sum_exp(row: &[f32], max: f32) -> f64 {
-    const CHUNK: usize = 256;
-    let mut total = 0.0;
-    let mut weights = [0.0; CHUNK];
-    for chunk in row.chunks(CHUNK) {
-        let weights = &mut weights[..chunk.len()];
-        exp_all(chunk, max, 1.0, weights);
-        total += sum(weights);
-    }
-    total
+    f64::from(max) + weight_sums(row, max, 1.0).iter().sum::<f64>().ln()
 }
 
 #[cfg(test)]
